@@ -1,0 +1,25 @@
+"""ovcf-node: a DICOM node that reads thoracolumbar CT for osteoporotic vertebral compression fractures.
+
+The folders in the order the data flows; a module imports only from those above it, and the five stages never import
+each other (they meet in the ledger and in `workflow`):
+
+1.  `errors`    what can go wrong: whose fault it is, and whether a retry can help
+2.  `config`    every setting, read once, every problem reported at once
+3.  `observe`   logging without patient identity
+4.  `domain`    values and rules: levels, reasons, states, findings, the Denis table, volumes
+5.  `storage`   bytes on disk: written whole or not at all
+6.  `ledger`    the durable truth: instances, revisions, results, deliveries, events
+7.  `engine`    the durable scheduler (the only importer of DBOS)
+8.  `network`   application entity, associations (the only importer of pynetdicom)
+9.  `receive`   stage 1: C-STORE -> spool -> ledger -> status
+10. `assemble`  stage 2: completeness, eligibility, choice of series, volume
+11. `infer`     stage 3: model bundle, labels, per-vertebra evidence, morphometry
+12. `report`    stage 4: SEG, SR, summary picture, lint
+13. `deliver`   stage 5: results to destinations
+14. `workflow`  the steps in order: the only module that knows all stages
+15. `app`, `cli` composition root and commands
+"""
+
+from importlib.metadata import version
+
+__version__ = version("ovcf-node")

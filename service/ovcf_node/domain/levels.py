@@ -1,0 +1,14 @@
+"""The vertebral levels this node reports and the ones it sees only as context."""
+
+REPORTED: tuple[str, ...] = ("T12", "L1", "L2", "L3", "L4", "L5", "S1")
+"""Levels in reports, head to foot. A mask stores `1 + REPORTED.index(level)`; 0 is background."""
+
+CONTEXT: tuple[str, ...] = ("T11", "S2")
+
+GRADED: tuple[str, ...] = REPORTED[:-1]
+"""Levels whose fractures are graded. S1 is segmented and labelled; a sacral fracture is another disease."""
+
+
+def mask_value(level: str) -> int:
+    """Return the value that stands for `level` in a mask (1..7)."""
+    return 1 + REPORTED.index(level)

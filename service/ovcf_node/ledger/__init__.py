@@ -1,0 +1,36 @@
+"""The durable truth: what arrived, what was decided, what was made, what was delivered.
+
+The only importer of SQLAlchemy. One class a table, each with the writers that `schema` names.
+"""
+
+from sqlalchemy import Engine
+
+from ovcf_node.ledger.database import connect, migrate
+from ovcf_node.ledger.deliveries import Deliveries, Delivery, Result
+from ovcf_node.ledger.events import Event, Events
+from ovcf_node.ledger.holds import Hold, Holds
+from ovcf_node.ledger.instances import Arrival, Instances, StoredInstance
+from ovcf_node.ledger.leases import Leases
+from ovcf_node.ledger.revisions import Revision, Revisions, StaleAttempt
+
+__all__ = [
+    "Arrival", "Deliveries", "Delivery", "Event", "Hold", "Instances", "Ledger", "Result", "Revision", "StaleAttempt",
+    "StoredInstance", "migrate",
+]
+
+
+class Ledger:
+    """All tables behind one connection pool."""
+
+    def __init__(self, url: str):
+        self._engine: Engine = connect(url)
+        self.instances = Instances(self._engine)
+        self.revisions = Revisions(self._engine)
+        self.deliveries = Deliveries(self._engine)
+        self.holds = Holds(self._engine)
+        self.events = Events(self._engine)
+        self.leases = Leases(self._engine)
+
+    def close(self) -> None:
+        """Close every pooled connection."""
+        self._engine.dispose()

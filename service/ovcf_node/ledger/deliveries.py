@@ -1,0 +1,206 @@
+"""Results and their deliveries: stored together by the worker, advanced by the sender."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from sqlalchemy import Connection, Engine, insert, select, update
+
+from ovcf_node.domain.states import DeliveryState, check_delivery_move
+from ovcf_node.ledger.database import reading
+from ovcf_node.ledger.events import note
+from ovcf_node.ledger.schema import deliveries, holds, results, revisions
+
+
+@dataclass(frozen=True)
+class Result:
+    """One encoded object; `dialect` is empty where it is the same in every dialect."""
+
+    revision_id: int
+    role: str
+    dialect: str
+    sop_instance_uid: str
+    sop_class_uid: str
+    series_instance_uid: str
+    path: str
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One object on its way to one destination."""
+
+    id: int
+    revision_id: int
+    destination: str
+    position: int
+    state: DeliveryState
+    attempts: int
+    next_attempt_at: float
+    status: int | None
+    text: str | None
+    role: str
+    sop_instance_uid: str
+    sop_class_uid: str
+    path: str
+
+
+_JOINED = select(
+    *(deliveries.c[name] for name in ("id", "revision_id", "destination", "position", "state", "attempts",
+                                      "next_attempt_at", "status", "text")),
+    *(results.c[name] for name in ("role", "sop_instance_uid", "sop_class_uid", "path")),
+).join(results, results.c.id == deliveries.c.result_id)
+
+_ARRIVED = (DeliveryState.ACCEPTED, DeliveryState.FOUND, DeliveryState.COMMITTED)
+
+
+def _delivery(row) -> Delivery:
+    values = dict(row._mapping)
+    values["state"] = DeliveryState(values["state"])
+    return Delivery(**values)
+
+
+def cancel_pending(connection: Connection, revision_id: int, now: float) -> None:
+    """Cancel what a revision has not sent yet, inside the transaction that supersedes it."""
+    connection.execute(
+        update(deliveries)
+        .where(deliveries.c.revision_id == revision_id, deliveries.c.state == DeliveryState.PENDING)
+        .values(state=DeliveryState.CANCELLED, updated_at=now)
+    )
+
+
+def add_results(
+    connection: Connection, encoded: Iterable[Result], plan: Mapping[str, Sequence[str]], now: float
+) -> None:
+    """Store results and, per destination, the deliveries of the SOP Instance UIDs in `plan`, in that order.
+
+    Repeating it after a crash changes nothing: a result is known by its UID.
+    """
+    for result in encoded:
+        if connection.execute(select(results.c.id).where(results.c.sop_instance_uid == result.sop_instance_uid)).first():
+            continue
+        connection.execute(insert(results).values(**asdict(result)))
+    for destination, uids in plan.items():
+        for position, uid in enumerate(uids):
+            row = connection.execute(
+                select(results.c.id, results.c.revision_id).where(results.c.sop_instance_uid == uid)
+            ).one()
+            known = connection.execute(
+                select(deliveries.c.id).where(
+                    deliveries.c.result_id == row.id, deliveries.c.destination == destination
+                )
+            ).first()
+            if not known:
+                connection.execute(
+                    insert(deliveries).values(
+                        revision_id=row.revision_id, result_id=row.id, destination=destination, position=position,
+                        state=DeliveryState.PENDING, attempts=0, next_attempt_at=now, updated_at=now,
+                    )
+                )
+
+
+class Deliveries:
+    """The `results` and `deliveries` tables."""
+
+    def __init__(self, engine: Engine):
+        self._engine = engine
+
+    def _select(self, *conditions) -> list[Delivery]:
+        query = _JOINED.where(*conditions).order_by(deliveries.c.revision_id, deliveries.c.position)
+        with reading(self._engine) as connection:
+            return [_delivery(row) for row in connection.execute(query)]
+
+    def of_revision(self, revision_id: int, destination: str | None = None) -> list[Delivery]:
+        """Return the deliveries of a revision in sending order."""
+        conditions = [deliveries.c.revision_id == revision_id]
+        if destination is not None:
+            conditions.append(deliveries.c.destination == destination)
+        return self._select(*conditions)
+
+    def due(self, now: float) -> list[Delivery]:
+        """Return the pending deliveries whose time has come and whose study is not held."""
+        held = (
+            select(revisions.c.id)
+            .join(holds, holds.c.study_instance_uid == revisions.c.study_instance_uid)
+            .where(revisions.c.id == deliveries.c.revision_id, holds.c.lifted_at.is_(None))
+        )
+        return self._select(
+            deliveries.c.state == DeliveryState.PENDING, deliveries.c.next_attempt_at <= now, ~held.exists()
+        )
+
+    def held(self, revision_id: int) -> bool:
+        """Say whether the study of a revision is held."""
+        query = (
+            select(holds.c.study_instance_uid)
+            .join(revisions, holds.c.study_instance_uid == revisions.c.study_instance_uid)
+            .where(revisions.c.id == revision_id, holds.c.lifted_at.is_(None))
+        )
+        with reading(self._engine) as connection:
+            return connection.execute(query).first() is not None
+
+    def finished(self, delivery: Delivery, state: DeliveryState, now: float, *, status: int | None, text: str) -> None:
+        """Record the destination's answer; a delivery that was cancelled meanwhile stays cancelled."""
+        check_delivery_move(delivery.state, state)
+        self._update(delivery, now, state=state, status=status, text=text, attempts=delivery.attempts + 1)
+
+    def again(self, delivery: Delivery, now: float, *, next_attempt_at: float, status: int | None, text: str) -> None:
+        """Record a failed attempt; the row waits, nobody sleeps."""
+        self._update(delivery, now, status=status, text=text, attempts=delivery.attempts + 1,
+                     next_attempt_at=next_attempt_at)
+
+    def _update(self, delivery: Delivery, now: float, **values) -> None:
+        with self._engine.begin() as connection:
+            connection.execute(
+                update(deliveries)
+                .where(deliveries.c.id == delivery.id, deliveries.c.state == delivery.state)
+                .values(updated_at=now, **values)
+            )
+            series, study = connection.execute(
+                select(revisions.c.series_instance_uid, revisions.c.study_instance_uid).where(
+                    revisions.c.id == delivery.revision_id
+                )
+            ).one()
+            state = values.get("state", "retry")
+            note(connection, now, "delivery", f"{delivery.role} -> {delivery.destination}: {state} {values['text']}".strip(),
+                 series, study)
+
+    def retry(self, revision_id: int, now: float) -> int:
+        """Try rejected and waiting deliveries again at once; returns how many."""
+        with self._engine.begin() as connection:
+            return connection.execute(
+                update(deliveries)
+                .where(
+                    deliveries.c.revision_id == revision_id,
+                    deliveries.c.state.in_((DeliveryState.PENDING, DeliveryState.REJECTED)),
+                )
+                .values(state=DeliveryState.PENDING, next_attempt_at=now, updated_at=now)
+            ).rowcount
+
+    def results_of(self, revision_id: int) -> list[Result]:
+        """Return the stored objects of a revision."""
+        query = select(*(results.c[name] for name in Result.__annotations__)).where(results.c.revision_id == revision_id)
+        with reading(self._engine) as connection:
+            return [Result(*row) for row in connection.execute(query.order_by(results.c.id))]
+
+    def is_own(self, sop_instance_uid: str) -> bool:
+        """Say whether an instance is one of our results."""
+        with reading(self._engine) as connection:
+            query = select(results.c.id).where(results.c.sop_instance_uid == sop_instance_uid)
+            return connection.execute(query).first() is not None
+
+    def arrived_reports(self, series_instance_uid: str, before_number: int) -> list[Result]:
+        """Return the SRs of earlier revisions of a series that some destination has taken: the predecessors."""
+        query = (
+            select(*(results.c[name] for name in Result.__annotations__))
+            .join(revisions, revisions.c.id == results.c.revision_id)
+            .where(
+                revisions.c.series_instance_uid == series_instance_uid, revisions.c.number < before_number,
+                results.c.role == "sr",
+                select(deliveries.c.id)
+                .where(deliveries.c.result_id == results.c.id, deliveries.c.state.in_(_ARRIVED))
+                .exists(),
+            )
+            .order_by(results.c.id)
+        )
+        with reading(self._engine) as connection:
+            return [Result(*row) for row in connection.execute(query)]

@@ -1,0 +1,133 @@
+"""Received instances: recorded by the receiver, classified by the judge."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+from sqlalchemy import Engine, and_, case, exists, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from ovcf_node.domain.series import Receipt
+from ovcf_node.ledger.database import reading
+from ovcf_node.ledger.schema import instances
+
+
+@dataclass(frozen=True)
+class StoredInstance:
+    """The part of a row that later stages need."""
+
+    id: int
+    sop_instance_uid: str
+    sop_class_uid: str
+    series_instance_uid: str
+    study_instance_uid: str
+    path: str
+    digest: str
+    patient_key: str
+    received_at: float
+    kind: str
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """The newest arrival of one series."""
+
+    series_instance_uid: str
+    study_instance_uid: str
+    through_instance_id: int
+    received_at: float
+    stat: bool
+
+
+_COLUMNS = [instances.c[name] for name in StoredInstance.__annotations__]
+
+
+class Instances:
+    """The `instances` table."""
+
+    def __init__(self, engine: Engine):
+        self._engine = engine
+
+    def has_digest(self, sop_instance_uid: str, digest: str) -> bool:
+        """Say whether exactly these bytes are already recorded under this UID."""
+        query = select(instances.c.id).where(
+            instances.c.sop_instance_uid == sop_instance_uid, instances.c.digest == digest
+        )
+        with reading(self._engine) as connection:
+            return connection.execute(query).first() is not None
+
+    def record(self, receipt: Receipt) -> None:
+        """Record one stored instance; it is durable when this returns.
+
+        The first bytes of a SOP Instance UID are the original; other bytes are a variant until the judge has compared
+        them. Recording the same bytes again changes nothing.
+        """
+        row = asdict(receipt) | {"received_at": receipt.received_at.timestamp()}
+        for kind in ("original", "variant"):
+            try:
+                with self._engine.begin() as connection:
+                    if kind == "original" and self._known(connection, receipt.sop_instance_uid):
+                        continue
+                    connection.execute(insert(instances).values(**row, kind=kind))
+                    return
+            except IntegrityError:
+                # Lost a race: either the same bytes (done) or another original (we are a variant).
+                if self.has_digest(receipt.sop_instance_uid, receipt.digest):
+                    return
+        raise AssertionError("a variant always fits beside the original")
+
+    @staticmethod
+    def _known(connection, sop_instance_uid: str) -> bool:
+        return bool(connection.execute(select(exists().where(instances.c.sop_instance_uid == sop_instance_uid))).scalar())
+
+    def originals(self, series_instance_uid: str, through: int | None = None) -> list[StoredInstance]:
+        """Return the originals of a series in order of arrival, up to and including row `through`."""
+        condition = and_(instances.c.series_instance_uid == series_instance_uid, instances.c.kind == "original")
+        if through is not None:
+            condition = and_(condition, instances.c.id <= through)
+        return self._select(condition)
+
+    def original(self, sop_instance_uid: str) -> StoredInstance | None:
+        """Return the original that holds a SOP Instance UID."""
+        found = self._select(and_(instances.c.sop_instance_uid == sop_instance_uid, instances.c.kind == "original"))
+        return found[0] if found else None
+
+    def of_kind(self, kind: str, study_instance_uid: str | None = None) -> list[StoredInstance]:
+        """Return instances of one kind, of one study or of all."""
+        condition = instances.c.kind == kind
+        if study_instance_uid is not None:
+            condition = and_(condition, instances.c.study_instance_uid == study_instance_uid)
+        return self._select(condition)
+
+    def _select(self, condition) -> list[StoredInstance]:
+        with reading(self._engine) as connection:
+            rows = connection.execute(select(*_COLUMNS).where(condition).order_by(instances.c.id))
+            return [StoredInstance(*row) for row in rows]
+
+    def set_kind(self, ids: Iterable[int], kind: str) -> None:
+        """Classify instances."""
+        with self._engine.begin() as connection:
+            connection.execute(update(instances).where(instances.c.id.in_(list(ids))).values(kind=kind))
+
+    def arrivals(self, since: int) -> list[Arrival]:
+        """Return what arrived after row `since`, one entry a series."""
+        query = (
+            select(
+                instances.c.series_instance_uid,
+                func.min(instances.c.study_instance_uid),
+                func.max(instances.c.id),
+                func.max(instances.c.received_at),
+                func.max(case((instances.c.stat, 1), else_=0)),
+            )
+            .where(instances.c.kind == "original", instances.c.id > since)
+            .group_by(instances.c.series_instance_uid)
+        )
+        with reading(self._engine) as connection:
+            return [Arrival(s, t, i, at, bool(stat)) for s, t, i, at, stat in connection.execute(query)]
+
+    def patients_of(self, study_instance_uid: str) -> set[str]:
+        """Return the different patient keys among the originals of a study."""
+        query = select(instances.c.patient_key).distinct().where(
+            instances.c.study_instance_uid == study_instance_uid, instances.c.kind == "original"
+        )
+        with reading(self._engine) as connection:
+            return {key for (key,) in connection.execute(query)}

@@ -1,0 +1,258 @@
+"""Revisions of series: opened and judged by the judge, advanced by the worker.
+
+A late instance opens a new revision; whatever an older one has not sent yet is cancelled. Every move goes through the
+transition table and carries the attempt as fencing token, so a slow worker that lost its work changes nothing.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Engine, func, insert, select, update
+
+from ovcf_node.domain.reasons import Reason
+from ovcf_node.domain.states import RevisionState, check_revision_move
+from ovcf_node.errors import Permanent
+from ovcf_node.ledger.database import reading
+from ovcf_node.ledger.deliveries import Result, add_results, cancel_pending
+from ovcf_node.ledger.events import note
+from ovcf_node.ledger.instances import Arrival
+from ovcf_node.ledger.schema import holds, revisions
+
+
+class StaleAttempt(Permanent):
+    """The work was given to somebody else, or its input changed, since this attempt began."""
+
+    def __init__(self, revision_id: int):
+        super().__init__("stale_attempt", f"revision {revision_id} moved on")
+
+
+@dataclass(frozen=True)
+class Revision:
+    """One row of `revisions`."""
+
+    id: int
+    series_instance_uid: str
+    study_instance_uid: str
+    number: int
+    state: RevisionState
+    reason_code: str | None
+    reason_text: str | None
+    through_instance_id: int
+    last_received_at: float
+    stat: bool
+    verdict: dict[str, Any] | None
+    attempt: int
+    failures: int
+    not_before: float
+    created_at: float
+    updated_at: float
+    analysis_started_at: float | None
+    answered: bool
+
+    @property
+    def reason(self) -> Reason | None:
+        return Reason(self.reason_code, self.reason_text or "") if self.reason_code else None
+
+
+_COLUMNS = [revisions.c[name] for name in Revision.__annotations__]
+_QUIETABLE = (RevisionState.RECEIVING, RevisionState.WAITING)
+_DUE = (RevisionState.COMPLETE, RevisionState.INFERRED)
+
+
+def _revision(row) -> Revision:
+    values = dict(row._mapping)
+    values["state"] = RevisionState(values["state"])
+    values["verdict"] = json.loads(values["verdict"]) if values["verdict"] else None
+    return Revision(**values)
+
+
+class Revisions:
+    """The `revisions` table."""
+
+    def __init__(self, engine: Engine):
+        self._engine = engine
+
+    def _select(self, *conditions) -> list[Revision]:
+        query = select(*_COLUMNS).where(*conditions).order_by(revisions.c.id)
+        with reading(self._engine) as connection:
+            return [_revision(row) for row in connection.execute(query)]
+
+    def get(self, revision_id: int) -> Revision:
+        """Return one revision; KeyError if there is none."""
+        found = self._select(revisions.c.id == revision_id)
+        if not found:
+            raise KeyError(revision_id)
+        return found[0]
+
+    def of_series(self, series_instance_uid: str) -> list[Revision]:
+        """Return every revision of a series, oldest first."""
+        return self._select(revisions.c.series_instance_uid == series_instance_uid)
+
+    def newest_of_study(self, study_instance_uid: str) -> list[Revision]:
+        """Return the newest revision of every series of a study."""
+        rows = self._select(revisions.c.study_instance_uid == study_instance_uid)
+        return list({row.series_instance_uid: row for row in rows}.values())
+
+    def newest(self, limit: int) -> list[Revision]:
+        """Return the newest revision of each series, the most recently changed first, at most `limit`."""
+        newest = select(func.max(revisions.c.id)).group_by(revisions.c.series_instance_uid)
+        query = (
+            select(*_COLUMNS).where(revisions.c.id.in_(newest)).order_by(revisions.c.updated_at.desc()).limit(limit)
+        )
+        with reading(self._engine) as connection:
+            return [_revision(row) for row in connection.execute(query)]
+
+    def ending(self, series_instance_uid: str) -> list[Revision]:
+        """Return the newest revision of every series whose UID ends like this."""
+        rows = self._select(revisions.c.series_instance_uid.endswith(series_instance_uid, autoescape=True))
+        return list({row.series_instance_uid: row for row in rows}.values())
+
+    def quietable(self) -> list[Revision]:
+        """Return the revisions that still wait for instances or for the quiet period."""
+        return self._select(revisions.c.state.in_(_QUIETABLE))
+
+    def due(self, now: float) -> list[Revision]:
+        """Return the revisions whose reading or answer is due and whose study is not held."""
+        unanswered = (revisions.c.state == RevisionState.NOT_ASSESSED) & ~revisions.c.answered
+        return self._select(
+            revisions.c.state.in_(_DUE) | unanswered,
+            revisions.c.not_before <= now,
+            ~select(holds.c.study_instance_uid)
+            .where(holds.c.study_instance_uid == revisions.c.study_instance_uid, holds.c.lifted_at.is_(None))
+            .exists(),
+        )
+
+    def arrived(self, arrival: Arrival, now: float) -> None:
+        """Take new instances into account: extend the open revision or open a new one, superseding the last."""
+        with self._engine.begin() as connection:
+            last = connection.execute(
+                select(*_COLUMNS)
+                .where(revisions.c.series_instance_uid == arrival.series_instance_uid)
+                .order_by(revisions.c.number.desc())
+                .limit(1)
+            ).first()
+            last = _revision(last) if last else None
+            if last and arrival.through_instance_id <= last.through_instance_id:
+                return
+            if last and last.state in _QUIETABLE:
+                connection.execute(
+                    update(revisions)
+                    .where(revisions.c.id == last.id)
+                    .values(
+                        state=RevisionState.RECEIVING, through_instance_id=arrival.through_instance_id,
+                        last_received_at=arrival.received_at, stat=last.stat or arrival.stat, updated_at=now,
+                    )
+                )
+                return
+            if last:
+                self._supersede(connection, last, now)
+            self._open(connection, arrival, (last.number if last else 0) + 1, now)
+
+    def reopen(self, revision: Revision, now: float) -> None:
+        """Open a new revision over the same instances (`jobs retry`, release of a hold)."""
+        with self._engine.begin() as connection:
+            arrival = Arrival(
+                revision.series_instance_uid, revision.study_instance_uid, revision.through_instance_id,
+                revision.last_received_at, revision.stat,
+            )
+            self._supersede(connection, revision, now)
+            self._open(connection, arrival, revision.number + 1, now)
+
+    def discard(self, revision: Revision, now: float) -> None:
+        """End a revision for good and cancel what it has not sent."""
+        with self._engine.begin() as connection:
+            self._supersede(connection, revision, now)
+
+    def _open(self, connection: Connection, arrival: Arrival, number: int, now: float) -> None:
+        connection.execute(
+            insert(revisions).values(
+                series_instance_uid=arrival.series_instance_uid, study_instance_uid=arrival.study_instance_uid,
+                number=number, state=RevisionState.RECEIVING, through_instance_id=arrival.through_instance_id,
+                last_received_at=arrival.received_at, stat=arrival.stat, attempt=0, failures=0, not_before=0.0,
+                created_at=now, updated_at=now, answered=False,
+            )
+        )
+        note(connection, now, "revision_opened", f"revision {number}", arrival.series_instance_uid,
+             arrival.study_instance_uid)
+
+    def _supersede(self, connection: Connection, revision: Revision, now: float) -> None:
+        if revision.state is not RevisionState.SUPERSEDED:
+            self._move(connection, revision, RevisionState.SUPERSEDED, now, attempt=revision.attempt + 1)
+        cancel_pending(connection, revision.id, now)
+
+    def move(
+        self, revision: Revision, state: RevisionState, now: float, *, reason: Reason | None = None, **values: Any
+    ) -> Revision:
+        """Move a revision on if it is still as `revision` says.
+
+        Raises StaleAttempt if it is not, IllegalMove if the table does not list the move.
+        """
+        with self._engine.begin() as connection:
+            self._move(connection, revision, state, now, reason=reason, **values)
+        return self.get(revision.id)
+
+    @staticmethod
+    def _move(connection: Connection, revision: Revision, state: RevisionState, now: float, *,
+              reason: Reason | None = None, **values: Any) -> None:
+        check_revision_move(revision.state, state)
+        if "verdict" in values:
+            values["verdict"] = json.dumps(values["verdict"])
+        Revisions._guarded_update(
+            connection, revision, state=state, reason_code=reason.code if reason else None,
+            reason_text=reason.text if reason else None, updated_at=now, **values,
+        )
+        text = f"revision {revision.number}: {revision.state} -> {state}" + (f" ({reason.code})" if reason else "")
+        note(connection, now, "revision_moved", text, revision.series_instance_uid, revision.study_instance_uid)
+
+    @staticmethod
+    def _guarded_update(connection: Connection, revision: Revision, **values: Any) -> None:
+        changed = connection.execute(
+            update(revisions)
+            .where(
+                revisions.c.id == revision.id, revisions.c.attempt == revision.attempt,
+                revisions.c.state == revision.state,
+                revisions.c.through_instance_id == revision.through_instance_id,
+            )
+            .values(**values)
+        )
+        if changed.rowcount != 1:
+            raise StaleAttempt(revision.id)
+
+    def start(self, revision: Revision, now: float) -> float:
+        """Return the persisted start of the analysis, setting it the first time."""
+        with self._engine.begin() as connection:
+            connection.execute(
+                update(revisions)
+                .where(revisions.c.id == revision.id, revisions.c.analysis_started_at.is_(None))
+                .values(analysis_started_at=now)
+            )
+        return self.get(revision.id).analysis_started_at
+
+    def answered(
+        self, revision: Revision, results: Iterable[Result], plan: Mapping[str, Sequence[str]], now: float
+    ) -> None:
+        """Record that every object is stored, and plan the deliveries, in one transaction.
+
+        An inferred revision becomes ENCODED; a "not assessed" one stays what it is. Raises StaleAttempt.
+        """
+        with self._engine.begin() as connection:
+            state = RevisionState.ENCODED if revision.state is RevisionState.INFERRED else revision.state
+            if state is revision.state:
+                self._guarded_update(connection, revision, answered=True, updated_at=now)
+            else:
+                self._move(connection, revision, state, now, answered=True)
+            add_results(connection, results, plan, now)
+
+    def failed(self, revision: Revision, now: float, *, not_before: float, text: str) -> None:
+        """Record a failed attempt: the next one gets a new fencing token and may start at `not_before`."""
+        with self._engine.begin() as connection:
+            changed = connection.execute(
+                update(revisions)
+                .where(revisions.c.id == revision.id, revisions.c.attempt == revision.attempt)
+                .values(attempt=revision.attempt + 1, failures=revision.failures + 1, not_before=not_before,
+                        updated_at=now)
+            )
+            if changed.rowcount == 1:
+                note(connection, now, "attempt_failed", text, revision.series_instance_uid, revision.study_instance_uid)

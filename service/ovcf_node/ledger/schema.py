@@ -1,0 +1,149 @@
+"""The tables of the ledger, and who writes each.
+
+Times are seconds since the epoch, UTC. Every table is the durable truth of one kind of fact; bytes live in `storage`.
+"""
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+METADATA = MetaData()
+
+UID = String(64)
+KEY = String(64)
+
+instances = Table(  # written by the receiver; `kind` by the judge
+    "instances",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("sop_instance_uid", UID, nullable=False),
+    Column("sop_class_uid", UID, nullable=False),
+    Column("study_instance_uid", UID, nullable=False),
+    Column("series_instance_uid", UID, nullable=False),
+    Column("transfer_syntax_uid", UID, nullable=False),
+    Column("path", String(255), nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("digest", KEY, nullable=False),
+    Column("patient_key", KEY, nullable=False),
+    Column("modality", String(16), nullable=False),
+    Column("received_at", Float, nullable=False),
+    Column("calling_ae_title", String(16), nullable=False),
+    Column("called_ae_title", String(16), nullable=False),
+    Column("association", String(64), nullable=False),
+    Column("stat", Boolean, nullable=False),
+    # original | variant (same UID, other bytes, not judged yet) | duplicate | conflict | discarded
+    Column("kind", String(16), nullable=False),
+    UniqueConstraint("sop_instance_uid", "digest"),
+    Index("ix_instances_series", "series_instance_uid", "id"),
+    Index("ix_instances_study", "study_instance_uid"),
+    Index(
+        "ix_instances_variant",
+        "kind",
+        sqlite_where=text("kind = 'variant'"),
+        postgresql_where=text("kind = 'variant'"),
+    ),
+    Index(
+        "uq_instances_original",
+        "sop_instance_uid",
+        unique=True,
+        sqlite_where=text("kind = 'original'"),
+        postgresql_where=text("kind = 'original'"),
+    ),
+)
+
+revisions = Table(  # opened and judged by the judge, advanced by the worker
+    "revisions",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("series_instance_uid", UID, nullable=False),
+    Column("study_instance_uid", UID, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("state", String(16), nullable=False, index=True),
+    Column("reason_code", String(64)),
+    Column("reason_text", Text),
+    Column("through_instance_id", Integer, nullable=False),  # the revision is every original up to here
+    Column("last_received_at", Float, nullable=False),
+    Column("stat", Boolean, nullable=False),
+    Column("verdict", Text),  # JSON of the judge's verdict: kind, reason, limits, rank
+    Column("attempt", Integer, nullable=False),  # fencing token: a writer with an older one writes nothing
+    Column("failures", Integer, nullable=False),
+    Column("not_before", Float, nullable=False),  # earliest next attempt
+    Column("created_at", Float, nullable=False),
+    Column("updated_at", Float, nullable=False),
+    Column("analysis_started_at", Float),  # persisted once; every time in the results comes from it
+    Column("answered", Boolean, nullable=False),  # its objects are encoded and stored
+    UniqueConstraint("series_instance_uid", "number"),
+    Index("ix_revisions_study", "study_instance_uid"),
+)
+
+results = Table(  # written by the worker
+    "results",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("revision_id", ForeignKey("revisions.id"), nullable=False, index=True),
+    Column("role", String(16), nullable=False),
+    Column("dialect", String(32), nullable=False),  # empty for objects that are the same in every dialect
+    Column("sop_instance_uid", UID, nullable=False, unique=True),
+    Column("sop_class_uid", UID, nullable=False),
+    Column("series_instance_uid", UID, nullable=False),
+    Column("path", String(255), nullable=False),
+    Column("sha256", KEY, nullable=False),
+    Column("size", Integer, nullable=False),
+)
+
+deliveries = Table(  # created by the worker with the results, advanced by the sender
+    "deliveries",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("revision_id", ForeignKey("revisions.id"), nullable=False, index=True),
+    Column("result_id", ForeignKey("results.id"), nullable=False),
+    Column("destination", String(32), nullable=False),
+    Column("position", Integer, nullable=False),  # order within the destination: SEG and picture before SR
+    Column("state", String(16), nullable=False, index=True),
+    Column("attempts", Integer, nullable=False),
+    Column("next_attempt_at", Float, nullable=False),
+    Column("status", Integer),  # last DIMSE status
+    Column("text", Text),  # last words of the destination
+    Column("updated_at", Float, nullable=False),
+    UniqueConstraint("result_id", "destination"),
+)
+
+holds = Table(  # written by the judge and by `jobs release | discard`
+    "holds",
+    METADATA,
+    Column("study_instance_uid", UID, primary_key=True),
+    Column("reason_code", String(64), nullable=False),
+    Column("reason_text", Text, nullable=False),
+    Column("since", Float, nullable=False),
+    Column("lifted_at", Float),  # kept, so that what a person released is not held again for the same reason
+)
+
+events = Table(  # appended by everyone, never changed
+    "events",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("series_instance_uid", UID, index=True),
+    Column("study_instance_uid", UID),
+    Column("kind", String(32), nullable=False),
+    Column("text", Text, nullable=False),
+)
+
+leases = Table(  # the judge loop's lock and the heartbeats of executors
+    "leases",
+    METADATA,
+    Column("name", String(64), primary_key=True),
+    Column("owner", String(128), nullable=False),
+    Column("expires_at", Float, nullable=False),
+)
