@@ -1,0 +1,1 @@
+"""What the node says about itself, without patient identity: `logging`."""
