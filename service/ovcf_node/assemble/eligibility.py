@@ -1,0 +1,114 @@
+"""Decide by the header alone whether an instance can be part of a CT volume.
+
+Never by Body Part Examined, the first value of Image Type or the number of slices: reformats are often DERIVED and
+legitimate, and scanners write the examined region as they like.
+"""
+
+import re
+from dataclasses import dataclass
+
+from pydicom.dataset import Dataset
+from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
+
+from ovcf_node.assemble.attributes import image_type, number, numbers, text
+from ovcf_node.domain.reasons import Reason, reason
+
+CT_CLASSES = frozenset({CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage})
+
+_SECONDARY_CAPTURE = re.compile(r"1\.2\.840\.10008\.5\.1\.4\.1\.1\.7(\.[1-4])?")
+_SCOUT_WORDS = {"LOCALIZER", "SCOUT", "TOPOGRAM", "SURVIEW", "SCANOGRAM", "SCANOSCOPE"}
+_SHEET_WORDS = {"DOSE", "DOSEINFO", "INFO", "SCREEN", "REPORT", "PROT", "RESULTS"}
+_MAP_WORDS = {
+    "PERFUSION", "CBF", "CBV", "RCBF", "RCBV", "MTT", "TTP", "TTD", "TTS", "TMAX", "PERMEABILITY", "QUANTITY",
+    "DIVISION", "MULTIPLICATION", "SUBTRACTION", "MASKED", "DEVIATION", "IODINE", "ZEFF", "VNC",
+    "MIP", "MINIP", "VRT", "SSD", "RENDERING",  # projections hold numbers, but not those of a slice
+}
+_HU_RESCALE_TYPES = {"", "HU", "HU_MOD", "US"}  # US: unspecified, written by many workstations for plain HU
+_HU_UNITS = {"[hnsf'U]", "HU"}
+
+
+@dataclass(frozen=True)
+class OwnResult:
+    """How results of this node are recognised when they come back."""
+
+    model_name: str = "ovcf-node"
+
+
+def exclude(dataset: Dataset, own: OwnResult) -> Reason | None:
+    """Return why this instance cannot be read as CT slices, or None when it can.
+
+    Codes: own_result, not_ct, scout, not_original_image, derived_map.
+    """
+    if _made_by(dataset, own):
+        return reason("own_result")
+    sop_class = text(dataset, "SOPClassUID")
+    if sop_class not in CT_CLASSES:
+        captured = _SECONDARY_CAPTURE.fullmatch(sop_class) and text(dataset, "Modality") == "CT"
+        return reason("not_original_image", "secondary capture") if captured else reason("not_ct")
+    if _is_scout(dataset):
+        return reason("scout")
+    fault = _no_ct_numbers(dataset)
+    if fault:
+        return reason("not_original_image", fault)
+    fault = _map_of(dataset)
+    return reason("derived_map", fault) if fault else None
+
+
+def _made_by(dataset: Dataset, own: OwnResult) -> bool:
+    contributing = dataset.get("ContributingEquipmentSequence") or []
+    return any(text(item, "ManufacturerModelName") == own.model_name for item in (dataset, *contributing))
+
+
+def _words(dataset: Dataset) -> set[str]:
+    # The first two values (ORIGINAL or DERIVED, PRIMARY or SECONDARY) never decide.
+    types = [image_type(dataset), *map(image_type, _shared(dataset, "CTImageFrameTypeSequence"))]
+    return {word for values in types for value in values[2:] for word in re.split(r"[^A-Z0-9]+", value) if word}
+
+
+def _is_scout(dataset: Dataset) -> bool:
+    options = set(re.split(r"[^A-Z]+", text(dataset, "ScanOptions").upper()))
+    acquisitions = {text(item, "AcquisitionType") for item in _shared(dataset, "CTAcquisitionTypeSequence")}
+    return bool((_words(dataset) | options) & _SCOUT_WORDS) or "CONSTANT_ANGLE" in acquisitions
+
+
+def _no_ct_numbers(dataset: Dataset) -> str | None:
+    grey = text(dataset, "PhotometricInterpretation").startswith("MONOCHROME")
+    if not grey or number(dataset, "SamplesPerPixel") != 1:
+        return "no grey values"
+    if _words(dataset) & _SHEET_WORDS:
+        return "a sheet or screen save"
+    if "PerFrameFunctionalGroupsSequence" in dataset:
+        return None
+    if number(dataset, "RescaleIntercept") is None or not number(dataset, "RescaleSlope"):
+        return "no rescale to CT numbers"
+    placed = numbers(dataset, "ImagePositionPatient", 3) and numbers(dataset, "ImageOrientationPatient", 6)
+    # A plane that the scanner itself reconstructed, but without position, is 'no_geometry': that is never silent.
+    if not placed and image_type(dataset)[:2] != ("ORIGINAL", "PRIMARY"):
+        return "no position in the patient"
+    return None
+
+
+def _map_of(dataset: Dataset) -> str | None:
+    mapped = sorted(_words(dataset) & _MAP_WORDS)
+    if mapped:
+        return mapped[0]
+    transformations = [dataset, *_shared(dataset, "PixelValueTransformationSequence")]
+    types = {text(item, "RescaleType").upper() for item in transformations}
+    if types - _HU_RESCALE_TYPES:
+        return f"rescale type {min(types - _HU_RESCALE_TYPES)}"
+    # PS3.3 C.8.15.3.10: Enhanced CT must say HU unless it is derived and in another unit.
+    enhanced = text(dataset, "SOPClassUID") == EnhancedCTImageStorage
+    if enhanced and "US" in types and image_type(dataset)[:1] == ("DERIVED",):
+        return "unit not given"
+    own = dataset.get("RealWorldValueMappingSequence") or []
+    units = {
+        text(unit, "CodeValue")
+        for mapping in (*own, *_shared(dataset, "RealWorldValueMappingSequence"))
+        for unit in mapping.get("MeasurementUnitsCodeSequence") or []
+    } - _HU_UNITS
+    return f"unit {min(units)}" if units else None
+
+
+def _shared(dataset: Dataset, macro: str) -> list[Dataset]:
+    groups = dataset.get("SharedFunctionalGroupsSequence") or []
+    return [item for group in groups for item in group.get(macro) or []]
