@@ -1,0 +1,17 @@
+"""Stage 4: a reading becomes DICOM objects.
+
+    rgb = render_summary(volume, findings, masks)
+    for encoded in encode(context, headers, findings, masks, rgb, dialect, volume.sources):
+        data = to_bytes(encoded.dataset)
+
+Where to change what: another code `codes`, another measurement `measurements`, another sentence `wording`, another rule
+that objects must obey `lint`.
+"""
+
+from ovcf_node.report.context import ResultContext
+from ovcf_node.report.encode import EncodedObject, encode
+from ovcf_node.report.lint import lint
+from ovcf_node.report.picture import render_summary
+from ovcf_node.report.write import to_bytes
+
+__all__ = ["EncodedObject", "ResultContext", "encode", "lint", "render_summary", "to_bytes"]

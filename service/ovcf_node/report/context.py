@@ -1,0 +1,62 @@
+"""What a result is encoded from besides the reading itself."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from ovcf_node.domain.findings import Findings
+from ovcf_node.domain.identity import ResultIdentity, uid_from
+
+PRODUCT = "ovcf-node"
+SERIES_NUMBERS: dict[str, int] = {"seg_vertebrae": 9001, "seg_fractures": 9002, "summary": 9003, "sr": 9004}
+
+Predecessor = tuple[str, str, str, str]
+"""(Study Instance UID, Series Instance UID, SOP Class UID, SOP Instance UID) of a report that this one supersedes."""
+
+
+@dataclass(frozen=True)
+class ResultContext:
+    """Identity and circumstances of one result; everything that must not change when it is encoded again.
+
+    analysis_started_at  timezone-aware; the date and time in every object (IHE AIR: start of the analysis)
+    institution          InstitutionName of the contributing equipment; empty leaves it out
+    predecessors         reports of earlier revisions (Predecessor Documents Sequence)
+    research             series are described as RESEARCH and the report is PRELIMINARY; the caveats and the watermark
+                         stay in any case
+    """
+
+    identity: ResultIdentity
+    analysis_started_at: datetime
+    institution: str = ""
+    predecessors: tuple[Predecessor, ...] = ()
+    research: bool = True
+
+    def __post_init__(self) -> None:
+        if self.analysis_started_at.tzinfo is None:
+            raise ValueError("analysis_started_at needs a time zone")
+
+    @property
+    def instance_number(self) -> int:
+        """Revisions share a series; the newest has the highest number, which is the one viewers show."""
+        return max(1, self.identity.revision)
+
+    def series_description(self, text: str) -> str:
+        return f"RESEARCH AI {text}" if self.research else f"AI {text}"
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """Who read the series, told the same way in SR, SEG and Contributing Equipment (IHE AIR Table 6.5.3.1-1)."""
+
+    manufacturer: str
+    name: str
+    version: str
+    device_uid: str
+
+
+def algorithm_of(findings: Findings) -> Algorithm:
+    """Return the algorithm behind a reading; its Device UID changes with the models and with the software."""
+    bundle = findings.bundle
+    if bundle is None:  # not assessed before any model was loaded
+        return Algorithm(PRODUCT, PRODUCT, findings.software or "unknown", uid_from("device", findings.software))
+    device_uid = uid_from("device", bundle.digest, findings.software)
+    return Algorithm(PRODUCT, bundle.name[:64], bundle.version[:64], device_uid)
