@@ -11,6 +11,8 @@ from pydicom.dataset import Dataset, FileDataset
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import DeflatedExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
+from ovcf_node.domain.identity import source_digest, uid_from
+
 _DEFER_BYTES = 65536  # larger elements (private reports, thumbnails) are read only when somebody asks for them
 _UNDEFINED_LENGTH = 0xFFFFFFFF
 _UNPARSABLE = (AttributeError, EOFError, KeyError, NotImplementedError, TypeError, ValueError, struct.error)
@@ -58,6 +60,7 @@ def read_headers(paths: Iterable[Path]) -> tuple[list[Header], list[Unreadable]]
     for path in paths:
         found = _read(path)
         (headers if isinstance(found, Header) else unreadable).append(found)
+    _complete_references(headers)
     return headers, unreadable
 
 
@@ -99,3 +102,13 @@ def _complete_identity(dataset: FileDataset) -> None:
     for keyword, meta in (("SOPClassUID", "MediaStorageSOPClassUID"), ("SOPInstanceUID", "MediaStorageSOPInstanceUID")):
         if not dataset.get(keyword) and dataset.file_meta.get(meta):
             setattr(dataset, keyword, dataset.file_meta.get(meta))
+
+
+def _complete_references(headers: list[Header]) -> None:
+    # Files from an anonymiser may name no study or series (a peer could not even send them). A result must refer to
+    # some: what belongs together gets one UID that depends on its instances only.
+    for keyword in ("StudyInstanceUID", "SeriesInstanceUID"):
+        nameless = [header for header in headers if not header.dataset.get(keyword)]
+        uid = uid_from(f"missing {keyword}", source_digest(header.sop_instance_uid for header in nameless))
+        for header in nameless:
+            setattr(header.dataset, keyword, uid)

@@ -1,4 +1,4 @@
-"""Every coded reason a series can end with, in words for people. The codes are stable: logs, SR and findings.json use them."""
+"""Every coded reason a series can end with, in words for people. Codes are stable: logs, SR and findings.json use them."""
 
 from dataclasses import dataclass
 

@@ -5,12 +5,16 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import ExceptionContext, make_url
+from sqlalchemy.exc import OperationalError
+
+from ovcf_node.errors import Transient
 
 
 def connect(url: str) -> Engine:
-    """Return an engine on `url`. On SQLite every commit is durable (WAL, synchronous FULL) and writers wait for each other."""
+    """Return an engine on `url`. On SQLite commits are durable (WAL, synchronous FULL) and writers wait for each other."""
     engine = create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
+    event.listen(engine, "handle_error", _as_transient)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
@@ -37,6 +41,13 @@ def _prepare_sqlite(connection, _record) -> None:
     cursor.execute("PRAGMA busy_timeout=30000")
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.close()
+
+
+def _as_transient(context: ExceptionContext) -> None:
+    # Full disk, lost server, lock not granted: not the caller's fault, and a retry can help. The text of the database
+    # may quote parameters, so only its kind is kept.
+    if isinstance(context.sqlalchemy_exception, OperationalError):
+        context.chained_exception = Transient("ledger_unavailable", type(context.original_exception).__name__)
 
 
 def migrate(url: str) -> None:

@@ -92,7 +92,7 @@ def paragraph_height(text: str, size: int, width: int) -> int:
 
 
 def _provenance(findings: Findings) -> list[str]:
-    lines = [f"Software ovcf-node {findings.software}"]
+    lines = [f"Software {findings.software}"]
     if findings.bundle:
         lines.append(f"Models {findings.bundle.name} {findings.bundle.version} ({findings.bundle.digest[:12]})")
     return lines

@@ -8,6 +8,7 @@ import pytest
 from ovcf_node.domain.reasons import Reason, reason
 from ovcf_node.domain.series import Receipt
 from ovcf_node.domain.states import DeliveryState, IllegalMove, RevisionState
+from ovcf_node.errors import Transient
 from ovcf_node.ledger import Ledger, Result, StaleAttempt, migrate
 
 S = RevisionState
@@ -169,3 +170,10 @@ def test_leases_exclude_and_expire(ledger):
     ledger.leases.take("executor:worker-0", "x", 100.0, 10.0)
     assert ledger.leases.living("executor:", 105.0) == {"worker-0"}
     assert ledger.leases.living("executor:", 111.0) == set()
+
+
+def test_database_that_cannot_be_used_is_transient_and_names_nobody(tmp_path):
+    ledger = Ledger(f"sqlite:///{tmp_path / 'nowhere' / 'ledger.sqlite'}")
+    with pytest.raises(Transient) as caught:
+        ledger.instances.record(receipt(patient="secret-patient"))
+    assert caught.value.code == "ledger_unavailable" and "secret" not in str(caught.value)

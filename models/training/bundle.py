@@ -1,0 +1,158 @@
+"""The bundle contract (``models/README.md``) as code: windowing, self-test, probabilities, reading and writing.
+
+The node has its own reader; this one belongs to training and evaluation and never imports the service.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from pathlib import Path
+
+import numpy as np
+
+from networks import CROP_ORIGIN, CROP_SHAPE, CROP_SPACING, LABELS
+
+LABEL_WINDOW = (-300.0, 900.0)  # HU
+VERTEBRA_WINDOW = (-300.0, 1300.0)  # HU
+LABEL_SPACING = 6.0  # mm
+MULTIPLE_OF = 8
+OUTPUTS = {
+    "label": ("classes", "body", "offset"),
+    "vertebra": ("vertebra", "body", "fracture", "evidence", "type", "old"),
+}
+SELF_TEST_SHAPE = {"label": (1, 1, 16, 16, 16), "vertebra": (1, 1, *CROP_SHAPE)}
+DEFAULT_POINTS = {
+    "fracture": 0.5,
+    "superior": 0.5,
+    "inferior": 0.5,
+    "anterior": 0.5,
+    "posterior": 0.5,
+    "old": 0.5,
+    "abstain_below": 0.6,
+}
+DEFAULT_TEMPERATURE = {"evidence": 1.0, "type": 1.0, "old": 1.0}
+
+
+def window(hu: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
+    """HU clipped to ``limits`` and mapped linearly to [-1, 1], float32."""
+    low, high = limits
+    return ((np.clip(hu, low, high) - low) * (2.0 / (high - low)) - 1.0).astype(np.float32)
+
+
+def self_test_input(shape: tuple[int, ...]) -> np.ndarray:
+    """The deterministic ramp of the contract: ``sin(0.37 i) cos(0.011 i)`` over the flattened tensor, float32."""
+    i = np.arange(int(np.prod(shape)), dtype=np.float64)
+    return (np.sin(0.37 * i) * np.cos(0.011 * i)).astype(np.float32).reshape(shape)
+
+
+def self_test_numbers(tensor: np.ndarray) -> list[float]:
+    """Mean, standard deviation and the first six values of the flattened tensor."""
+    flat = np.asarray(tensor, np.float64).ravel()
+    return [round(float(x), 6) for x in (flat.mean(), flat.std(), *flat[:6])]
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1.0 / (1.0 + np.exp(-np.clip(np.asarray(x, np.float64), -60, 60)))
+
+
+def softmax(x: np.ndarray, axis: int = -1) -> np.ndarray:
+    e = np.exp(x - np.max(x, axis=axis, keepdims=True))
+    return e / e.sum(axis=axis, keepdims=True)
+
+
+def probabilities(evidence, kind, old, temperature: dict[str, float]) -> dict[str, np.ndarray]:
+    """Calibrated probabilities from logits ``[N,4], [N,5], [N,1]``.
+
+    ``fracture`` is the contract's mean of ``max(S, I, N)`` and ``1 - P(none)``.
+    """
+    e = sigmoid(np.asarray(evidence) / temperature["evidence"])
+    t = softmax(np.asarray(kind, np.float64) / temperature["type"])
+    o = sigmoid(np.asarray(old) / temperature["old"]).reshape(-1)
+    return {"evidence": e, "type": t, "old": o, "fracture": 0.5 * (e[:, :3].max(1) + 1.0 - t[:, 0])}
+
+
+def denis(evidence: np.ndarray, points: dict[str, float]) -> str:
+    """The compression type that evidence probabilities ``[4]`` spell: none, A, B, C, D or burst (clinical.md 2.4)."""
+    s, i, n, p = (evidence[k] >= points[name] for k, name in enumerate(("superior", "inferior", "anterior", "posterior")))
+    if p and (s or i):
+        return "burst"
+    return "A" if s and i else "B" if s else "C" if i else "D" if n else "none"
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def session(path: Path, threads: int = 1):
+    """An onnxruntime CPU session of the file."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def run(sess, stage: str, tensor: np.ndarray) -> dict[str, np.ndarray]:
+    """Outputs of one stage by name."""
+    names = list(OUTPUTS[stage])
+    return dict(zip(names, sess.run(names, {sess.get_inputs()[0].name: tensor})))
+
+
+def read(folder: Path) -> dict:
+    """``bundle.toml`` of a folder, digests checked."""
+    data = tomllib.loads((folder / "bundle.toml").read_text())
+    for name, stage in data["stages"].items():
+        if "file" in stage and digest(folder / stage["file"]) != stage["sha256"]:
+            raise ValueError(f"{folder}: {stage['file']} of stage {name} differs from its digest in bundle.toml")
+    return data
+
+
+def _value(x) -> str:
+    if isinstance(x, str):
+        return '"' + x.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if isinstance(x, (list, tuple)):
+        return "[" + ", ".join(_value(v) for v in x) + "]"
+    return repr(x)
+
+
+def _table(name: str, values: dict) -> list[str]:
+    return [f"[{name}]", *(f"{k} = {_value(v)}" for k, v in values.items()), ""]
+
+
+def write(folder: Path, identity: dict, points: dict, temperature: dict, tolerance: float = 0.02) -> None:
+    """Write ``bundle.toml`` beside ``label.onnx`` and ``vertebra.onnx``; self-test numbers come from onnxruntime."""
+    lines = _table("bundle", identity)
+    fixed = {
+        "label": {
+            "spacing_mm": LABEL_SPACING,
+            "window_hu": LABEL_WINDOW,
+            "pad_value": -1.0,
+            "multiple_of": MULTIPLE_OF,
+            "labels": LABELS,
+        },
+        "vertebra": {
+            "spacing_mm": CROP_SPACING,
+            "shape": CROP_SHAPE,
+            "origin_index": CROP_ORIGIN,
+            "window_hu": VERTEBRA_WINDOW,
+        },
+    }
+    for stage, settings in fixed.items():
+        path = folder / f"{stage}.onnx"
+        lines += _table(f"stages.{stage}", {"file": path.name, "sha256": digest(path), **settings})
+        if stage == "vertebra":
+            lines += _table("stages.vertebra.operating_points", {k: round(float(v), 4) for k, v in points.items()})
+            lines += _table("stages.vertebra.temperature", {k: round(float(v), 4) for k, v in temperature.items()})
+        shape = SELF_TEST_SHAPE[stage]
+        out = run(session(path), stage, self_test_input(shape))
+        lines += _table(f"stages.{stage}.self_test", {"shape": list(shape), "tolerance": tolerance})
+        lines += _table(f"stages.{stage}.self_test.expected", {k: self_test_numbers(v) for k, v in out.items()})
+    lines += _table(
+        "stages.segment", {"absent": "not part of this bundle: labels come from the 6 mm stage, masks from the vertebra stage"}
+    )
+    lines += _table(
+        "stages.restore", {"absent": "not part of this bundle: expected heights come from neighbours and level norms"}
+    )
+    (folder / "bundle.toml").write_text("\n".join(lines))

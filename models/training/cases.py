@@ -1,0 +1,216 @@
+"""Renders training samples from the phantoms and caches them on disk, for as long as it is left running.
+
+``python models/training/cases.py --work DIR [--kind fields|crops|both] [--minutes M] [--count N] [--held]``
+
+- ``DIR/fields/*.npz``: one 6 mm field a file (rendered at 3 mm, averaged by 2): ``hu`` int16, ``labels``, ``instance``
+  (row of ``centres`` + 1) and ``body`` (fraction x 255) uint8, all ``[z,y,x]``; ``centres [K,3]`` in voxels (z, y, x).
+- ``DIR/crops/*.npz``: the crops of one case: ``hu [K,56,72,32]`` int16, ``masks`` uint8 bits 1 vertebra, 2 body,
+  4 fracture; ``evidence [K,4], type, old, mimic, level`` and ``loss`` (largest height loss).
+
+Seeds from ``HELD`` upwards are never rendered for training; ``--held`` writes to ``held/fields`` and ``held/crops``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import phantoms
+from networks import EVIDENCE, LABELS, TYPES
+from phantoms.grids import CROP_ORIGIN, Grid, crop_grid
+from phantoms.norms import LEVELS
+
+HELD = 5_000_000  # calibration and choice of checkpoints
+EVALUATION = 6_000_000  # evaluate.py
+CROP_LEVELS = ("T11", "T12", "L1", "L2", "L3", "L4", "L5", "S1")
+SPARE_LEVELS = ("T8", "T9", "T10")  # their fractures are worth learning from
+
+
+def numpy(x) -> np.ndarray:
+    return x.detach().cpu().numpy() if isinstance(x, torch.Tensor) else np.asarray(x)
+
+
+def halves(x: np.ndarray) -> np.ndarray:
+    """``[2z,2y,2x]`` -> ``[8, z,y,x]``: the eight parts of each voxel."""
+    z, y, x2 = (n // 2 for n in x.shape)
+    x = x[: 2 * z, : 2 * y, : 2 * x2].reshape(z, 2, y, 2, x2, 2)
+    return x.transpose(1, 3, 5, 0, 2, 4).reshape(8, z, y, x2)
+
+
+def majority(parts: np.ndarray, count: int) -> np.ndarray:
+    """Most frequent value (0..count-1) over the first axis; ties go to the larger value (bone over background)."""
+    votes = np.stack([(parts == k).sum(0) for k in range(count)])
+    return (count - 1 - votes[::-1].argmax(0)).astype(np.uint8)
+
+
+def field(seed: int, profile: str = "training") -> dict[str, np.ndarray]:
+    """One 6 mm field of the case ``seed``."""
+    rng = np.random.default_rng([seed, 1])
+    case = phantoms.sample_case(seed, profile=profile)
+    grid = phantoms.sample_field(rng, case, 3.0)
+    rendered = phantoms.render(case, grid, phantoms.sample_acquisition(seed, profile=profile))
+    hu = halves(numpy(rendered.hu).astype(np.float32)).mean(0)
+    labels = majority(halves(numpy(rendered.labels)), len(LABELS))
+    instance = majority(halves(numpy(rendered.instance)), int(numpy(rendered.instance).max()) + 1)
+    instance = np.where(labels > 0, instance, 0)
+    body = np.round(halves(numpy(rendered.body).astype(np.float32)).mean(0) * 255)
+    centres = np.stack([(grid.index_of(v.centre_mm) - 0.5) / 2 for v in case.vertebrae])
+    return {
+        "hu": np.clip(np.round(hu), -1100, 3500).astype(np.int16), "labels": labels.astype(np.uint8),
+        "instance": instance.astype(np.uint8), "body": body.astype(np.uint8), "centres": centres.astype(np.float32),
+        "origin": grid.point_of(np.full(3, 0.5)).astype(np.float32),
+    }
+
+
+def jittered(vertebra, rng: np.random.Generator, mm: float = 4.0, degrees: float = 6.0):
+    """Centre and frame as an imperfect first stage would give them (a quarter of them twice as bad), and a scale of +-5 %."""
+    if rng.random() < 0.25:
+        mm, degrees = 2 * mm, 2 * degrees
+    a, b, c = np.radians(rng.uniform(-degrees, degrees, 3))
+    rx = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
+    ry = np.array([[np.cos(b), 0, np.sin(b)], [0, 1, 0], [-np.sin(b), 0, np.cos(b)]])
+    rz = np.array([[np.cos(c), -np.sin(c), 0], [np.sin(c), np.cos(c), 0], [0, 0, 1]])
+    frame = np.asarray(vertebra.frame, float)
+    centre = np.asarray(vertebra.centre_mm, float) + rng.uniform(-mm, mm, 3) @ frame
+    return centre, rz @ ry @ rx @ frame, rng.uniform(0.95, 1.05)
+
+
+def scaled(grid, factor: float):
+    """The same grid with its spacing multiplied, origin of the vertebra frame kept."""
+    middle = grid.point_of(np.asarray(CROP_ORIGIN))
+    affine = grid.affine.copy()
+    affine[:3, :3] *= factor
+    affine[:3, 3] = middle + (grid.affine[:3, 3] - middle) * factor
+    return Grid(affine, grid.shape)
+
+
+def crop(case, index: int, acquisition, rng: np.random.Generator | None) -> tuple[np.ndarray, np.ndarray]:
+    """HU ``[56,72,32]`` and mask bits of one vertebra; frame jittered when ``rng`` is given."""
+    vertebra = case.vertebrae[index]
+    if rng is None:
+        grid = crop_grid(vertebra)
+    else:
+        centre, frame, factor = jittered(vertebra, rng)
+        grid = scaled(crop_grid(None, centre, frame), factor)
+    rendered = phantoms.render(case, grid.refined((1, 1, 2)), acquisition)
+    pairs = lambda x: x.astype(np.float32).reshape(*x.shape[:2], -1, 2).mean(3)  # noqa: E731
+    own = numpy(rendered.instance) == index + 1
+    bits = np.zeros(grid.shape, np.uint8)
+    for bit, mask in ((1, own), (2, own & (numpy(rendered.body) > 0)), (4, own & (numpy(rendered.fracture) > 0))):
+        bits |= np.where(pairs(mask) >= 0.5, bit, 0).astype(np.uint8)
+    return np.clip(np.round(pairs(numpy(rendered.hu))), -1100, 3500).astype(np.int16), bits
+
+
+def truth(vertebra) -> tuple[list[int], int, int]:
+    """Evidence bits, type index (burst and lytic by their endplates; 0 without fracture) and old-deformity bit."""
+    e = [int(bool(vertebra.evidence[name])) for name in EVIDENCE]
+    if vertebra.denis in TYPES:
+        kind = TYPES.index(vertebra.denis)
+    else:
+        s, i, n, _ = e
+        kind = 1 if s and i else 2 if s else 3 if i else 4 if n else 0
+    return e, kind, int(bool(vertebra.old_deformity))
+
+
+def scan(seed: int, profile: str):
+    """An acquisition that the node would grade (slices up to 3.2 mm)."""
+    while True:
+        acquisition = phantoms.sample_acquisition(seed, profile=profile)
+        if acquisition.slice_mm <= 3.2:
+            return acquisition
+        seed += 1 << 40
+
+
+def crops(seed: int, profile: str = "training", jitter: bool = True, every: bool = False) -> dict[str, np.ndarray]:
+    """Crops of one case: variants of every fracture and old deformity, and as many of the rest.
+
+    ``every``: one crop of each level T11-S1, as a study would have them. Otherwise odd seeds take the patients of the
+    study profile, four in five of them fractured (with the scans of ``profile``).
+    """
+    rng = np.random.default_rng([seed, 2])
+    case = phantoms.sample_case(seed, profile=profile if every or seed % 2 == 0 else "study")
+    wanted: list[int] = []
+    plain = []
+    for k, v in enumerate(case.vertebrae):
+        e, _, old = truth(v)
+        if v.level not in CROP_LEVELS and (every or not any(e) or v.level not in SPARE_LEVELS):
+            continue
+        if every:
+            wanted.append(k)
+        elif any(e):
+            wanted += [k] * (4 if e[3] else 2)  # posterior wall and healed deformities are rare
+        elif old:
+            wanted += [k] * 3
+        else:
+            plain.append(k)
+    if not every:
+        rng.shuffle(plain)
+        wanted += plain[: max(3, min(len(plain), len(wanted)))]
+    rows = {name: [] for name in ("hu", "masks", "evidence", "type", "old", "mimic", "level", "loss")}
+    for n, k in enumerate(wanted):
+        v = case.vertebrae[k]
+        acquisition = scan(seed * 64 + (0 if every else n), profile)
+        hu, bits = crop(case, k, acquisition, rng if jitter else None)
+        e, kind, old = truth(v)
+        values = (hu, bits, e, kind, old, int(v.mimic is not None), LEVELS.index(v.level), v.height_loss)
+        for name, value in zip(rows, values):
+            rows[name].append(value)
+    return {
+        "hu": np.stack(rows["hu"]), "masks": np.stack(rows["masks"]), "loss": np.array(rows["loss"], np.float32),
+        **{k: np.array(rows[k], np.uint8) for k in ("evidence", "type", "old", "mimic", "level")},
+    }
+
+
+def save(folder: Path, name: str, arrays: dict[str, np.ndarray]) -> None:
+    """Write so that a reader never sees half a file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".{name}.{os.getpid()}"
+    with open(temporary, "wb") as stream:
+        np.savez(stream, **arrays)
+    temporary.rename(folder / f"{name}.npz")
+
+
+def produce(work: Path, kind: str, minutes: float, count: int, held: bool, start: int, pace: float = 0.0,
+            keep: int = 4000) -> None:
+    """Render fields and crops by turns until the time or the count is up; seeds that are already there are skipped."""
+    torch.set_num_threads(1)
+    base = work / "held" if held else work
+    end, seed, done = time.time() + 60 * minutes, start + (HELD if held else 0), 0
+    kinds = ("fields", "crops") if kind == "both" else (kind,)
+    while time.time() < end and (count == 0 or done < count):
+        turn = time.process_time()
+        for what in kinds:
+            folder = base / what
+            if (folder / f"{seed}.npz").exists():
+                continue
+            began = time.time()
+            arrays = field(seed) if what == "fields" else crops(seed)
+            save(folder, str(seed), arrays)
+            print(f"{what} {seed} {arrays['hu'].shape} {time.time() - began:.1f} s", flush=True)
+            if not held and done % 50 == 49:
+                for old in sorted(folder.glob("*.npz"), key=lambda p: p.stat().st_mtime)[:-keep]:
+                    old.unlink()
+        seed, done = seed + 1, done + 1
+        time.sleep(pace * (time.process_time() - turn))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--kind", choices=("fields", "crops", "both"), default="both")
+    parser.add_argument("--minutes", type=float, default=1e9)
+    parser.add_argument("--count", type=int, default=0, help="stop after this many seeds (0: never)")
+    parser.add_argument("--held", action="store_true", help="held-out seeds")
+    parser.add_argument("--start", type=int, default=0, help="first seed")
+    parser.add_argument("--pace", type=float, default=0.0, help="rest this many times the CPU time of a seed after it")
+    a = parser.parse_args()
+    produce(a.work, a.kind, a.minutes, a.count, a.held, a.start, a.pace)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""Checkpoints -> a bundle folder: two ONNX files and ``bundle.toml``.
+
+``python models/training/export.py --work DIR --out models/reference``
+
+Reads ``DIR/label.pt`` and ``DIR/vertebra.pt`` (EMA weights), exports opset 17 with dynamic field size and crop count,
+compares torch with onnxruntime and refuses to write where they differ. Temperatures and operating points are taken
+from ``DIR/calibration.json`` (written by ``evaluate.py --calibrate``) where it exists.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import tempfile
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import bundle
+from networks import CROP_SHAPE, LabelNet, VertebraNet, gmac, parameters
+
+VERSION = "0.1.0"
+TRAINED_ON = "synthetic CT phantoms of this project (models/training), no patient data"
+TOLERANCE = 2e-3  # largest |torch - onnxruntime| on random input
+
+
+def network(stage: str, checkpoint: Path | None) -> torch.nn.Module:
+    """The stage's network in eval mode, with a checkpoint's EMA weights or, without one, as initialised by seed 0."""
+    torch.manual_seed(0)
+    net = LabelNet() if stage == "label" else VertebraNet()
+    if checkpoint is not None:
+        net.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["ema"])
+    return net.eval()
+
+
+def example(stage: str, size: int = 0) -> torch.Tensor:
+    """A random input; ``size`` 1 gives another shape than 0, to prove the dynamic axes."""
+    generator = torch.Generator().manual_seed(size)
+    shape = ((1, 1, 32, 24, 24), (1, 1, 56, 40, 48))[size] if stage == "label" else (2 + size, 1, *CROP_SHAPE)
+    return torch.rand(shape, generator=generator) * 2 - 1
+
+
+def to_onnx(net: torch.nn.Module, stage: str, path: Path) -> float:
+    """Export one network and return the largest absolute torch-onnxruntime difference over two input shapes."""
+    outputs = list(bundle.OUTPUTS[stage])
+    source = "image" if stage == "label" else "crop"
+    if stage == "label":
+        axes = {name: {2: "z", 3: "y", 4: "x"} for name in (source, *outputs)}
+    else:
+        axes = {name: {0: "n"} for name in (source, *outputs)}
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the TorchScript exporter is deprecated; opset 17 with dynamic sizes needs it
+        torch.onnx.export(
+            net, (example(stage),), str(path), opset_version=17, input_names=[source], output_names=outputs,
+            dynamic_axes=axes, dynamo=False,
+        )
+        sess = bundle.session(path)
+        worst = 0.0
+        for size in (0, 1):
+            x = example(stage, size)
+            for ours, theirs in zip(net(x), bundle.run(sess, stage, x.numpy()).values()):
+                worst = max(worst, float(np.abs(ours.numpy() - theirs).max()))
+    return worst
+
+
+def card(out: Path, facts: dict, evaluation: dict | None) -> None:
+    """``MODEL_CARD.md``: what the bundle is, what it was trained on, what was measured, what it is not."""
+    lines = [
+        f"# Model card: ovcf-reference {VERSION}",
+        "",
+        "Research use only, not for diagnosis. No clinical data was used in training or evaluation: every figure below "
+        "comes from synthetic CT phantoms of this project and says nothing certain about patients.",
+        "",
+        "| stage | network | parameters | cost | torch - onnxruntime |",
+        "|---|---|---|---|---|",
+    ]
+    about = {
+        "label": "3D U-Net, multi-scale self-guided attention (after arXiv 1906.02849), whole field at 6 mm",
+        "vertebra": "3D U-Net with evidence, type and age heads, one crop per vertebra at 1.0 x 1.25 x 3.0 mm",
+    }
+    for stage, f in facts.items():
+        lines.append(
+            f"| {stage} | {about[stage]} | {f['parameters'] / 1e6:.2f} M | {f['gmac']:.1f} GMAC | {f['difference']:.1e} |"
+        )
+    lines += ["", "## Training", ""]
+    for stage, f in facts.items():
+        lines.append(f"- `{stage}`: {f['training']}")
+    lines += ["- Data: " + TRAINED_ON + ". Generator and networks: `models/training/README.md`.", "", "## Measured", ""]
+    if evaluation is None:
+        lines.append("Nothing was measured for these weights.")
+    else:
+        lines.append(evaluation["markdown"])
+    lines += [
+        "",
+        "## Limits",
+        "",
+        "- Training and evaluation phantoms come from the same generator (other seeds), so the figures flatter.",
+        "- Numbering is a direct voxel label at 6 mm; T13, L6 and four lumbar vertebrae are not decided by this bundle.",
+        "- Probabilities are calibrated on phantoms only. CT signs suggest a recent fracture; MRI decides where it matters.",
+        "",
+    ]
+    (out / "MODEL_CARD.md").write_text("\n".join(lines))
+
+
+def export(work: Path | None, out: Path) -> dict:
+    """Write the whole bundle into ``out`` (replaced only when every check has passed) and return the facts."""
+    facts, extra, evaluation = {}, {}, None
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        for stage in ("label", "vertebra"):
+            checkpoint = work / f"{stage}.pt" if work and (work / f"{stage}.pt").exists() else None
+            net = network(stage, checkpoint)
+            difference = to_onnx(net, stage, folder / f"{stage}.onnx")
+            if difference > TOLERANCE:
+                raise SystemExit(f"{stage}: torch and onnxruntime differ by {difference:.2g}")
+            training = "untrained (random weights)"
+            if checkpoint:
+                training = torch.load(checkpoint, map_location="cpu", weights_only=True).get("about", "trained")
+            shape = (1, 1, 64, 48, 48) if stage == "label" else (1, 1, *CROP_SHAPE)
+            facts[stage] = {
+                "parameters": parameters(net), "gmac": gmac(net, shape), "difference": difference, "training": training,
+            }
+        if work and (work / "calibration.json").exists():
+            extra = json.loads((work / "calibration.json").read_text())
+        if work and (work / "evaluation.json").exists():
+            evaluation = json.loads((work / "evaluation.json").read_text())
+        identity = {
+            "name": "ovcf-reference", "version": VERSION, "licence": "Apache-2.0", "status": "research",
+            "trained_on": TRAINED_ON if work else "nothing: random weights, for wiring tests only",
+        }
+        bundle.write(
+            folder, identity, {**bundle.DEFAULT_POINTS, **extra.get("operating_points", {})},
+            {**bundle.DEFAULT_TEMPERATURE, **extra.get("temperature", {})},
+        )
+        bundle.read(folder)
+        card(folder, facts, evaluation)
+        out.mkdir(parents=True, exist_ok=True)
+        for name in ("label.onnx", "vertebra.onnx", "bundle.toml", "MODEL_CARD.md"):
+            shutil.copyfile(folder / name, out / name)
+    return facts
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, help="folder with label.pt and vertebra.pt; without it: random weights")
+    parser.add_argument("--out", type=Path, required=True, help="bundle folder")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    for stage, facts in export(args.work, args.out).items():
+        print(stage, json.dumps(facts))
+
+
+if __name__ == "__main__":
+    main()

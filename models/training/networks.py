@@ -1,0 +1,316 @@
+"""The two networks of the reference bundle.
+
+``LabelNet`` reads the whole field at 6 mm and names every voxel; ``VertebraNet`` reads one crop per vertebra in the
+vertebra's own frame. Both use GroupNorm (batches of one or two) and convolutions that ONNX opset 17 knows, so that the
+exported files run with dynamic sizes. Tensor names, shapes and meanings are the bundle contract (``models/README.md``).
+
+``python models/training/networks.py`` prints parameters and multiply-accumulates.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+LABELS = ("background", "above", "T11", "T12", "L1", "L2", "L3", "L4", "L5", "S1", "below")
+EVIDENCE = ("superior", "inferior", "anterior", "posterior")
+TYPES = ("none", "A", "B", "C", "D")
+CROP_SHAPE = (56, 72, 32)  # w, v, u
+CROP_SPACING = (1.0, 1.25, 3.0)  # mm along w, v, u
+CROP_ORIGIN = (27.5, 24.0, 15.5)  # index of the vertebral body centre
+
+
+def norm(channels: int) -> nn.GroupNorm:
+    """GroupNorm with four channels a group (statistics over space, so batch size does not matter)."""
+    return nn.GroupNorm(max(1, channels // 4), channels)
+
+
+def conv(cin: int, cout: int, kernel=3, stride=1) -> nn.Sequential:
+    """Convolution with 'same' padding, norm, activation."""
+    kernel = (kernel,) * 3 if isinstance(kernel, int) else kernel
+    padding = tuple((k - 1) // 2 for k in kernel)
+    return nn.Sequential(
+        nn.Conv3d(cin, cout, kernel, stride, padding, bias=False), norm(cout), nn.LeakyReLU(0.02, inplace=True)
+    )
+
+
+class Residual(nn.Module):
+    """Two convolutions with an identity path; keeps shape and channels."""
+
+    def __init__(self, channels: int, kernel=3):
+        super().__init__()
+        self.first = conv(channels, channels, kernel)
+        self.second = conv(channels, channels, kernel)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(self.first(x))
+
+
+def resize(x: Tensor, like: Tensor) -> Tensor:
+    """Trilinear interpolation of ``x`` to the spatial size of ``like``."""
+    return F.interpolate(x, size=like.shape[2:], mode="trilinear", align_corners=False)
+
+
+class GuidedAttention(nn.Module):
+    """Multi-scale self-guided attention after Sinha & Dolz (arXiv 1906.02849), with a bounded number of tokens.
+
+    Every decoder scale is brought to one common scale and fused; each scale is then refined, guided by the fused map,
+    through position attention (where else does it look like this) and channel attention (which features go together).
+    Position attention compares each voxel with at most ``tokens`` pooled positions, so cost grows linearly with the
+    field. ``guide_loss`` is the paper's guided reconstruction: the refined and the plain maps must code alike.
+
+    Scales in and out: lists of ``[N, Ci, z, y, x]``, the second of them setting the common scale; out: ``[N, C, z, y, x]``.
+    """
+
+    tokens = (10, 8, 8)  # z, y, x: 640 positions
+
+    def __init__(self, channels: tuple[int, ...], width: int = 24, key: int = 12):
+        super().__init__()
+        self.width, self.key = width, key
+        self.bring = nn.ModuleList(conv(c, width, 1) for c in channels)
+        self.fuse = conv(width * len(channels), width, 1)
+        self.enter = nn.ModuleList(conv(2 * width, width, 1) for _ in channels)
+        self.query = nn.ModuleList(nn.Conv3d(width, key, 1) for _ in channels)
+        self.keys = nn.ModuleList(nn.Conv3d(width, key, 1) for _ in channels)
+        self.value = nn.ModuleList(nn.Conv3d(width, width, 1) for _ in channels)
+        self.position_gain = nn.Parameter(torch.full((len(channels),), 0.1))
+        self.channel_gain = nn.Parameter(torch.full((len(channels),), 0.1))
+        self.refine = nn.ModuleList(conv(width, width, 3) for _ in channels)
+        self.code = nn.Conv3d(width, key, 1)
+        self.decode = nn.Conv3d(key, width, 1)
+        self.out = conv(width * len(channels), width, 1)
+
+    def position(self, x: Tensor, i: int) -> Tensor:
+        pooled = F.interpolate(x, size=self.tokens, mode="trilinear", align_corners=False)
+        query = self.query[i](x).flatten(2).transpose(1, 2)  # N, voxels, key
+        keys = self.keys[i](pooled).flatten(2)  # N, key, tokens
+        value = self.value[i](pooled).flatten(2).transpose(1, 2)  # N, tokens, width
+        weight = torch.softmax(torch.matmul(query, keys) * self.key**-0.5, dim=-1)
+        return torch.matmul(weight, value).transpose(1, 2).reshape(x.shape)
+
+    def channel(self, x: Tensor) -> Tensor:
+        flat = F.normalize(x.flatten(2), dim=2)  # N, width, voxels
+        weight = torch.softmax(4.0 * torch.matmul(flat, flat.transpose(1, 2)), dim=-1)
+        return torch.matmul(weight, x.flatten(2)).reshape(x.shape)
+
+    def forward(self, scales: list[Tensor]) -> tuple[Tensor, Tensor]:
+        like = scales[1]
+        maps = [resize(b(s), like) for b, s in zip(self.bring, scales)]
+        fused = self.fuse(torch.cat(maps, 1))
+        refined, guide = [], fused.new_zeros(())
+        for i, scale in enumerate(maps):
+            x = self.enter[i](torch.cat([scale, fused], 1))
+            y = x + self.position_gain[i] * self.position(x, i) + self.channel_gain[i] * self.channel(x)
+            y = self.refine[i](y)
+            if self.training:
+                plain, seen = self.code(x), self.code(y)
+                guide = guide + F.mse_loss(seen, plain.detach()) + F.mse_loss(self.decode(plain), x.detach())
+            refined.append(y)
+        return self.out(torch.cat(refined, 1)), guide / len(maps)
+
+
+class LabelNet(nn.Module):
+    """Whole field at 6 mm: ``image [N,1,Z,Y,X]`` -> ``classes [N,11,...], body [N,1,...], offset [N,3,...]``.
+
+    Naming is counting: the attended map, whose deepest level (48 mm voxels) sees the whole spine, regresses a smooth
+    *level* (index in ``LABELS``: T11 = 2 ... S1 = 9), and each class logit loses the squared distance from its index.
+    In training mode a fourth output carries coarse logits (deep supervision), the guide loss and the level.
+    """
+
+    def __init__(self, channels=(12, 24, 48, 64), width: int = 24):
+        super().__init__()
+        a, b, c, d = channels
+        self.enc1 = nn.Sequential(conv(1, a), conv(a, a))
+        self.enc2 = nn.Sequential(conv(a, b, 3, 2), Residual(b))
+        self.enc3 = nn.Sequential(conv(b, c, 3, 2), Residual(c))
+        self.enc4 = nn.Sequential(conv(c, d, 3, 2), Residual(d), Residual(d))
+        self.up3 = nn.Conv3d(d, c, 1)
+        self.dec3 = Residual(c)
+        self.up2 = nn.Conv3d(c, b, 1)
+        self.dec2 = Residual(b)
+        self.attend = GuidedAttention((d, c, b), width)
+        self.join = conv(b + width, b, 1)
+        self.up1 = nn.Conv3d(b, a, 1)
+        self.dec1 = conv(a, 2 * a)
+        self.head = nn.Conv3d(2 * a, len(LABELS) + 4, 1)
+        self.deep = nn.ModuleList(nn.Conv3d(n, len(LABELS) + 1, 1) for n in (b, width))
+        self.level = nn.Sequential(conv(width, width, 3), nn.Conv3d(width, 1, 1))
+        self.level_fine = nn.Conv3d(2 * a, 1, 1)
+        self.firm = nn.Parameter(torch.tensor(1.0))
+        index = torch.arange(1.0, len(LABELS)).reshape(1, -1, 1, 1, 1)
+        self.register_buffer("index", index, persistent=False)
+        with torch.no_grad():
+            self.level[1].bias.fill_(5.0)
+            self.head.bias[0] = 2.0
+            self.head.bias[len(LABELS)] = -2.0
+
+    def forward(self, image: Tensor):
+        e1 = self.enc1(image)
+        e2 = self.enc2(e1)
+        e3 = self.enc3(e2)
+        e4 = self.enc4(e3)
+        d3 = self.dec3(e3 + resize(self.up3(e4), e3))
+        d2 = self.dec2(e2 + resize(self.up2(d3), e2))
+        attended, guide = self.attend([e4, d3, d2])
+        d2 = self.join(torch.cat([d2, resize(attended, d2)], 1))
+        fine = self.dec1(e1 + resize(self.up1(d2), e1))
+        out = self.head(fine)
+        level = resize(self.level(attended).float(), e1) + self.level_fine(fine)
+        n = len(LABELS)
+        body, offset = out[:, n : n + 1], out[:, n + 1 :]
+        classes = torch.cat([out[:, :1], out[:, 1:n] - self.distance(level)], 1)
+        if self.training:
+            return classes, body, offset, ([self.deep[0](d2), self.deep[1](attended)], guide, level)
+        return classes, body, offset
+
+    def distance(self, level: Tensor) -> Tensor:
+        """Cost ``[N,10,...]`` of each vertebral class at a level; ``above`` and ``below`` are open-ended."""
+        gap = level - self.index
+        gap = torch.cat([gap[:, :1].clamp(min=0), gap[:, 1:-1], gap[:, -1:].clamp(max=0)], 1)
+        return F.softplus(self.firm) * gap.clamp(-4, 4) ** 2
+
+
+class EvidenceHead(nn.Module):
+    """Reads evidence, type and age from the crop's features and from its own body and fracture maps, in float32.
+
+    Three views are added up: (1) maps of each sign over the half-resolution features, pooled by log-sum-exp (a sign is
+    there when it is seen somewhere); (2) what the fracture map holds in the upper, lower, front and back parts of the
+    predicted body, and the body's front, middle and back heights; (3) learned attention points with coordinates.
+    Inputs: deep ``[N,d,7,9,8]``, fine ``[N,c,14,18,16]``, half ``[N,b,28,36,32]``, body and fracture logits
+    ``[N,1,56,72,32]``; out ``[N,10]`` (evidence 4, type 5, old 1).
+    """
+
+    points = 8
+    sharp = 3.0  # of the log-sum-exp
+
+    def __init__(self, deep: int, fine: int, half: int, hidden: int = 64):
+        super().__init__()
+        outputs = len(EVIDENCE) + len(TYPES) + 1
+        axes = [torch.linspace(-1, 1, n) for n in (14, 18, 16)]
+        w, v, u = torch.meshgrid(*axes, indexing="ij")
+        self.register_buffer("place", torch.stack([w, v, u.abs()])[None], persistent=False)
+        self.mix = conv(fine + 3, fine, 1)
+        self.look = nn.Conv3d(fine, self.points, 1)
+        self.spot = nn.Sequential(nn.Conv3d(half + 5, 24, 1), nn.LeakyReLU(0.02), nn.Conv3d(24, outputs, 1))
+        size = self.points * fine + 2 * deep + 16 + 5 + outputs
+        self.dense = nn.Sequential(nn.Linear(size, hidden), nn.LeakyReLU(0.02), nn.Dropout(0.2))
+        self.out = nn.Linear(hidden, outputs)
+
+    @staticmethod
+    def regions(body: Tensor, fracture: Tensor) -> tuple[Tensor, Tensor]:
+        """Soft place in the body ``[N,5,28,36,32]`` (fracture, body, from below, from front, outside) and 21 numbers.
+
+        ``body`` and ``fracture`` are probabilities at half resolution (2.0, 2.5, 3.0 mm).
+        """
+        column, row = body.sum(2, keepdim=True), body.sum(3, keepdim=True)
+        up = torch.cumsum(body, 2) / (column + 0.5)  # 0 at the lower, 1 at the upper endplate
+        back = torch.cumsum(body, 3) / (row + 0.5)  # 0 at the front, 1 at the back
+        near = F.max_pool3d(body, 3, 1, 1)
+        hit = fracture * near
+        top, low = torch.sigmoid(14 * (up - 0.6)), torch.sigmoid(14 * (0.4 - up))
+        front, rear = torch.sigmoid(14 * (0.3 - back)), torch.sigmoid(14 * (back - 0.8))
+        parts = (top, low, front, rear, top * (1 - front), low * (1 - front), front * (1 - top) * (1 - low), 1 - front)
+        numbers = []
+        for part in parts:
+            inside = hit * part
+            numbers += [inside.amax((2, 3, 4)), torch.log1p(inside.sum((2, 3, 4)) / 4) / 3]
+        middle = column / (column + 3.0)  # columns that belong to the body
+        place = torch.cumsum(column, 3) / (column.sum(3, keepdim=True) + 0.5)
+        heights = []
+        for centre in (0.15, 0.5, 0.85):
+            weight = middle * torch.exp(-(((place - centre) / 0.12) ** 2)) * (column.sum(3, keepdim=True) / 120)
+            heights.append((weight * column).sum((2, 3, 4)) / (weight.sum((2, 3, 4)) + 0.1) / 13)
+        a, m, p = heights
+        numbers += [*heights, 4 * (a - p), 4 * (m - (a + p) / 2)]
+        return torch.cat([fracture, body, up, back, 1 - near], 1), torch.cat(numbers, 1)
+
+    def forward(self, deep: Tensor, fine: Tensor, half: Tensor, body: Tensor, fracture: Tensor) -> Tensor:
+        with torch.autocast(deep.device.type, enabled=False):
+            deep, fine, half = deep.float(), fine.float(), half.float()
+            solid = F.avg_pool3d(torch.sigmoid(body.float()), (2, 2, 1))
+            broken = F.max_pool3d(torch.sigmoid(fracture.float()), (2, 2, 1))
+            where, numbers = self.regions(solid.detach(), broken)
+            maps = self.spot(torch.cat([half, where], 1)).flatten(2)
+            seen = torch.logsumexp(self.sharp * maps, 2) / self.sharp - 3.0
+            place = self.place.repeat(deep.shape[0], 1, 1, 1, 1)
+            fine = self.mix(torch.cat([fine, place], 1))
+            weight = torch.softmax(self.look(fine).flatten(2), dim=-1)
+            points = torch.matmul(weight, fine.flatten(2).transpose(1, 2)).flatten(1)
+            ends = torch.cat([deep.mean((2, 3, 4)), deep.amax((2, 3, 4)) / 3], 1)
+            return seen + self.out(self.dense(torch.cat([points, ends, 2 * numbers, seen], 1)))
+
+
+class VertebraNet(nn.Module):
+    """One crop per vertebra: ``crop [N,1,56,72,32]`` -> masks ``[N,1,56,72,32]`` x3, evidence, type and age logits.
+
+    Axes (w, v, u) at 1.0 x 1.25 x 3.0 mm: the two finest levels do not pool u, and the finest uses flat (3,3,1)
+    kernels and few channels, which is where the cost would be. In training mode a seventh output carries the coarse
+    mask logits (deep supervision at half resolution in w and v).
+    """
+
+    def __init__(self, channels=(8, 16, 32, 64)):
+        super().__init__()
+        a, b, c, d = channels
+        flat = (3, 3, 1)
+        self.enc1 = nn.Sequential(conv(1, a, flat), conv(a, a, flat))
+        self.enc2 = nn.Sequential(conv(a, b, flat, (2, 2, 1)), conv(b, b))
+        self.enc3 = nn.Sequential(conv(b, c, 3, 2), Residual(c))
+        self.enc4 = nn.Sequential(conv(c, d, 3, 2), Residual(d))
+        self.up3 = nn.Conv3d(d, c, 1)
+        self.dec3 = conv(c, c)
+        self.up2 = nn.Conv3d(c, b, 1)
+        self.dec2 = conv(b, b)
+        self.up1 = nn.Conv3d(b, a, 1)
+        self.dec1 = conv(a, 2 * a, flat)
+        self.masks = nn.Conv3d(2 * a, 3, 1)
+        self.deep = nn.Conv3d(b, 3, 1)
+        self.read = EvidenceHead(d, c, b)
+
+    def forward(self, crop: Tensor):
+        e1 = self.enc1(crop)
+        e2 = self.enc2(e1)
+        e3 = self.enc3(e2)
+        e4 = self.enc4(e3)
+        d3 = self.dec3(e3 + resize(self.up3(e4), e3))
+        d2 = self.dec2(e2 + resize(self.up2(d3), e2))
+        masks = self.masks(self.dec1(e1 + resize(self.up1(d2), e1)))
+        vertebra, body, fracture = masks[:, :1], masks[:, 1:2], masks[:, 2:]
+        read = self.read(e4, d3, d2, body, fracture)
+        out = vertebra, body, fracture, read[:, :4], read[:, 4:9], read[:, 9:]
+        return (*out, self.deep(d2)) if self.training else out
+
+
+def parameters(net: nn.Module) -> int:
+    """Number of trainable parameters."""
+    return sum(p.numel() for p in net.parameters())
+
+
+def gmac(net: nn.Module, shape: tuple[int, ...]) -> float:
+    """Multiply-accumulates (10^9) of the convolutions and linear layers for one input of ``shape``."""
+    total, hooks = 0, []
+
+    def count(module, _, out):
+        nonlocal total
+        per = module.weight[0].numel()
+        total += per * out.numel()
+
+    for module in net.modules():
+        if isinstance(module, (nn.Conv3d, nn.Linear)):
+            hooks.append(module.register_forward_hook(count))
+    was = net.training
+    net.eval()
+    with torch.no_grad():
+        net(torch.zeros(shape))
+    net.train(was)
+    for hook in hooks:
+        hook.remove()
+    return total / 1e9
+
+
+if __name__ == "__main__":
+    for name, net, shape in (
+        ("label", LabelNet(), (1, 1, 64, 48, 48)),
+        ("vertebra", VertebraNet(), (1, 1, *CROP_SHAPE)),
+    ):
+        print(f"{name}: {parameters(net) / 1e6:.2f} M parameters, {gmac(net, shape):.2f} GMAC for {shape}")

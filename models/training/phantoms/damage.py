@@ -1,0 +1,277 @@
+"""Random fractures, old deformities and mimics of one vertebral body (clinical reference 2.3, 2.4, 2.6 and 3.3)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from .shape import BodyShape, Damage, EndplateDamage, Pit, WallDamage, heights, scaled_to_loss
+
+MIMICS = (
+    "wedge",
+    "biconcave",
+    "short",
+    "schmorl",
+    "limbus",
+    "scheuermann",
+    "osteophytes",
+    "sclerosis",
+    "lines",
+    "haemangioma",
+    "cupid",
+    "lesion",
+    "cement",
+    "screws",
+)
+
+
+def sample_loss(rng: np.random.Generator) -> float:
+    """True largest height loss of a recent fracture: 60 % from 0.11 to 0.20, 30 % to 0.33, 10 % to 0.60."""
+    draw = rng.random()
+    if draw < 0.6:
+        return float(rng.uniform(0.11, 0.20))
+    return float(rng.uniform(0.20, 0.33) if draw < 0.9 else rng.uniform(0.33, 0.60))
+
+
+def _plate(rng: np.random.Generator, *, superior: bool, recent: bool) -> EndplateDamage:
+    """One depressed endplate of unit amount: deepest in the anterior 20-40 % of the depth, sometimes in the middle."""
+    middle = rng.random() < 0.25
+    deepest = rng.uniform(-0.25, 0.2) if middle else rng.uniform(-0.6, -0.2)
+    half = rng.uniform(0.35, 0.6)
+    soft = rng.uniform(0.03, 0.12) if recent else rng.uniform(0.18, 0.3)
+    front_open = not middle and rng.random() < 0.6
+    band = recent and rng.random() < 0.75
+    return EndplateDamage(
+        amount=1.0,
+        wedge=float(rng.uniform(0.0, 0.6)) if not middle else float(rng.uniform(0, 0.2)),
+        wedge_power=float(rng.choice([1.0, 1.6])),
+        front=-1.5 if front_open else float(deepest - half),
+        back=float(deepest + half),
+        front_soft=float(soft * 1.2),
+        back_soft=float(soft),
+        q_centre=float(rng.uniform(-0.3, 0.3)),
+        q_edge=float(rng.uniform(0.65, 1.3)),
+        q_soft=float(rng.uniform(0.06, 0.2)) if recent else float(rng.uniform(0.2, 0.3)),
+        ripple=float(rng.uniform(0.2, 0.8)) if recent and rng.random() < 0.6 else 0.0,
+        ripple_phase=float(rng.uniform(0, 6.28)),
+        line=bool(recent and rng.random() < 0.65),
+        band_hu=float(rng.uniform(80, 250)) if band else 0.0,
+        band_thick=float(rng.uniform(3.0, 6.5)),
+        band_offset=float(rng.uniform(0.0, 2.0)),
+        broken=recent,
+    )
+
+
+def _deep_enough(plate: EndplateDamage) -> EndplateDamage:
+    """A broken endplate is depressed by at least 2 mm (clinical reference 2.4)."""
+    return plate if plate.amount >= 2.3 else replace(plate, amount=2.3)
+
+
+def _front(rng: np.random.Generator, body: BodyShape, top: float, height: float, *, strong: bool, low: bool) -> WallDamage:
+    """Buckled anterior cortex, mostly in the upper third; `low` puts it into the lower one."""
+    fraction = rng.uniform(0.12, 0.36) if rng.random() < 0.85 else rng.uniform(0.36, 0.8)
+    fraction = 1 - fraction if low else fraction
+    return WallDamage(
+        amount=float(rng.uniform(1.8, 4.2) if strong else rng.uniform(1.5, 3.0)),
+        w0=float(top - fraction * height),
+        kind=str(rng.choice(["step", "bulge", "fold"], p=[0.5, 0.25, 0.25])),
+        reach=float(rng.uniform(4, 9)),
+        q_centre=float(rng.uniform(-0.25, 0.25)),
+        q_width=float(rng.uniform(0.5, 1.1)),
+        band_hu=float(rng.uniform(80, 250)) if rng.random() < 0.75 else 0.0,
+        band_thick=float(rng.uniform(3, 5.5)),
+        band_depth=float(rng.uniform(0.5, 1.1)),
+        gap=bool(rng.random() < 0.6),
+    )
+
+
+def fracture(rng: np.random.Generator, body: BodyShape, denis: str, loss: float) -> tuple[BodyShape, dict[str, bool]]:
+    """The body with a recent compression fracture of a Denis type and a height loss; evidence S, I, N, P as a dict."""
+    healthy = heights(body)
+    superior = inferior = None
+    low = False
+    if denis == "A":
+        share = rng.uniform(0.35, 0.65)
+        pair = (
+            replace(_plate(rng, superior=True, recent=True), amount=share),
+            replace(_plate(rng, superior=False, recent=True), amount=1 - share),
+        )
+        superior, inferior = map(_deep_enough, scaled_to_loss(pair, healthy, max(loss, 0.14)))
+    elif denis == "B":
+        (superior,) = scaled_to_loss(_plate(rng, superior=True, recent=True), healthy, loss)
+    elif denis == "C":
+        (inferior,) = scaled_to_loss(_plate(rng, superior=False, recent=True), healthy, loss)
+    else:  # D: one plate tilts rigidly, unbroken, over the collapsed front wall; mostly the upper one
+        low = rng.random() < 0.15
+        tilt = EndplateDamage(amount=1.0, wedge=1.0, broken=False)
+        (tilted,) = scaled_to_loss(tilt, healthy, min(loss, 0.33))
+        superior, inferior = (None, tilted) if low else (tilted, None)
+    bent = replace(body, damage=Damage(superior=superior, inferior=inferior))
+    height = heights(bent)[0]
+    front_top = body.r0 - body.r1 - (0.9 * superior.amount if superior and (denis == "D" or superior.front < -1.1) else 0.0)
+    buckled = denis == "D" or rng.random() < 0.45
+    anterior = _front(rng, body, front_top, height, strong=denis == "D", low=low) if buckled else None
+    posterior = None
+    if denis != "D" and rng.random() < 0.13:
+        up = superior is not None
+        posterior = WallDamage(
+            amount=float(rng.uniform(2.2, 6.0)),
+            w0=float((0.45 if up else -0.45) * body.r0),
+            kind="bulge",
+            reach=float(rng.uniform(6, 12)),
+            q_centre=float(rng.uniform(-0.2, 0.2)),
+            q_width=0.6,
+        )
+    damage = Damage(
+        superior,
+        inferior,
+        anterior,
+        posterior,
+        swelling=float(rng.uniform(2.5, 8)) if rng.random() < 0.6 else 0.0,
+        cleft=float(rng.uniform(0.5, 1.0)) if loss > 0.2 and rng.random() < 0.08 else 0.0,
+    )
+    evidence = {
+        "superior": denis in "AB",
+        "inferior": denis in "AC",
+        "anterior": buckled,
+        "posterior": posterior is not None,
+    }
+    return replace(body, damage=damage), evidence
+
+
+def demo_fracture(body: BodyShape) -> tuple[BodyShape, dict[str, bool]]:
+    """The demonstration fracture: type B, wedge of 30 %, band and endplate line, buckled upper front wall, slight
+    swelling.
+    """
+    plate = EndplateDamage(
+        1.0,
+        wedge=0.5,
+        front=-1.5,
+        back=-0.05,
+        back_soft=0.07,
+        q_edge=1.05,
+        ripple=0.4,
+        line=True,
+        band_hu=170,
+        band_thick=5,
+        band_offset=0.8,
+    )
+    (plate,) = scaled_to_loss(plate, heights(body), 0.30)
+    height = heights(replace(body, damage=Damage(superior=plate)))[0]
+    wall = WallDamage(2.6, w0=body.r0 - body.r1 - 0.9 * plate.amount - 0.3 * height, kind="step", band_hu=0.0, gap=True)
+    damage = Damage(superior=plate, anterior=wall, swelling=4.0)
+    return replace(body, damage=damage), {"superior": True, "inferior": False, "anterior": True, "posterior": False}
+
+
+def old_deformity(rng: np.random.Generator, body: BodyShape) -> BodyShape:
+    """A healed fracture: smooth corticated wedge or biconcave contour, no band, line, buckle or swelling."""
+    loss = float(rng.uniform(0.12, 0.45))
+    healthy = heights(body)
+    kind = rng.choice(["sup", "inf", "both"], p=[0.55, 0.15, 0.3])
+    superior = inferior = None
+    if kind == "both":
+        superior, inferior = scaled_to_loss(
+            (_plate(rng, superior=True, recent=False), _plate(rng, superior=False, recent=False)), healthy, loss
+        )
+    elif kind == "sup":
+        (superior,) = scaled_to_loss(_plate(rng, superior=True, recent=False), healthy, loss)
+    else:
+        (inferior,) = scaled_to_loss(_plate(rng, superior=False, recent=False), healthy, loss)
+    bulge = None
+    if rng.random() < 0.5:  # remodelled, smoothly bulging front wall
+        bulge = WallDamage(amount=float(rng.uniform(0.8, 2.2)), w0=0.0, kind="bulge", reach=25.0, broken=False)
+    details = replace(
+        body.details,
+        endplate_factor=float(rng.uniform(1.2, 2.4)),
+        lip=max(body.details.lip, float(rng.uniform(0, 5))) if rng.random() < 0.6 else body.details.lip,
+        sclerosis_hu=float(rng.uniform(30, 120)) if rng.random() < 0.3 else 0.0,
+        sclerosis_mm=float(rng.uniform(2, 6)),
+    )
+    return replace(body, damage=Damage(superior, inferior, bulge), details=details)
+
+
+def _pits(rng: np.random.Generator, count: int) -> tuple[Pit, ...]:
+    return tuple(
+        Pit(
+            bool(rng.random() < 0.45),
+            float(rng.uniform(-0.45, 0.45)),
+            float(rng.uniform(-0.4, 0.5)),
+            float(rng.uniform(2.5, 6.5)),
+            float(rng.uniform(2.0, 6.0)),
+            float(rng.uniform(0.6, 2.0)),
+        )
+        for _ in range(count)
+    )
+
+
+def decoys(rng: np.random.Generator, body: BodyShape) -> BodyShape:
+    """Single cues of a fracture on a body that has none: dark line, notch, soft-tissue cuff.  No cue may give the answer
+    away.
+    """
+    d, damage = body.details, body.damage
+    if rng.random() < 0.05:
+        d = replace(
+            d,
+            channel=(
+                float(rng.uniform(-0.4, 0.4)),
+                float(rng.uniform(-0.8, 0.5)),
+                float(rng.uniform(-0.6, 0.6)),
+                float(rng.uniform(2, 8)),
+            ),
+        )
+    if rng.random() < 0.08:
+        d = replace(d, dent=float(rng.uniform(0.8, 2.2)))
+    if rng.random() < 0.05:
+        damage = replace(damage, swelling=float(rng.uniform(2, 6)))
+    if rng.random() < 0.04 and d.lines_hu == 0:
+        d = replace(d, lines_hu=float(rng.uniform(60, 200)), lines_depth=float(rng.uniform(1.5, 8)))
+    return replace(body, details=d, damage=damage)
+
+
+def mimic_details(rng: np.random.Generator, body: BodyShape, mimic: str) -> BodyShape:
+    """Body with the local features of a mimic; height-changing mimics (wedge, short, biconcave) are made where heights
+    are drawn.
+    """
+    d = body.details
+    if mimic == "schmorl":
+        d = replace(d, pits=_pits(rng, int(rng.integers(1, 3))))
+    elif mimic == "limbus":
+        d = replace(d, limbus=float(rng.uniform(5, 9)))
+    elif mimic == "scheuermann":
+        d = replace(
+            d,
+            wave=float(rng.uniform(0.25, 0.9)),
+            wave_phase=float(rng.uniform(0, 6.28)),
+            pits=_pits(rng, int(rng.integers(0, 3))),
+        )
+    elif mimic == "osteophytes":
+        d = replace(d, lip=float(rng.uniform(3, 9)), lip_inferior=float(rng.uniform(0, 8)))
+    elif mimic == "sclerosis":
+        d = replace(
+            d,
+            sclerosis_hu=float(rng.uniform(80, 280)),
+            sclerosis_mm=float(rng.uniform(2, 7)),
+            sclerosis_superior=float(rng.choice([0, 0.5, 1])),
+        )
+    elif mimic == "lines":
+        d = replace(d, lines_hu=float(rng.uniform(70, 220)), lines_depth=float(rng.uniform(2.5, 8)))
+    elif mimic == "haemangioma":
+        d = replace(d, haemangioma=float(rng.uniform(6, 13)))
+    elif mimic == "cupid":
+        d = replace(d, cupid=float(rng.uniform(1.5, 4)))
+    elif mimic == "lesion":
+        d = replace(
+            d,
+            lesion=(
+                float(rng.uniform(-0.6, 0.6)),
+                float(rng.uniform(-0.7, 0.9)),
+                float(rng.uniform(-0.5, 0.5)),
+                float(rng.uniform(5, 11)),
+            ),
+        )
+    elif mimic == "cement":
+        d = replace(d, cement=True)
+    elif mimic == "screws":
+        d = replace(d, screws=True)
+    return replace(body, details=d)

@@ -1,0 +1,148 @@
+"""Cached samples -> training batches. Files come from ``cases.py`` and may keep arriving while training runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import bundle
+from augment import AIR, crop_box, cut, intensity, rotation, shift, uniform, warp
+from networks import CROP_SPACING
+
+FIELD_LIMIT = 130_000  # voxels of one training field
+
+
+def windowed(hu: Tensor, limits) -> Tensor:
+    low, high = limits
+    return (hu.clamp(low, high) - low) * (2.0 / (high - low)) - 1.0
+
+
+def padded(x: Tensor, outside: float, multiple: int = bundle.MULTIPLE_OF) -> Tensor:
+    """Pad the ends of the last three axes to a multiple."""
+    pads = []
+    for n in reversed(x.shape[-3:]):
+        pads += [0, -n % multiple]
+    return torch.nn.functional.pad(x, pads, value=outside)
+
+
+class Pool:
+    """The samples of one folder, kept in memory, oldest dropped beyond ``capacity`` files; ``refresh`` finds new files."""
+
+    def __init__(self, folder: Path, capacity: int):
+        self.folder, self.capacity = folder, capacity
+        self.samples: dict[str, dict[str, np.ndarray]] = {}
+        self.names: list[str] = []
+        self.refresh()
+
+    def refresh(self) -> int:
+        for path in sorted(self.folder.glob("*.npz"), key=lambda p: p.stat().st_mtime):
+            if path.name not in self.samples:
+                with np.load(path) as data:
+                    self.samples[path.name] = {k: data[k] for k in data.files}
+                self.names.append(path.name)
+        while len(self.names) > self.capacity:
+            self.samples[self.names.pop(0)] = {}
+        return len(self.names)
+
+    def pick(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        return self.samples[self.names[int(rng.integers(len(self.names)))]]
+
+
+def field_tensors(sample: dict, rng: np.random.Generator | None) -> tuple[Tensor, ...]:
+    """One field as ``image [1,1,z,y,x], labels [1,z,y,x], body [1,1,...], offset [1,3,...], level [1,1,...]``.
+
+    Augmented when ``rng`` is given. Rows of ``centres`` are levels from T1 (instance 1): T11 has level 2, S1 level 9.
+    """
+    hu = torch.from_numpy(sample["hu"].astype(np.float32))
+    labels = torch.from_numpy(sample["labels"].astype(np.float32))
+    body = torch.from_numpy(sample["body"].astype(np.float32) / 255)
+    instance = torch.from_numpy(sample["instance"].astype(np.float32))
+    centres = torch.from_numpy(sample["centres"].astype(np.float32))  # K x (z, y, x) in voxels
+    if rng is not None:
+        found = np.argwhere(sample["labels"] > 0)
+        if len(found):
+            focus = [(int(a), int(b)) for a, b in zip(found.min(0), found.max(0))]
+        else:
+            focus = [(0, n - 1) for n in hu.shape]
+        box = crop_box(hu.shape, focus, rng, FIELD_LIMIT)
+        hu, labels, body, instance = hu[box], labels[box], body[box], instance[box]
+        centres = centres - torch.tensor([s.start for s in box], dtype=torch.float32)
+        if rng.random() < 0.6:
+            matrix = rotation(rng, (6.0, 8.0, 18.0)) * uniform(rng, 0.88, 1.14)
+            middle = (torch.tensor(hu.shape, dtype=torch.float32) - 1) / 2
+            hu, labels, body, instance = warp(
+                [(hu, "bilinear", AIR), (labels, "nearest", 0), (body, "bilinear", 0), (instance, "nearest", 0)], matrix
+            )
+            centres = (centres - middle) @ torch.linalg.inv(matrix).T + middle
+        if rng.random() < 0.5:  # left-right
+            hu, labels, body, instance = (v.flip(2) for v in (hu, labels, body, instance))
+            centres = centres.clone()
+            centres[:, 2] = hu.shape[2] - 1 - centres[:, 2]
+        hu = intensity(hu, (labels > 0).float(), rng, 60.0)
+    image = windowed(hu, bundle.LABEL_WINDOW)
+    place = torch.stack(torch.meshgrid(*(torch.arange(n, dtype=torch.float32) for n in hu.shape), indexing="ij"))
+    rows = torch.cat([torch.full((1, 3), float("nan")), centres])
+    target = rows[instance.long()].permute(3, 0, 1, 2)  # NaN outside vertebrae
+    offset = ((target - place) * (bundle.LABEL_SPACING / 10.0)).flip(0)  # to x, y, z in 10 mm
+    level = padded((instance - 9).clamp(-1, 11), 0)
+    image, labels = padded(image, -1.0), padded(labels, 0)
+    offset = padded(offset, float("nan"))
+    return image[None, None], labels[None].long(), padded(body, 0)[None, None], offset[None], level[None, None]
+
+
+def crop_tensors(sample: dict, k: int, rng: np.random.Generator | None) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Crop ``k`` of a file: ``crop [1,56,72,32], masks [3,56,72,32], evidence [4], type (int), old [1]``."""
+    hu = torch.from_numpy(sample["hu"][k].astype(np.float32))
+    packed = torch.from_numpy(sample["masks"][k])
+    masks = torch.stack([(packed & bit > 0).float() for bit in (1, 2, 4)])
+    if rng is not None:
+        steps = tuple(int(rng.integers(-n, n + 1)) for n in (2, 2, 1))
+        if rng.random() < 0.5:
+            hu, masks = shift(hu.clone(), steps, AIR), shift(masks, steps, 0)
+        if rng.random() < 0.5:
+            hu, masks = hu.flip(2), masks.flip(3)
+        hu = intensity(hu, masks[0], rng)
+        if rng.random() < 0.15:
+            gone = cut(tuple(hu.shape), CROP_SPACING, rng)
+            hu, masks = hu.masked_fill(gone, AIR), masks.masked_fill(gone[None], 0)
+    evidence = torch.from_numpy(sample["evidence"][k].astype(np.float32))
+    kind = torch.tensor(int(sample["type"][k]))
+    return windowed(hu, bundle.VERTEBRA_WINDOW)[None], masks, evidence, kind, torch.tensor([float(sample["old"][k])])
+
+
+class CropSampler:
+    """Class-balanced choice of crops: half positives spread over evidence patterns, half negatives spread over kinds."""
+
+    def __init__(self, pool: Pool):
+        self.pool = pool
+        self.seen = 0
+        self.groups: dict[str, list[tuple[str, int]]] = {}
+        self.update()
+
+    def update(self) -> None:
+        self.groups = {}
+        for name in self.pool.names:
+            sample = self.pool.samples[name]
+            for k in range(len(sample["type"])):
+                e = sample["evidence"][k]
+                if e.any():
+                    group = "burst" if e[3] else "ABCD"[int(sample["type"][k]) - 1]
+                elif sample["old"][k]:
+                    group = "old"
+                else:
+                    group = "mimic" if sample["mimic"][k] else "plain"
+                self.groups.setdefault(group, []).append((name, k))
+
+    def pick(self, rng: np.random.Generator):
+        share = {"A": 1, "B": 1.2, "C": 1, "D": 1.2, "burst": 0.8, "old": 1.2, "mimic": 2.0, "plain": 2.0}
+        names = [g for g in share if g in self.groups]
+        weight = np.array([share[g] for g in names])
+        group = self.groups[names[int(rng.choice(len(names), p=weight / weight.sum()))]]
+        name, k = group[int(rng.integers(len(group)))]
+        return crop_tensors(self.pool.samples[name], k, rng)
+
+    def batch(self, size: int, rng: np.random.Generator):
+        return [torch.stack(x) for x in zip(*(self.pick(rng) for _ in range(size)))]

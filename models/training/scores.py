@@ -1,0 +1,83 @@
+"""Small statistics for evaluation: Wilson intervals, AUC, temperature and operating points."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.stats import rankdata
+
+from bundle import sigmoid, softmax
+
+
+def wilson(hits: int, total: int, z: float = 1.959964) -> tuple[float, float]:
+    """95 % Wilson score interval of a proportion; (0, 1) without observations."""
+    if total == 0:
+        return 0.0, 1.0
+    p, d = hits / total, 1 + z * z / total
+    middle = (p + z * z / (2 * total)) / d
+    half = z * math.sqrt(p * (1 - p) / total + z * z / (4 * total * total)) / d
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def share(hits, total) -> dict:
+    """Counts, proportion (None without observations) and interval, ready for JSON."""
+    hits, total = int(hits), int(total)
+    low, high = wilson(hits, total)
+    value = hits / total if total else None
+    return {"hits": hits, "of": total, "value": value, "low": round(low, 4), "high": round(high, 4)}
+
+
+def show(x: dict) -> str:
+    """``0.93 (28/30, .79-.98)`` for a table cell."""
+    if x["value"] is None:
+        return "no case"
+    return f"{x['value']:.3f} ({x['hits']}/{x['of']}, {x['low']:.2f}-{x['high']:.2f})"
+
+
+def auc(score: np.ndarray, truth: np.ndarray) -> float | None:
+    """Area under the ROC curve (Mann-Whitney, ties shared); None when one class is missing."""
+    truth = np.asarray(truth, bool)
+    positives, negatives = int(truth.sum()), int((~truth).sum())
+    if not positives or not negatives:
+        return None
+    ranks = rankdata(score)
+    return float((ranks[truth].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+
+
+def temperature_binary(logits: np.ndarray, truth: np.ndarray) -> float:
+    """Temperature in [0.3, 5] that minimises the binary log loss."""
+
+    def loss(log_t: float) -> float:
+        p = np.clip(sigmoid(logits / math.exp(log_t)), 1e-7, 1 - 1e-7)
+        return float(-np.mean(truth * np.log(p) + (1 - truth) * np.log(1 - p)))
+
+    return math.exp(minimize_scalar(loss, bounds=(math.log(0.3), math.log(5)), method="bounded").x)
+
+
+def temperature_classes(logits: np.ndarray, truth: np.ndarray) -> float:
+    """Temperature in [0.3, 5] that minimises the multi-class log loss; logits ``[N,C]``, truth ``[N]``."""
+
+    def loss(log_t: float) -> float:
+        p = softmax(logits / math.exp(log_t))[np.arange(len(truth)), truth]
+        return float(-np.mean(np.log(np.clip(p, 1e-7, 1))))
+
+    return math.exp(minimize_scalar(loss, bounds=(math.log(0.3), math.log(5)), method="bounded").x)
+
+
+def operating_point(prob: np.ndarray, truth: np.ndarray, low: float = 0.2, high: float = 0.8) -> float:
+    """Threshold in [low, high] with the best mean of sensitivity and specificity; the middle of the best range, 0.5 when undecided."""
+    truth = np.asarray(truth, bool)
+    if truth.all() or not truth.any():
+        return 0.5
+    grid = np.linspace(low, high, 121)
+    value = np.array([0.5 * ((prob[truth] >= t).mean() + (prob[~truth] < t).mean()) for t in grid])
+    best = grid[value >= value.max() - 1e-9]
+    return float(best[np.argmin(abs(best - np.median(best)))])
+
+
+def dice(a: np.ndarray, b: np.ndarray) -> float | None:
+    """Dice of two boolean arrays; None when both are empty."""
+    size = int(a.sum()) + int(b.sum())
+    return 2 * int((a & b).sum()) / size if size else None

@@ -1,0 +1,51 @@
+"""What every process of the node does: logging, folders, ledger, signals."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import structlog
+
+from ovcf_node.config import Settings
+from ovcf_node.ledger import Ledger, migrate
+from ovcf_node.observe import logging
+
+_LOG = structlog.get_logger("app")
+
+DRAIN_S = 25.0
+"""How long a process may take to end what it is doing, seconds; less than the supervisor's patience."""
+
+
+def prepare(settings: Settings) -> None:
+    """Create the data folder and bring the ledger's schema up to date."""
+    settings.node.data.mkdir(parents=True, exist_ok=True)
+    migrate(settings.ledger_url)
+
+
+def spool_root(settings: Settings) -> Path:
+    """Return the folder of received instances."""
+    return settings.node.data / "spool"
+
+
+def results_root(settings: Settings) -> Path:
+    """Return the folder of findings, masks and encoded objects."""
+    return settings.node.data / "results"
+
+
+@contextmanager
+def process(settings: Settings, name: str) -> Iterator[tuple[Ledger, threading.Event]]:
+    """Set up a process; yields the ledger and the event that SIGTERM and SIGINT set."""
+    logging.configure(settings.log.level, settings.log.format)
+    structlog.contextvars.bind_contextvars(process=name)
+    prepare(settings)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    ledger = Ledger(settings.ledger_url)
+    try:
+        yield ledger, stop
+    finally:
+        ledger.close()
+        _LOG.info("stopped")

@@ -1,0 +1,129 @@
+"""`ovcf-node jobs`: look at what the node is doing and decide what only a person may decide."""
+
+import getpass
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ovcf_node.config import load
+from ovcf_node.domain.states import RevisionState
+from ovcf_node.errors import OvcfError
+from ovcf_node.ledger import Ledger, Revision, migrate
+
+jobs = typer.Typer(help="List, show, retry, release and discard series.", no_args_is_help=True)
+
+ConfigFile = Annotated[Path | None, typer.Option("--config", "-c", envvar="OVCF_NODE_CONFIG", help="TOML file.")]
+Series = Annotated[str, typer.Argument(help="Series Instance UID, or the end of one as `jobs list` prints it.")]
+Study = Annotated[str, typer.Argument(help="Study Instance UID, or the end of one as `jobs list` prints it.")]
+
+
+@contextmanager
+def _ledger(config: Path | None) -> Iterator[Ledger]:
+    try:
+        settings = load(config)
+        migrate(settings.ledger_url)
+    except OvcfError as error:
+        typer.echo(error.text or str(error), err=True)
+        raise typer.Exit(2) from error
+    ledger = Ledger(settings.ledger_url)
+    try:
+        yield ledger
+    finally:
+        ledger.close()
+
+
+def _when(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def _find(ledger: Ledger, ending: str) -> Revision:
+    found = ledger.revisions.ending(ending)
+    if len(found) != 1:
+        typer.echo("no such series" if not found else f"{len(found)} series end like this; give more of the UID", err=True)
+        raise typer.Exit(1)
+    return found[0]
+
+
+@jobs.command("list")
+def list_(
+    config: ConfigFile = None, limit: Annotated[int, typer.Option(help="How many, newest first.")] = 50,
+) -> None:
+    """List the newest revision of every series, and every held study."""
+    with _ledger(config) as ledger:
+        for hold in ledger.holds.all():
+            typer.echo(f"HELD study ...{hold.study_instance_uid[-12:]}  {hold.reason_code}: {hold.reason_text}")
+        for revision in ledger.revisions.newest(limit):
+            open_count = sum(d.state == "PENDING" for d in ledger.deliveries.of_revision(revision.id))
+            waiting = f"  {open_count} deliveries pending" if open_count else ""
+            why = f"  {revision.reason_code}" if revision.reason_code else ""
+            typer.echo(
+                f"{_when(revision.updated_at)}  ...{revision.series_instance_uid[-12:]}  study "
+                f"...{revision.study_instance_uid[-12:]}  rev {revision.number}  {revision.state}{why}{waiting}"
+            )
+
+
+@jobs.command()
+def show(series: Series, config: ConfigFile = None) -> None:
+    """Show one series: revisions, objects, deliveries with the destinations' own words, and its history."""
+    with _ledger(config) as ledger:
+        newest = _find(ledger, series)
+        typer.echo(f"series {newest.series_instance_uid}\nstudy  {newest.study_instance_uid}")
+        for revision in ledger.revisions.of_series(newest.series_instance_uid):
+            why = f"  {revision.reason_code}: {revision.reason_text}" if revision.reason_code else ""
+            typer.echo(f"revision {revision.number}  {revision.state}{why}")
+            for delivery in ledger.deliveries.of_revision(revision.id):
+                status = f"  0x{delivery.status:04X}" if delivery.status is not None else ""
+                typer.echo(
+                    f"  {delivery.role:14} -> {delivery.destination:12} {delivery.state}  attempts {delivery.attempts}"
+                    f"{status}  {delivery.text or ''}"
+                )
+        for event in ledger.events.of_series(newest.series_instance_uid):
+            typer.echo(f"  {_when(event.at)}  {event.kind:16} {event.text}")
+
+
+@jobs.command()
+def retry(series: Series, config: ConfigFile = None) -> None:
+    """Try again now: pending or rejected deliveries are sent at once; a failed or 'not assessed' reading starts anew."""
+    with _ledger(config) as ledger:
+        revision = _find(ledger, series)
+        now = time.time()
+        if revision.state in (RevisionState.FAILED, RevisionState.NOT_ASSESSED, RevisionState.EXCLUDED):
+            ledger.revisions.reopen(revision, now)
+            typer.echo("the series is read again")
+        else:
+            typer.echo(f"{ledger.deliveries.retry(revision.id, now)} deliveries are tried again")
+
+
+@jobs.command()
+def release(study: Study, config: ConfigFile = None) -> None:
+    """Release a held study: what was received first stands, conflicting instances are discarded, delivery goes on."""
+    with _ledger(config) as ledger:
+        uid = _held(ledger, study)
+        ledger.instances.set_kind([i.id for i in ledger.instances.of_kind("conflict", uid)], "discarded")
+        ledger.holds.lift(uid, time.time(), getpass.getuser())
+        typer.echo("released")
+
+
+@jobs.command()
+def discard(study: Study, config: ConfigFile = None) -> None:
+    """Discard a held study: nothing of it is read or delivered any more. What was sent already is not recalled."""
+    with _ledger(config) as ledger:
+        uid = _held(ledger, study)
+        now = time.time()
+        for revision in ledger.revisions.newest_of_study(uid):
+            ledger.revisions.discard(revision, now)
+        ledger.holds.lift(uid, now, getpass.getuser())
+        typer.echo("discarded")
+
+
+def _held(ledger: Ledger, ending: str) -> str:
+    found = [h.study_instance_uid for h in ledger.holds.all() if h.study_instance_uid.endswith(ending)]
+    if len(found) != 1:
+        typer.echo("no such held study" if not found else "several held studies end like this", err=True)
+        raise typer.Exit(1)
+    return found[0]

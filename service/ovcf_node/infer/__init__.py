@@ -1,0 +1,205 @@
+"""Stage 3: read one CT volume. Locate and name the vertebrae, read each in its own frame, measure, judge.
+
+`read` is the front door; `bundle.load` brings the networks. Everything is deterministic: the same volume and bundle
+give the same reading.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ovcf_node.domain.findings import HeightLines, Heights, VertebraFinding
+from ovcf_node.domain.levels import GRADED, REPORTED
+from ovcf_node.domain.reasons import Reason, reason
+from ovcf_node.domain.volume import Masks, Volume
+from ovcf_node.infer import expected
+from ovcf_node.infer.bundle import Bundle, load, load_identity
+from ovcf_node.infer.evidence import Grading, Signs, calibrated, grade, is_suspect
+from ovcf_node.infer.label import Labels, field_for, locate
+from ovcf_node.infer.masks import masks_on_grid
+from ovcf_node.infer.morphometry import Geometry, measure
+from ovcf_node.infer.vertebra import VertebraReading, read_vertebrae
+
+__all__ = ["Bundle", "Reading", "load", "load_identity", "looks_like_spine", "read"]
+
+LEAST_COMPLETE = 3
+"""Fewer complete vertebrae between T12 and S1 than this are not assessed."""
+
+_READ_LEVELS = ("T11", *REPORTED)  # T11 is a neighbour to measure against, never reported
+_METAL = Reason("metal", "metal or cement at this vertebra: not graded")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one volume shows.
+
+    status       assessed | limited | not_assessed | excluded, as far as the image decides it.
+    reasons      coded limits or the reason of the status.
+    vertebrae    T12..S1 as found, head to foot.
+    spine        number of vertebrae T12..S1 found, complete or not.
+    probability  largest fracture probability over the graded vertebrae (they are not independent, so their product
+    would
+                 overstate); None unless at least one was graded. `ovcf` is true when any of them is fractured, else
+                 false.
+    """
+
+    status: str
+    reasons: tuple[Reason, ...] = ()
+    vertebrae: tuple[VertebraFinding, ...] = ()
+    masks: Masks | None = None
+    numbering_uncertain: bool | None = None
+    numbering_basis: str | None = None
+    spine: int = 0
+    ovcf: bool | None = None
+    probability: float | None = None
+    timings_s: dict[str, float] = field(default_factory=dict)
+
+
+class _Clock:
+    """Seconds per step, in order."""
+
+    def __init__(self, progress: Callable[[str, float], None]):
+        self.progress = progress
+        self.seconds: dict[str, float] = {}
+        self._since = time.perf_counter()
+
+    def done(self, step: str, fraction: float) -> None:
+        now = time.perf_counter()
+        self.seconds[step] = round(now - self._since, 3)
+        self._since = now
+        self.progress(step, fraction)
+
+
+def looks_like_spine(volume: Volume, bundle: Bundle) -> int:
+    """Return how many vertebrae T12..S1 the label stage sees; for series that cannot be assessed."""
+    return len(locate(field_for(volume, bundle), bundle).reported)
+
+
+def read(
+    volume: Volume, bundle: Bundle, *, withhold_grading: bool = False, threads: int = 2,
+    progress: Callable[[str, float], None] = lambda step, fraction: None,
+) -> Reading:
+    """Read a volume; `withhold_grading` leaves out heights and everything about fractures (slices too thick).
+
+    `progress` is called with the step just done and the fraction of all work. Raises Permanent when a stage cannot run.
+    """
+    clock = _Clock(progress)
+    whole = field_for(volume, bundle)
+    clock.done("resample", 0.15)
+    labels = locate(whole, bundle)
+    clock.done("label", 0.4)
+    if not labels.reported:
+        return Reading("excluded", (reason("no_spine"),), timings_s=clock.seconds)
+    if not bundle.has("vertebra"):
+        return _labels_only(labels, clock)
+    readings = [
+        r for r in read_vertebrae(volume, bundle, labels, _READ_LEVELS, lambda f: progress("vertebra", 0.4 + 0.35 * f))
+        if r.has_body
+    ]
+    clock.done("vertebra", 0.75)
+    geometry = {r.level: measure(r.crop, r.vertebra, r.body) for r in readings}
+    found = [r.level for r in readings if r.level in REPORTED]
+    verdict, reasons = _verdict(geometry, found)
+    judged = {} if withhold_grading or verdict == "not_assessed" else _judge(readings, geometry, bundle)
+    vertebrae = tuple(_finding(level, geometry[level], judged) for level in REPORTED if level in found)
+    clock.done("measure", 0.8)
+    masks = None
+    if verdict in ("assessed", "limited"):
+        fractured = frozenset(v.level for v in vertebrae if v.fracture)
+        masks = masks_on_grid(volume, [r for r in readings if r.level in REPORTED], fractured, threads)
+    clock.done("masks", 1.0)
+    graded = [v for v in vertebrae if v.probability is not None]
+    return Reading(
+        "limited" if verdict == "assessed" and (reasons or withhold_grading) else verdict, reasons, vertebrae, masks,
+        labels.numbering_uncertain, labels.numbering_basis, len(found),
+        any(v.fracture for v in graded) if graded else None,
+        max((v.probability for v in graded), default=None), clock.seconds,
+    )
+
+
+def _verdict(geometry: dict[str, Geometry], found: list[str]) -> tuple[str, tuple[Reason, ...]]:
+    """Whether the field suffices: status and reasons."""
+    if not found:
+        return "excluded", (reason("no_spine"),)
+    complete = [level for level in found if geometry[level].complete]
+    metal = [level for level in found if geometry[level].metal]
+    if len(complete) < LEAST_COMPLETE:
+        return "not_assessed", (reason("too_little_spine", f"{len(complete)} of at least {LEAST_COMPLETE}"),)
+    if len(metal) > len(found) / 2:
+        return "not_assessed", (reason("metal", ", ".join(metal)),)
+    reasons = []
+    missing = [level for level in REPORTED if level not in complete]
+    if missing:
+        reasons.append(reason("incomplete_coverage", f"not complete: {', '.join(missing)}"))
+    if metal:
+        reasons.append(reason("metal_present", ", ".join(metal)))
+    return ("limited" if reasons else "assessed"), tuple(reasons)
+
+
+@dataclass(frozen=True)
+class _Judgement:
+    grading: Grading
+    expectation: expected.Expectation | None
+    loss: float | None
+
+
+def _judge(readings: list[VertebraReading], geometry: dict[str, Geometry], bundle: Bundle) -> dict[str, _Judgement]:
+    """Grade the complete vertebrae; S1 and what metal disturbs are not judged."""
+    stage = bundle.vertebra
+    usable = [r for r in readings if geometry[r.level].complete and not geometry[r.level].metal]
+    signs: dict[str, Signs] = {r.level: calibrated(r.evidence, r.type, r.old, stage) for r in usable}
+    expectations = expected.expectations(
+        {level: geometry[level].heights for level in signs},
+        [level for level in signs if not is_suspect(signs[level], stage)],
+        {level: geometry[level].width for level in signs},
+    )
+    out = {}
+    for level in signs:
+        if level not in REPORTED:
+            continue
+        expectation = expectations.get(level)
+        loss = expected.height_loss(geometry[level].heights, expectation.heights) if expectation else None
+        grading = grade(signs[level], stage, loss) if level in GRADED else Grading()
+        out[level] = _Judgement(grading, expectation, loss)
+    for level in REPORTED:
+        if level in geometry and geometry[level].metal:
+            out[level] = _Judgement(Grading(abstain=_METAL), None, None)
+    return out
+
+
+def _finding(level: str, geometry: Geometry, judged: dict[str, _Judgement]) -> VertebraFinding:
+    """Put one vertebra together; without judgement there are no heights either."""
+    facts = {
+        "level": level, "complete": geometry.complete, "mean_hu": geometry.mean_hu, "volume_cm3": geometry.volume_cm3,
+        "centroid_mm": geometry.centroid,
+    }
+    if level not in judged:
+        return VertebraFinding(**facts)
+    judgement = judged[level]
+    grading, expectation = judgement.grading, judgement.expectation
+    # The sacral body tapers into S2 without a free lower endplate: six-point heights are not defined for it.
+    measured = level in GRADED and not geometry.metal
+    return VertebraFinding(
+        **facts,
+        fracture=grading.fracture, probability=grading.probability, evidence=grading.evidence, denis=grading.denis,
+        ao=grading.ao, of=grading.of, abstain=grading.abstain, age=grading.age, old_deformity=grading.old_deformity,
+        notes=grading.notes,
+        heights_mm=geometry.heights if measured else Heights(),
+        height_lines_mm=geometry.lines if measured else HeightLines(),
+        expected_mm=expectation.heights if expectation else Heights(),
+        expected_from=expectation.source if expectation else None,
+        height_loss=judgement.loss,
+        genant=expected.genant(judgement.loss),
+    )
+
+
+def _labels_only(labels: Labels, clock: _Clock) -> Reading:
+    """Name the vertebrae and say nothing else: without a vertebra stage, completeness is not claimed either."""
+    vertebrae = tuple(
+        VertebraFinding(v.label, complete=False, centroid_mm=tuple(round(float(x), 2) for x in v.centre))
+        for v in reversed(labels.reported)
+    )
+    return Reading(
+        "limited", (reason("grading_absent"),), vertebrae, None, labels.numbering_uncertain, labels.numbering_basis,
+        len(vertebrae), timings_s=clock.seconds,
+    )

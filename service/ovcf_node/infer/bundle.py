@@ -1,0 +1,281 @@
+"""Load a model bundle, refuse a wrong one, and run its stages (contract: models/README.md).
+
+A bundle is trusted only after four checks, in this order: the manifest is complete, the SHA-256 of every ONNX file is
+the manifest's, tensor names, types, ranks and fixed dimensions are the contract's, and each stage answers the
+deterministic self-test input with the manifest's numbers. Only then does a tensor of a patient enter it.
+"""
+
+import hashlib
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as _runtime
+
+from ovcf_node.domain.findings import BundleIdentity
+from ovcf_node.errors import Permanent
+
+_TENSORS: dict[str, tuple[tuple[str, int], tuple[tuple[str, int], ...]]] = {
+    # stage: (input, rank), ((output, rank), ...)
+    "label": (("image", 5), (("classes", 5), ("body", 5), ("offset", 5))),
+    "vertebra": (
+        ("crop", 5),
+        (("vertebra", 5), ("body", 5), ("fracture", 5), ("evidence", 2), ("type", 2), ("old", 2)),
+    ),
+}
+_RUNTIME_ERRORS = (
+    RuntimeError, ValueError, _runtime.Fail, _runtime.InvalidArgument, _runtime.InvalidGraph, _runtime.InvalidProtobuf,
+    _runtime.NotImplemented, _runtime.RuntimeException,
+)  # onnxruntime's own errors have no common base below Exception
+_RESERVED = ("segment", "restore")
+_POINTS = ("fracture", "superior", "inferior", "anterior", "posterior", "old", "abstain_below")
+_TEMPERATURES = ("evidence", "type", "old")
+_LABELS = ("background", "above", "T11", "T12", "L1", "L2", "L3", "L4", "L5", "S1", "below")
+
+
+@dataclass(frozen=True)
+class LabelStage:
+    """How the label network wants its image: isotropic spacing (mm), window (HU), padding, and its classes in order."""
+
+    spacing_mm: float
+    window_hu: tuple[float, float]
+    pad_value: float
+    multiple_of: int
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class VertebraStage:
+    """How the vertebra network wants its crops, in (w, v, u) order, and how its outputs become calls."""
+
+    spacing_mm: tuple[float, float, float]
+    shape: tuple[int, int, int]
+    origin_index: tuple[float, float, float]
+    window_hu: tuple[float, float]
+    operating_points: Mapping[str, float]
+    temperature: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A checked bundle. `absent` holds the stages it lacks with their reason; `vertebra` is None when absent."""
+
+    identity: BundleIdentity
+    label: LabelStage
+    vertebra: VertebraStage | None
+    absent: Mapping[str, str]
+    sessions: Mapping[str, onnxruntime.InferenceSession]
+
+    def has(self, stage: str) -> bool:
+        """Say whether the bundle brings `stage`."""
+        return stage in self.sessions
+
+    def run(self, stage: str, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Run one stage on float32 tensors by name; return its outputs by name. Raises Permanent("bundle_run")."""
+        session = self.sessions[stage]
+        names = [output.name for output in session.get_outputs()]
+        try:
+            return dict(zip(names, session.run(names, dict(tensors)), strict=True))
+        except _RUNTIME_ERRORS as error:
+            raise Permanent("bundle_run", f"stage {stage} of {self.identity.name}: {error}") from error
+
+
+def load(folder: Path, *, providers: Sequence[str] = ("CPUExecutionProvider",), threads: int = 2) -> Bundle:
+    """Read, verify and open the bundle in `folder`.
+
+    Raises Permanent("bundle_manifest" | "bundle_digest" | "bundle_shape" | "bundle_self_test") naming file and numbers.
+    """
+    identity, document = _manifest(folder)
+    stages = _section(document, "stages")
+    absent = {name: str(stages[name]["absent"]) for name in stages if "absent" in _section(stages, name)}
+    if not _present(stages, "label"):
+        raise Permanent("bundle_manifest", "stage label is required")
+    label = _label_stage(_section(stages, "label"))
+    vertebra = _vertebra_stage(_section(stages, "vertebra")) if _present(stages, "vertebra") else None
+    absent |= {name: "not named by the bundle" for name in (*_TENSORS, *_RESERVED) if name not in stages}
+    sessions = {}
+    for name in _TENSORS:
+        if name in absent:
+            continue
+        table = stages[name]
+        sessions[name] = _open(folder, name, table, providers, threads)
+        _check_shapes(name, table, sessions[name], label, vertebra)
+        _self_test(name, table, sessions[name])
+    return Bundle(identity, label, vertebra, absent, sessions)
+
+
+def load_identity(folder: Path) -> BundleIdentity:
+    """Read only who the bundle is; nothing else is checked. Raises Permanent("bundle_manifest")."""
+    return _manifest(folder)[0]
+
+
+def self_test_input(shape: Sequence[int]) -> np.ndarray:
+    """Return the deterministic input of the contract: element i is sin(0.37 i) cos(0.011 i), float32."""
+    index = np.arange(int(np.prod(shape)), dtype=np.float64)
+    return (np.sin(0.37 * index) * np.cos(0.011 * index)).astype(np.float32).reshape(tuple(shape))
+
+
+def _manifest(folder: Path) -> tuple[BundleIdentity, dict[str, Any]]:
+    path = folder / "bundle.toml"
+    try:
+        content = path.read_bytes()
+        document = tomllib.loads(content.decode("utf-8"))
+    except OSError as error:
+        raise Permanent("bundle_manifest", f"cannot read {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Permanent("bundle_manifest", f"{path} is not TOML: {error}") from error
+    head = _section(document, "bundle")
+    name, version, status = (_text(head, key) for key in ("name", "version", "status"))
+    if status not in ("research", "cleared"):
+        raise Permanent("bundle_manifest", f"bundle.status is {status!r}, must be research or cleared")
+    return BundleIdentity(name, version, hashlib.sha256(content).hexdigest(), status), document
+
+
+def _present(stages: dict[str, Any], name: str) -> bool:
+    return name in stages and "absent" not in _section(stages, name)
+
+
+def _section(table: dict[str, Any], key: str) -> dict[str, Any]:
+    value = table.get(key)
+    if not isinstance(value, dict):
+        raise Permanent("bundle_manifest", f"bundle.toml lacks the table {key}")
+    return value
+
+
+def _text(table: dict[str, Any], key: str) -> str:
+    value = table.get(key)
+    if not isinstance(value, str) or not value:
+        raise Permanent("bundle_manifest", f"bundle.toml lacks the text {key}")
+    return value
+
+
+def _numbers(table: dict[str, Any], key: str, count: int) -> tuple[float, ...]:
+    value = table.get(key)
+    ok = isinstance(value, list) and len(value) == count and all(isinstance(n, (int, float)) for n in value)
+    if not ok:
+        raise Permanent("bundle_manifest", f"{key} must be a list of {count} numbers, is {value!r}")
+    return tuple(float(n) for n in value)
+
+
+def _named(table: dict[str, Any], key: str, names: Sequence[str]) -> dict[str, float]:
+    values = _section(table, key)
+    missing = [name for name in names if not isinstance(values.get(name), (int, float))]
+    if missing:
+        raise Permanent("bundle_manifest", f"{key} lacks {', '.join(missing)}")
+    return {name: float(values[name]) for name in names}
+
+
+def _positive(table: dict[str, Any], key: str) -> float:
+    value = table.get(key)
+    if not isinstance(value, (int, float)) or value <= 0:
+        raise Permanent("bundle_manifest", f"{key} must be a number above 0, is {value!r}")
+    return float(value)
+
+
+def _label_stage(table: dict[str, Any]) -> LabelStage:
+    labels = tuple(table.get("labels", ()))
+    if labels[:1] != ("background",) or labels != tuple(name for name in _LABELS if name in labels):
+        text = f"stages.label.labels must be background and then levels from head to foot, of {_LABELS}; is {labels}"
+        raise Permanent("bundle_manifest", text)
+    low, high = _numbers(table, "window_hu", 2)
+    return LabelStage(
+        _positive(table, "spacing_mm"), (low, high), float(table.get("pad_value", -1.0)),
+        int(_positive(table, "multiple_of")), labels,
+    )
+
+
+def _vertebra_stage(table: dict[str, Any]) -> VertebraStage:
+    low, high = _numbers(table, "window_hu", 2)
+    return VertebraStage(
+        _numbers(table, "spacing_mm", 3), tuple(int(n) for n in _numbers(table, "shape", 3)),
+        _numbers(table, "origin_index", 3), (low, high),
+        _named(table, "operating_points", _POINTS), _named(table, "temperature", _TEMPERATURES),
+    )
+
+
+def _open(
+    folder: Path, stage: str, table: dict[str, Any], providers: Sequence[str], threads: int
+) -> onnxruntime.InferenceSession:
+    path = folder / _text(table, "file")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise Permanent("bundle_manifest", f"cannot read {path}: {error.strerror}") from error
+    found, expected = hashlib.sha256(content).hexdigest(), _text(table, "sha256")
+    if found != expected:
+        raise Permanent("bundle_digest", f"{path.name}: SHA-256 is {found}, bundle.toml says {expected}")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # An arena keeps the largest activation for the life of the process; a reading runs each stage once or twice.
+    options.enable_cpu_mem_arena = False
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=list(providers))
+    except _RUNTIME_ERRORS as error:
+        raise Permanent("bundle_shape", f"{path.name} of stage {stage} cannot be opened: {error}") from error
+
+
+def _check_shapes(
+    stage: str, table: dict[str, Any], session: onnxruntime.InferenceSession,
+    label: LabelStage, vertebra: VertebraStage | None,
+) -> None:
+    (source, rank), outputs = _TENSORS[stage]
+    fixed: dict[str, tuple[int | None, ...]] = {}
+    if stage == "label":
+        free = (None, None, None)
+        fixed = {"image": (1, 1, *free), "classes": (1, len(label.labels), *free), "body": (1, 1, *free),
+                 "offset": (1, 3, *free)}
+    else:
+        grid = (None, 1, *vertebra.shape)
+        fixed = {"crop": grid, "vertebra": grid, "body": grid, "fracture": grid, "evidence": (None, 4),
+                 "type": (None, 5), "old": (None, 1)}
+    file = table["file"]
+    inputs = {tensor.name: tensor for tensor in session.get_inputs()}
+    results = {tensor.name: tensor for tensor in session.get_outputs()}
+    if set(inputs) != {source}:
+        raise Permanent("bundle_shape", f"{file}: inputs are {sorted(inputs)}, must be {[source]}")
+    missing = [name for name, _ in outputs if name not in results]
+    if missing:
+        raise Permanent("bundle_shape", f"{file}: outputs {', '.join(missing)} are missing, it has {sorted(results)}")
+    for tensor, wanted_rank in ((inputs[source], rank), *((results[name], r) for name, r in outputs)):
+        wanted = fixed[tensor.name]
+        clash = len(tensor.shape) != wanted_rank or any(
+            isinstance(have, int) and want is not None and have != want
+            for have, want in zip(tensor.shape, wanted, strict=True)
+        )
+        if clash or tensor.type != "tensor(float)":
+            text = f"{file}: {tensor.name} is {tensor.type} {tensor.shape}, must be tensor(float) {list(wanted)}"
+            raise Permanent("bundle_shape", text)
+
+
+def _self_test(stage: str, table: dict[str, Any], session: onnxruntime.InferenceSession) -> None:
+    test = _section(table, "self_test")
+    tolerance = _positive(test, "tolerance")
+    expected = _section(test, "expected")
+    source = _TENSORS[stage][0][0]
+    try:
+        shape = [int(n) for n in test.get("shape", ())]
+        outputs = dict(zip(
+            (o.name for o in session.get_outputs()), session.run(None, {source: self_test_input(shape)}), strict=True
+        ))
+    except _RUNTIME_ERRORS as error:
+        raise Permanent("bundle_self_test", f"{table['file']} cannot run its self-test: {error}") from error
+    if not expected:
+        raise Permanent("bundle_manifest", f"the self-test of stage {stage} expects nothing")
+    for name, numbers in expected.items():
+        if name not in outputs:
+            raise Permanent("bundle_manifest", f"the self-test of stage {stage} names the unknown tensor {name}")
+        flat = outputs[name].astype(np.float64).ravel()
+        found = np.concatenate([[flat.mean(), flat.std()], flat[:6]])[: len(numbers)]
+        wanted = np.asarray(numbers, dtype=np.float64)
+        if found.shape != wanted.shape or not np.all(np.abs(found - wanted) <= tolerance):
+            raise Permanent(
+                "bundle_self_test",
+                f"{table['file']}: {name} gives {np.round(found, 4).tolist()}, "
+                f"expected {wanted.tolist()} +- {tolerance}",
+            )

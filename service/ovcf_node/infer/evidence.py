@@ -1,0 +1,129 @@
+"""From logits to what is said of a vertebra: calibrated probabilities, operating points, Denis by the one table.
+
+The network says which signs it sees, the table says what they are called, and a second, direct reading of the type must
+agree; where it does not, the class is withheld with the reason. Unknown is None.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ovcf_node.domain.denis import FractureClass, classify
+from ovcf_node.domain.findings import Evidence
+from ovcf_node.domain.reasons import Reason
+from ovcf_node.infer.bundle import VertebraStage
+
+UNKNOWN_EVIDENCE = Evidence()
+_SIGNS = ("superior", "inferior", "anterior", "posterior")
+_TYPES = (None, "A", "B", "C", "D")
+_DEFORMED = 0.20  # height loss that is a deformity without any broken surface
+_MEASURABLE = 0.05  # height loss below which geometry sees nothing
+
+
+@dataclass(frozen=True)
+class Signs:
+    """Calibrated probabilities of one vertebra: four signs, direct type (none, A..D), old deformity, fracture."""
+
+    evidence: Evidence
+    types: tuple[float, float, float, float, float]
+    old: float
+    fracture: float
+
+
+@dataclass(frozen=True)
+class Grading:
+    """What is said of one vertebra. The default says nothing: grading was not performed."""
+
+    fracture: bool | None = None
+    probability: float | None = None
+    evidence: Evidence = UNKNOWN_EVIDENCE
+    denis: str | None = None
+    ao: str | None = None
+    of: str | None = None
+    abstain: Reason | None = None
+    age: str | None = None
+    old_deformity: bool | None = None
+    notes: tuple[Reason, ...] = ()
+
+
+def calibrated(evidence: np.ndarray, types: np.ndarray, old: float, stage: VertebraStage) -> Signs:
+    """Turn logits (4), (5) and one into probabilities; fracture is the mean of max(S, I, N) and 1 - P(none)."""
+    sign = _sigmoid(np.asarray(evidence, dtype=float) / stage.temperature["evidence"])
+    logits = np.asarray(types, dtype=float) / stage.temperature["type"]
+    kind = np.exp(logits - logits.max())
+    kind /= kind.sum()
+    return Signs(
+        Evidence(**{name: round(float(p), 4) for name, p in zip(_SIGNS, sign, strict=True)}),
+        tuple(float(p) for p in kind),
+        float(_sigmoid(old / stage.temperature["old"])),
+        round(float((sign[:3].max() + 1.0 - kind[0]) / 2.0), 4),
+    )
+
+
+def is_suspect(signs: Signs, stage: VertebraStage) -> bool:
+    """Say whether a vertebra is unfit as a reference for others' heights: the network sees it broken or deformed."""
+    points = stage.operating_points
+    return signs.fracture >= points["fracture"] or signs.old >= points["old"]
+
+
+def grade(signs: Signs, stage: VertebraStage, height_loss: float | None) -> Grading:
+    """Decide fracture, class, age and notes of one complete vertebra; `height_loss` is a fraction or None."""
+    points = stage.operating_points
+    broken = {name: getattr(signs.evidence, name) >= points[name] for name in _SIGNS}
+    named = classify(**broken)
+    old = signs.old >= points["old"]
+    if signs.fracture < points["fracture"]:
+        return _unbroken(signs, named, old, height_loss)
+    abstain = _abstain(signs, named, points["abstain_below"])
+    notes = []
+    if height_loss is not None and height_loss < _MEASURABLE:
+        notes.append(Reason("no_measurable_deformity", f"signs of fracture, but height loss is {height_loss:.0%}"))
+    if named.review:
+        notes.append(Reason("posterior_wall", named.review))
+    certain = abstain is None or abstain.code == "posterior_wall"
+    return Grading(
+        True, signs.fracture, signs.evidence,
+        named.denis if abstain is None else None,
+        named.ao if certain else None,
+        named.of if certain else None,
+        abstain,
+        "indeterminate" if old else "recent_features",
+        old,
+        tuple(notes),
+    )
+
+
+def _unbroken(signs: Signs, named: FractureClass, old: bool, height_loss: float | None) -> Grading:
+    lost = height_loss is not None and height_loss >= _DEFORMED
+    notes = []
+    if lost:
+        notes.append(Reason(
+            "height_loss_without_break",
+            f"height loss {height_loss:.0%} without a broken endplate or cortex: old deformity, Scheuermann or a short "
+            "vertebra",
+        ))
+    if named.fracture:
+        notes.append(Reason(
+            "evidence_conflict", "a sign is above its operating point, the probability of fracture is not"
+        ))
+    return Grading(
+        False, signs.fracture, signs.evidence, age="old" if old or lost else None, old_deformity=bool(old or lost),
+        notes=tuple(notes),
+    )
+
+
+def _abstain(signs: Signs, named: FractureClass, least: float) -> Reason | None:
+    """Why the class of a fracture is withheld, or None."""
+    if named.review:
+        return Reason("posterior_wall", named.review)
+    direct = int(np.argmax(signs.types))
+    if named.denis != _TYPES[direct]:
+        by_signs, by_type = named.denis or "none", _TYPES[direct] or "none"
+        return Reason("evidence_conflict", f"single signs say {by_signs}, the direct reading says {by_type}")
+    if signs.types[direct] < least:
+        return Reason("low_confidence", f"probability of the class is {signs.types[direct]:.2f}, below {least:.2f}")
+    return None
+
+
+def _sigmoid(logits: np.ndarray | float) -> np.ndarray:
+    return 1.0 / (1.0 + np.exp(-np.clip(logits, -60, 60)))

@@ -1,0 +1,164 @@
+"""Find single vertebrae in the label network's answer: voxels vote for their body centre, votes gather into instances.
+
+Votes, not slabs: in a tilted lumbosacral spine one axial slice cuts three vertebrae, and a collapsed body is thinner
+than a slab (measured: slabs made the labels worse).
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from scipy import ndimage
+from scipy.spatial import cKDTree
+
+from ovcf_node.infer.resample import Field
+
+_OFFSET_UNIT_MM = 10.0
+_CELL_MM = 3.0  # lattice on which votes are counted
+_SPREAD_MM = 4.0  # sigma of the vote density
+_NEAREST_MM = 10.0  # two centres are never closer: a crushed body with thin discs still keeps 12 mm
+_REACH_MM = 18.0  # votes farther from every centre belong to nobody
+_LEAST_VOTES = 24.0  # about 5 cm3 of vertebra at 6 mm
+_LEAST_BODY = 4.0
+_MOST = 40  # more than a whole spine
+_CHAIN_MM = 130.0
+_BETWEEN = 1.35  # two neighbours nearer to each other than this (typical gaps) leave no room for one between them
+_AT_END = 0.5  # a first or last instance nearer than this (typical gaps) doubles its neighbour
+
+
+@dataclass(frozen=True)
+class Voxels:
+    """What the network says of every voxel: class probabilities (C, z, y, x), body probability (z, y, x), offsets."""
+
+    classes: np.ndarray
+    body: np.ndarray
+    offset_mm: np.ndarray  # (3, z, y, x): x, y, z components
+
+    @staticmethod
+    def from_logits(classes: np.ndarray, body: np.ndarray, offset: np.ndarray, shape: tuple[int, ...]) -> "Voxels":
+        """Build from the raw tensors, cut to the unpadded `shape`."""
+        box = tuple(slice(0, n) for n in shape)
+        logits = classes[(0, slice(None), *box)]
+        exponent = np.exp(logits - logits.max(axis=0))
+        return Voxels(
+            exponent / exponent.sum(axis=0), 1.0 / (1.0 + np.exp(-np.clip(body[(0, 0, *box)], -30, 30))),
+            offset[(0, slice(None), *box)] * _OFFSET_UNIT_MM,
+        )
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One vertebra: centre of its body (LPS mm), class probabilities over its voxels, how many voxels spoke for it."""
+
+    centre: np.ndarray
+    classes: np.ndarray
+    support: float
+    number: int  # value in the instance map
+
+
+def find_instances(voxels: Voxels, field: Field) -> tuple[list[Instance], np.ndarray]:
+    """Return the vertebrae from foot to head, and the map (z, y, x) of their numbers, 0 where none."""
+    vertebra = 1.0 - voxels.classes[0]
+    member = (vertebra > 0.5) & field.inside
+    index = np.argwhere(member)
+    numbers = np.zeros(field.hu.shape, dtype=np.uint8)
+    if not len(index):
+        return [], numbers
+    points = field.point_of(index)
+    body = voxels.body[member]
+    weight = vertebra[member] * (0.5 + body)
+    votes = points + voxels.offset_mm[:, member].T
+    centres = _peaks(votes, weight)
+    if not len(centres):
+        return [], numbers
+    centres, owner = _settle(votes, weight, centres)
+    found = []
+    for k, centre in enumerate(centres):
+        mine = owner == k
+        if weight[mine].sum() < _LEAST_VOTES or body[mine].sum() < _LEAST_BODY:
+            owner[mine] = -1
+            continue
+        classes = voxels.classes[:, member][1:, mine] @ weight[mine]
+        found.append(Instance(centre, np.concatenate([[0.0], classes / classes.sum()]), float(mine.sum()), k + 1))
+    numbers[member] = (owner + 1).astype(np.uint8)
+    kept = _on_the_column(found)
+    gone = set(range(1, len(centres) + 1)) - {instance.number for instance in kept}
+    if gone:
+        numbers[np.isin(numbers, list(gone))] = 0
+    return kept, numbers
+
+
+def _peaks(votes: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Local maxima of the vote density, strongest first."""
+    low = votes.min(axis=0) - 3 * _SPREAD_MM
+    cell = np.round((votes - low) / _CELL_MM).astype(int)
+    shape = cell.max(axis=0) + 1 + int(3 * _SPREAD_MM / _CELL_MM)
+    density = np.bincount(np.ravel_multi_index(cell.T, shape), weights=weight, minlength=int(np.prod(shape)))
+    density = ndimage.gaussian_filter(density.reshape(shape).astype(np.float32), _SPREAD_MM / _CELL_MM, mode="constant")
+    reach = int(np.floor(_NEAREST_MM / _CELL_MM))
+    ball = np.sum((np.indices((2 * reach + 1,) * 3) - reach) ** 2, axis=0) <= reach**2
+    top = density == ndimage.maximum_filter(density, footprint=ball, mode="constant")
+    at = np.argwhere(top & (density > 0.02 * density.max()))
+    best_first = np.argsort(-density[tuple(at.T)], kind="stable")[:_MOST]
+    return at[best_first] * _CELL_MM + low
+
+
+def _settle(votes: np.ndarray, weight: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Move each centre to the mean of the votes near it; join centres that meet. Return centres and votes' owners."""
+    for _ in range(3):
+        owner = _nearest(votes, centres)
+        moved = []
+        for k, centre in enumerate(centres):
+            near = (owner == k) & (np.linalg.norm(votes - centre, axis=1) < _NEAREST_MM)
+            moved.append(np.average(votes[near], axis=0, weights=weight[near]) if near.any() else centre)
+        kept: list[np.ndarray] = []
+        for centre in moved:  # strongest first: the weaker of two that meet goes
+            if all(np.linalg.norm(centre - other) >= _NEAREST_MM for other in kept):
+                kept.append(centre)
+        centres = np.array(kept)
+    return centres, _nearest(votes, centres)
+
+
+def _nearest(votes: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """Index of the centre each vote belongs to, -1 where none is within reach."""
+    _, owner = cKDTree(centres).query(votes, distance_upper_bound=_REACH_MM)
+    return np.where(owner < len(centres), owner, -1)
+
+
+def _on_the_column(instances: list[Instance]) -> list[Instance]:
+    """Keep the path of vertebrae that holds most voxels, without what stands between two bodies or doubles one."""
+    ordered = sorted(instances, key=lambda instance: instance.centre[2])
+    paths: list[tuple[float, list[Instance]]] = []
+    for upper in ordered:
+        below = [path for path in paths if _follows(path[1][-1], upper)]
+        held, path = max(below, key=lambda path: path[0], default=(0.0, []))
+        paths.append((held + upper.support, [*path, upper]))
+    kept = max(paths, key=lambda path: path[0], default=(0.0, []))[1]
+    while (doubled := _doubled(kept)) is not None:
+        del kept[doubled]
+    return kept
+
+
+def _follows(lower: Instance, upper: Instance) -> bool:
+    """One can be above the other in one spine, though up to three between them were missed; hips and ribs cannot."""
+    left, back, up = np.abs(upper.centre - lower.centre)
+    distance = float(np.linalg.norm(upper.centre - lower.centre))
+    return distance < _CHAIN_MM and left < 12.0 + 0.45 * distance and back < 12.0 + 0.75 * distance and up > 0.3 * distance
+
+
+def _doubled(instances: list[Instance]) -> int | None:
+    """Position of an instance that stands between two bodies or doubles one: too near to be the next vertebra."""
+    gaps = np.array([np.linalg.norm(b.centre - a.centre) for a, b in pairwise(instances)])
+    weakest = sorted(range(len(instances)), key=lambda k: instances[k].support)
+    for k in weakest:
+        before, after = gaps[max(0, k - 4) : max(0, k - 1)], gaps[k + 1 : k + 4]
+        around = np.concatenate([before, after])  # gaps that the instance has no part in
+        if not len(around):
+            continue
+        typical = float(np.median(around))
+        own = gaps[max(0, k - 1) : k + 1]
+        between = len(own) == 2 and own.sum() < _BETWEEN * typical
+        at_end = len(own) == 1 and own[0] < _AT_END * typical
+        if between or at_end:
+            return k
+    return None

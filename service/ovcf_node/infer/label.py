@@ -1,0 +1,207 @@
+"""Name the vertebrae: one sequence over all instances from foot to head, and each one's own frame from the spine curve.
+
+Levels follow each other without repetition; a level may be left out only where the distance leaves room for it. A
+sequence that repeats a level (six lumbar vertebrae, T13) or leaves one out without room is tried beside it: if it
+fits clearly better, the names stay the regular ones, counted from the sacrum where it is seen, and the numbering is
+marked uncertain.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from ovcf_node.domain.levels import REPORTED
+from ovcf_node.domain.volume import Volume
+from ovcf_node.infer.bundle import Bundle
+from ovcf_node.infer.instances import Instance, Voxels, find_instances
+from ovcf_node.infer.norms import NORMS, centre_distance
+from ovcf_node.infer.resample import Field, isotropic, padded, window
+
+_FLOOR = 0.02  # smallest class probability that counts: one instance must not outvote all others
+_SHARED = {"above": 3.0, "below": 2.0}  # classes of several vertebrae: their probability is shared between these
+_SACRAL = ("S1", "below")
+_ANCHOR = 2.0  # weight of sacrum against the rest: seen by its own shape, where other names are counted
+_NO_ROOM = 4.0  # cost (nats) of leaving out a level without room for it
+_TOO_FAR = 3.0  # cost of calling two bodies neighbours that are more than one level apart
+_REPEAT = 3.0  # cost of an extra vertebra in the anomalous reading
+_NO_SACRUM = 0.5  # cost of starting above the sacrum
+_ANOMALY_GAIN = 2.0  # how much better (nats) an anomalous sequence must fit to be mentioned
+_MARGIN = 2.0  # a second-best numbering closer than this (nats) makes the numbering uncertain
+
+
+@dataclass(frozen=True)
+class Placed:
+    """One vertebra with its name: `label` as the bundle calls it, body centre (LPS mm), frame with rows u, v, w."""
+
+    label: str
+    instance: Instance
+    frame: np.ndarray
+
+    @property
+    def centre(self) -> np.ndarray:
+        return self.instance.centre
+
+
+@dataclass(frozen=True)
+class Labels:
+    """All vertebrae from foot to head and what their names rest on; `numbers` is the instance map on `field`."""
+
+    vertebrae: tuple[Placed, ...]
+    numbering_uncertain: bool
+    numbering_basis: str
+    field: Field
+    numbers: np.ndarray
+
+    @property
+    def reported(self) -> tuple[Placed, ...]:
+        """The vertebrae T12..S1."""
+        return tuple(v for v in self.vertebrae if v.label in REPORTED)
+
+
+def locate(field: Field, bundle: Bundle) -> Labels:
+    """Run the label stage on the whole field and name what it finds."""
+    stage = bundle.label
+    image, (start, stop) = _trimmed(window(field.hu, stage.window_hu))
+    tensors = padded(image, stage.multiple_of, stage.pad_value)[None, None]
+    answer = bundle.run("label", {"image": np.ascontiguousarray(tensors)})
+    box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
+    part = Field(field.hu[box], field.inside[box], field.point_of(start), field.spacing)
+    voxels = Voxels.from_logits(answer["classes"], answer["body"], answer["offset"], part.hu.shape)
+    return decode(voxels, part, stage.labels)
+
+
+def decode(voxels: Voxels, field: Field, labels: tuple[str, ...]) -> Labels:
+    """Turn voxel answers into named vertebrae with frames."""
+    instances, numbers = find_instances(voxels, field)
+    names, uncertain, basis = name_sequence(instances, labels)
+    frames = frames_along([i.centre for i in instances])
+    placed = tuple(Placed(n, i, f) for n, i, f in zip(names, instances, frames, strict=True))
+    return Labels(placed, uncertain, basis, field, numbers)
+
+
+def field_for(volume: Volume, bundle: Bundle) -> Field:
+    """Resample a volume to the label stage's grid."""
+    return isotropic(volume, bundle.label.spacing_mm)
+
+
+def name_sequence(instances: list[Instance], labels: tuple[str, ...]) -> tuple[list[str], bool, str]:
+    """Name instances (foot to head); return names, whether the numbering is uncertain, and what it rests on."""
+    if not instances:
+        return [], True, "no vertebra found"
+    evidence = _evidence(instances, labels)
+    gaps = [float(np.linalg.norm(b.centre - a.centre)) for a, b in pairwise(instances)]
+    path, cost = _best_path(evidence, gaps, labels, anomalies=False)
+    _, free_cost = _best_path(evidence, gaps, labels, anomalies=True)
+    names = [labels[state] for state in path]
+    share = {name: i.classes[labels.index(name)] for name, i in zip(names, instances, strict=True)}
+    sacrum = "S1" in share and share["S1"] + instances[names.index("S1")].classes[labels.index("below")] >= 0.5
+    junction = share.get("T12", 0.0) >= 0.5 and max(share.get("T11", 0.0), share.get("above", 0.0)) >= 0.5
+    anomalous = cost - free_cost > _ANOMALY_GAIN
+    margin = _second_best(path, evidence, gaps, labels) - cost
+    basis = "counted up from the sacrum, assuming five lumbar vertebrae" if sacrum else (
+        "counted down from T11/T12 as the model recognises them: ribs were not counted, the sacrum is not in the field"
+        if junction else "appearance of single vertebrae only: neither sacrum nor thoracolumbar junction recognised"
+    )
+    if anomalous:
+        basis += "; the appearance suggests transitional anatomy (a supernumerary or missing vertebra)"
+    elif margin < _MARGIN:
+        basis += "; numbering shifted by one level fits almost as well"
+    return names, bool(anomalous or margin < _MARGIN or not (sacrum or junction)), basis
+
+
+def frames_along(centres: list[np.ndarray]) -> list[np.ndarray]:
+    """Frame (rows u, v, w) per body centre (foot to head): w along the curve, u as near to patient left as may be."""
+    if not centres:
+        return []
+    points = np.array(centres, dtype=float)
+    if len(points) == 1:
+        tangents = np.array([[0.0, 0.0, 1.0]])
+    else:
+        arc = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))])
+        tangents = np.gradient(points, arc, axis=0, edge_order=2 if len(points) > 2 else 1)
+    return [frame_from(tangent) for tangent in tangents]
+
+
+def frame_from(w: np.ndarray, u: np.ndarray | None = None) -> np.ndarray:
+    """Orthonormal right-handed frame (rows u, v, w) with the given w and as near as possible to `u` (patient left)."""
+    w = np.asarray(w, dtype=float) / np.linalg.norm(w)
+    left = np.array([1.0, 0.0, 0.0]) if u is None else np.asarray(u, dtype=float)
+    left = left - (left @ w) * w
+    if np.linalg.norm(left) < 0.1:  # a curve that runs left to right is no spine; any frame will do
+        left = np.cross([0.0, 1.0, 0.0], w)
+    left = left / np.linalg.norm(left)
+    return np.array([left, np.cross(w, left), w])
+
+
+def _trimmed(image: np.ndarray) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    """Cut planes that hold nothing but the lowest value: air around the patient costs time and says nothing."""
+    filled = image > -1.0
+    start, stop = np.zeros(3, dtype=int), np.array(image.shape)
+    for axis in range(3):
+        held = np.flatnonzero(filled.any(axis=tuple(a for a in range(3) if a != axis)))
+        if len(held):
+            start[axis], stop[axis] = held[0], held[-1] + 1
+    return image[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))], (start, stop)
+
+
+def _evidence(instances: list[Instance], labels: tuple[str, ...]) -> np.ndarray:
+    """Log evidence (instances, classes): a handful of voxels speaks softly, the sacrum loudly."""
+    share = np.array([i.classes for i in instances])
+    voice = np.array([min(1.0, i.support / 60.0) for i in instances])
+    sacral = np.array([name in _SACRAL for name in labels])
+    sacrum = share[:, sacral].sum(axis=1, keepdims=True)
+    anchor = np.log(np.maximum(np.where(sacral, sacrum, 1.0 - sacrum), _FLOOR))
+    single = share / np.array([_SHARED.get(name, 1.0) for name in labels])
+    return (np.log(np.maximum(single, _FLOOR)) + _ANCHOR * anchor) * voice[:, None]
+
+
+def _best_path(
+    evidence: np.ndarray, gaps: list[float], labels: tuple[str, ...], *, anomalies: bool
+) -> tuple[list[int], float]:
+    """Viterbi from foot to head over the classes (index falls towards the head); return states and total cost."""
+    count, size = evidence.shape
+    start = np.array([0.0 if name in ("S1", "below") else _NO_SACRUM for name in labels])
+    cost = start - evidence[0]
+    cost[0] = np.inf
+    back = np.zeros((count, size), dtype=int)
+    for k in range(1, count):
+        step = np.array([[_step(a, b, gaps[k - 1], labels, anomalies) for b in range(size)] for a in range(size)])
+        total = cost[:, None] + step
+        back[k] = np.argmin(total, axis=0)
+        cost = total[back[k], np.arange(size)] - evidence[k]
+    path = [int(np.argmin(cost))]
+    for k in range(count - 1, 0, -1):
+        path.append(int(back[k, path[-1]]))
+    return path[::-1], float(cost.min())
+
+
+def _step(lower: int, upper: int, gap: float, labels: tuple[str, ...], anomalies: bool) -> float:
+    """Cost of class `upper` directly above class `lower` at a distance of `gap` mm."""
+    if lower == 0 or upper == 0:
+        return np.inf
+    if lower == upper:
+        if labels[lower] in ("above", "below"):
+            return 0.0
+        return _REPEAT if anomalies else np.inf
+    rise = lower - upper
+    if rise < 1 or rise > 3:
+        return np.inf
+    names = labels[upper], labels[lower]
+    if not all(name in NORMS for name in names):
+        return 0.0 if rise == 1 else _NO_ROOM * (rise - 1)
+    ratio = gap / centre_distance(*names)
+    if rise == 1:
+        return _TOO_FAR if ratio > 1.6 else 0.0
+    if ratio > 0.75:
+        return 0.5 * (rise - 1)
+    return _NO_ROOM * (rise - 1) if anomalies or ratio > 0.6 else np.inf
+
+
+def _second_best(path: list[int], evidence: np.ndarray, gaps: list[float], labels: tuple[str, ...]) -> float:
+    """Cost of the best numbering that names no instance of T11..S1 as `path` does."""
+    other = evidence.copy()
+    for k, state in enumerate(path):
+        if labels[state] in NORMS:
+            other[k, state] = -1e3
+    return _best_path(other, gaps, labels, anomalies=False)[1]

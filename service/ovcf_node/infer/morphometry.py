@@ -1,0 +1,211 @@
+"""Measure a vertebral body in its own frame: heights, completeness, volume, trabecular CT number.
+
+Definition (six-point morphometry, clinical notes 2.1): endplate to endplate at 80 % of the half-depth anterior and
+posterior of the body centre and at mid-depth, each the mean over the central band of +-20 % of the half-width, along
+w. Endplates are where the body probability crosses one half, between voxels. Works with anyone's body probability.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from ovcf_node.domain.findings import HeightLines, Heights, Point
+from ovcf_node.infer.resample import Crop
+
+DEPTH_FRACTION = 0.8
+BAND_FRACTION = 0.2
+_MARGIN_MM = 2.0
+_CORTEX_MM = 3.0
+_ROI_FRACTION = 0.7  # semi-axes of the trabecular ellipsoid, as a fraction of the body's half sizes
+_LEAST_ROI_CM3 = 0.3
+_METAL_HU, _METAL_MM3, _METAL_REACH_MM = 2600.0, 120.0, 12.0
+_CEMENT_HU, _CEMENT_MM3 = 1500.0, 600.0
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """What can be measured of one vertebra without judging it. Unknown is None; lengths in mm."""
+
+    complete: bool
+    centroid: Point
+    heights: Heights
+    lines: HeightLines
+    width: float | None
+    volume_cm3: float | None
+    mean_hu: float | None
+    metal: bool
+
+
+def measure(crop: Crop, vertebra: np.ndarray, body: np.ndarray) -> Geometry:
+    """Measure one vertebra from its crop and the probabilities (w, v, u) of the whole vertebra and of its body."""
+    inner = body > 0.5
+    complete = _complete(crop, inner)
+    heights, lines, width = _heights(crop, body) if complete else (Heights(), HeightLines(), None)
+    voxel_cm3 = float(np.prod(crop.grid.spacing)) / 1000.0
+    centroid = crop.grid.point_of(np.argwhere(inner).mean(axis=0))
+    return Geometry(
+        complete, tuple(round(float(x), 2) for x in centroid), heights, lines, width,
+        round(float((vertebra > 0.5).sum()) * voxel_cm3, 2) if _whole(crop, vertebra) else None,
+        _trabecular_hu(crop, inner), _metal(crop, inner),
+    )
+
+
+def _complete(crop: Crop, body: np.ndarray) -> bool:
+    """The body lies in the field with a margin of 2 mm, and in the crop."""
+    steps = np.maximum(1, np.ceil(_MARGIN_MM / crop.grid.spacing - 1e-6).astype(int))
+    span = [np.flatnonzero(body.any(axis=tuple(b for b in range(3) if b != a))) for a in range(3)]
+    low = np.array([s[0] for s in span]) - steps
+    high = np.array([s[-1] for s in span]) + steps
+    if np.any(low < 0) or np.any(high >= body.shape):
+        return False
+    box = tuple(slice(int(a), int(b) + 1) for a, b in zip(low, high, strict=True))
+    if crop.inside[box].all():
+        return True
+    grown = ndimage.binary_dilation(body[box], structure=np.ones(2 * steps + 1, dtype=bool))
+    return bool(crop.inside[box][grown].all())
+
+
+def _whole(crop: Crop, vertebra: np.ndarray) -> bool:
+    """The vertebra, processes included, is not cut by the field; its crop may cut the very tip of a process."""
+    rim = ndimage.binary_dilation(vertebra > 0.5)
+    return bool(rim.any() and crop.inside[rim].all())
+
+
+def endplates(body: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return superior and inferior surface (v, u) in w indices, sub-voxel, median-smoothed; NaN outside the body."""
+    inner = body > 0.5
+    held = inner.any(axis=0)
+    count = body.shape[0]
+    top = count - 1 - np.argmax(inner[::-1], axis=0)
+    bottom = np.argmax(inner, axis=0)
+    superior = _crossing(body, top, np.minimum(top + 1, count - 1))
+    inferior = _crossing(body, bottom, np.maximum(bottom - 1, 0))
+    for surface in (superior, inferior):
+        surface[~held] = np.nan
+    return _smooth(superior), _smooth(inferior)
+
+
+def _crossing(body: np.ndarray, last: np.ndarray, beyond: np.ndarray) -> np.ndarray:
+    """Index between `last` (inside) and `beyond` (outside) where the probability is one half."""
+    a = np.take_along_axis(body, last[None], axis=0)[0]
+    b = np.take_along_axis(body, beyond[None], axis=0)[0]
+    fraction = np.clip((a - 0.5) / np.maximum(a - b, 1e-6), 0.0, 1.0)
+    return last + (beyond - last) * fraction.astype(float)
+
+
+def _smooth(surface: np.ndarray) -> np.ndarray:
+    """Median over the 3 x 3 neighbours that exist."""
+    wide = np.pad(surface, 1, constant_values=np.nan)
+    rows, columns = surface.shape
+    around = np.stack([wide[i : i + rows, j : j + columns] for i in range(3) for j in range(3)])
+    held = np.isfinite(surface)
+    out = np.full_like(surface, np.nan)
+    out[held] = np.nanmedian(around[:, held], axis=0)
+    return out
+
+
+def _heights(crop: Crop, body: np.ndarray) -> tuple[Heights, HeightLines, float | None]:
+    spacing = crop.grid.spacing
+    extent = _extent(body, spacing)
+    if extent is None:
+        return Heights(), HeightLines(), None
+    (front, back), (right, left) = extent
+    superior, inferior = endplates(body)
+    middle_v, half_v = (front + back) / 2, (back - front) / 2
+    middle_u, half_u = (right + left) / 2, (left - right) / 2
+    band = middle_u + np.linspace(-BAND_FRACTION, BAND_FRACTION, 9) * half_u
+    values, lines = {}, {}
+    for name, side in (("anterior", -DEPTH_FRACTION), ("middle", 0.0), ("posterior", DEPTH_FRACTION)):
+        v = middle_v + side * half_v
+        top, bottom = (_sample(surface, v, band) for surface in (superior, inferior))
+        if top is None or bottom is None:
+            values[name], lines[name] = None, None
+            continue
+        values[name] = round(float((top - bottom) * spacing[0]), 2)
+        ends = crop.grid.point_of(np.array([[top, v, middle_u], [bottom, v, middle_u]]))
+        lines[name] = tuple(tuple(round(float(x), 2) for x in end) for end in ends)
+    return Heights(**values), HeightLines(**lines), round(float(2 * half_u * spacing[2]), 1)
+
+
+def _extent(body: np.ndarray, spacing: np.ndarray) -> tuple[tuple[float, float], tuple[float, float]] | None:
+    """Anterior and posterior edge (v index, in the central band) and right and left edge (u index) of the body.
+
+    Each is a fifth (20 %) over the levels between the endplates, so that a lip, a buckle or the waist does not move it.
+    """
+    inner = body > 0.5
+    levels = np.flatnonzero(inner.any(axis=(1, 2)))
+    if len(levels) * spacing[0] < 5.0:
+        return None
+    cut = max(1, round(0.1 * len(levels)))
+    levels = levels[cut:-cut]
+    columns = np.flatnonzero(inner[levels].any(axis=(0, 1)))
+    rows = np.flatnonzero(inner[levels].any(axis=(0, 2)))
+    centre_u, centre_v = columns.mean(), rows.mean()
+    half_u, half_v = len(columns) / 2, len(rows) / 2
+    band = body[levels][:, :, _window(centre_u, BAND_FRACTION * half_u, body.shape[2])].mean(axis=2)
+    fronts, backs = _edges(band)
+    across = body[levels][:, _window(centre_v - 0.2 * half_v, 0.3 * half_v, body.shape[1])].max(axis=1)
+    rights, lefts = _edges(across)
+    if not len(fronts) or not len(rights):
+        return None
+    v = float(np.percentile(fronts, 20)), float(np.percentile(backs, 80))
+    u = float(np.percentile(rights, 20)), float(np.percentile(lefts, 80))
+    return (v, u) if v[1] - v[0] > 4 and u[1] - u[0] > 2 else None
+
+
+def _window(centre: float, half: float, size: int) -> slice:
+    return slice(max(0, int(np.floor(centre - half))), min(size, int(np.ceil(centre + half)) + 1))
+
+
+def _edges(profile: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """First and last half-crossing of each row (rows, n) that has one."""
+    inner = profile > 0.5
+    rows = np.flatnonzero(inner.any(axis=1))
+    first, last = [], []
+    count = profile.shape[1]
+    for row in rows:
+        p = profile[row]
+        at = np.flatnonzero(inner[row])
+        a, b = at[0], at[-1]
+        first.append(a - (p[a] - 0.5) / max(p[a] - p[a - 1], 1e-6) if a > 0 else a)
+        last.append(b + (p[b] - 0.5) / max(p[b] - p[b + 1], 1e-6) if b + 1 < count else b)
+    return np.array(first, dtype=float), np.array(last, dtype=float)
+
+
+def _sample(surface: np.ndarray, v: float, band: np.ndarray) -> float | None:
+    """Mean of a surface along `band` (u indices) at `v`, linear between columns; None where less than half exists."""
+    held = np.isfinite(surface)
+    at = np.array([np.full(len(band), v), band])
+    weight = ndimage.map_coordinates(held.astype(float), at, order=1)
+    total = ndimage.map_coordinates(np.where(held, surface, 0.0), at, order=1)
+    good = weight > 0.5
+    return float(np.mean(total[good] / weight[good])) if good.mean() > 0.5 else None
+
+
+def _trabecular_hu(crop: Crop, body: np.ndarray) -> float | None:
+    """Mean CT number of a central ellipsoid at least 3 mm from the body's surface."""
+    index = np.argwhere(body)
+    span = [(index[:, a].min(), index[:, a].max()) for a in range(3)]
+    box = tuple(slice(max(0, a - 1), b + 2) for a, b in span)
+    deep = ndimage.distance_transform_edt(body[box], sampling=crop.grid.spacing) >= _CORTEX_MM
+    grid = np.indices(deep.shape, dtype=float)
+    distance = np.zeros(deep.shape)
+    for axis, (a, b) in enumerate(span):
+        middle = (a + b) / 2 - box[axis].start
+        distance += ((grid[axis] - middle) / (_ROI_FRACTION * max((b - a + 1) / 2, 1.0))) ** 2
+    region = deep & (distance <= 1.0) & crop.inside[box]
+    if region.sum() * np.prod(crop.grid.spacing) < 1000.0 * _LEAST_ROI_CM3:
+        return None
+    return round(float(crop.hu[box][region].mean()), 1)
+
+
+def _metal(crop: Crop, body: np.ndarray) -> bool:
+    """Metal beside or cement in the body: more than a clip's volume beyond any bone's CT number."""
+    voxel = float(np.prod(crop.grid.spacing))
+    bright = crop.hu > _METAL_HU
+    if bright.sum() * voxel > _METAL_MM3:
+        near = ndimage.distance_transform_edt(~body, sampling=crop.grid.spacing) <= _METAL_REACH_MM
+        if (bright & near).sum() * voxel > _METAL_MM3:
+            return True
+    return bool((body & (crop.hu > _CEMENT_HU)).sum() * voxel > _CEMENT_MM3)

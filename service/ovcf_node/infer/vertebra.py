@@ -1,0 +1,195 @@
+"""Read each vertebra in its own frame: crop, network, and a second look where the first crop sat badly."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from ovcf_node.domain.volume import Volume
+from ovcf_node.infer.bundle import Bundle, VertebraStage
+from ovcf_node.infer.label import Labels, Placed, frame_from
+from ovcf_node.infer.resample import Crop, crop_grid, sample_crop, window
+
+_MOVED_MM = 2.0
+_TURNED_DEGREES = 4.0
+_MOST_DEGREES = 20.0  # a frame is never turned farther than this by one crop
+_MOST_MM = 14.0
+_BATCH = 4  # crops per call: bounds the memory of the network's activations
+_LEAST_BODY_VOXELS = 400  # 1.5 cm3: less is no body to measure a frame from
+
+
+@dataclass(frozen=True)
+class VertebraReading:
+    """The network's answer for one vertebra, on its crop's grid (w, v, u).
+
+    vertebra, body, fracture  probabilities, float32; vertebra and body are one piece.
+    evidence (4), type (5), old  logits.
+    """
+
+    level: str
+    centre: np.ndarray
+    frame: np.ndarray
+    crop: Crop
+    vertebra: np.ndarray
+    body: np.ndarray
+    fracture: np.ndarray
+    evidence: np.ndarray
+    type: np.ndarray
+    old: float
+
+    @property
+    def has_body(self) -> bool:
+        return int((self.body > 0.5).sum()) >= _LEAST_BODY_VOXELS
+
+
+def read_vertebrae(
+    volume: Volume, bundle: Bundle, labels: Labels, levels: tuple[str, ...],
+    progress: Callable[[float], None] = lambda fraction: None,
+) -> list[VertebraReading]:
+    """Read the vertebrae of `levels` in two passes; the second repeats only crops that sat off centre or askew."""
+    placed = [v for v in labels.vertebrae if v.label in levels]
+    first = _run(volume, bundle, labels, [(v, v.centre, v.frame) for v in placed])
+    progress(0.6)
+    again, keep = [], {}
+    for vertebra, reading in zip(placed, first, strict=True):
+        centre, frame = refined(reading)
+        if _differs(reading, centre, frame):
+            again.append((vertebra, centre, frame))
+        else:
+            keep[vertebra.label] = reading
+    for reading in _run(volume, bundle, labels, again):
+        keep[reading.level] = reading
+    progress(1.0)
+    return [keep[v.label] for v in placed]
+
+
+def refined(reading: VertebraReading) -> tuple[np.ndarray, np.ndarray]:
+    """Return centre and frame as the crop's masks show them: body centroid, endplate normals, arch direction."""
+    if not reading.has_body:
+        return reading.centre, reading.frame
+    body = reading.body > 0.5
+    index = np.argwhere(body)
+    centre = reading.crop.grid.point_of(index.mean(axis=0))
+    w = _axis(body, reading)
+    u = _left(reading, index)
+    frame = frame_from(w, u)
+    if np.linalg.norm(centre - reading.centre) > _MOST_MM:
+        return reading.centre, reading.frame
+    return centre, frame
+
+
+def _run(
+    volume: Volume, bundle: Bundle, labels: Labels, wanted: list[tuple[Placed, np.ndarray, np.ndarray]]
+) -> list[VertebraReading]:
+    stage: VertebraStage = bundle.vertebra
+    out = []
+    for begin in range(0, len(wanted), _BATCH):
+        part = wanted[begin : begin + _BATCH]
+        crops = [
+            sample_crop(volume, crop_grid(centre, frame, stage.spacing_mm, stage.shape, stage.origin_index))
+            for _, centre, frame in part
+        ]
+        answer = bundle.run("vertebra", {"crop": np.stack([window(c.hu, stage.window_hu) for c in crops])[:, None]})
+        for k, ((vertebra, centre, frame), crop) in enumerate(zip(part, crops, strict=True)):
+            foreign = _foreign(crop, labels, vertebra)
+            own = crop.inside & ~foreign
+            # The body keeps its soft rim where the whole vertebra ends: endplates are read between voxels.
+            whole, body = (_one_piece(np.where(own, _sigmoid(answer[name][k, 0]), 0)) for name in ("vertebra", "body"))
+            out.append(VertebraReading(
+                vertebra.label, np.asarray(centre), np.asarray(frame), crop, whole, body,
+                _sigmoid(answer["fracture"][k, 0]) * crop.inside,
+                answer["evidence"][k].astype(float), answer["type"][k].astype(float), float(answer["old"][k, 0]),
+            ))
+    return out
+
+
+def _sigmoid(logits: np.ndarray) -> np.ndarray:
+    return (1.0 / (1.0 + np.exp(-np.clip(logits, -30, 30)))).astype(np.float32)
+
+
+def _one_piece(probability: np.ndarray) -> np.ndarray:
+    """Keep the largest connected piece above one half, and the soft rim around it."""
+    pieces, count = ndimage.label(probability > 0.5)
+    if count <= 1:
+        return probability
+    largest = 1 + int(np.argmax(np.bincount(pieces.ravel())[1:]))
+    return np.where((pieces == largest) | (pieces == 0), probability, 0).astype(np.float32)
+
+
+def _foreign(crop: Crop, labels: Labels, vertebra: Placed) -> np.ndarray:
+    """Voxels deep inside another vertebra of the coarse map: the crop network may spill over, not so far."""
+    others = (labels.numbers > 0) & (labels.numbers != vertebra.instance.number)
+    deep = ndimage.binary_erosion(others, border_value=1)
+    if not deep.any():
+        return np.zeros(crop.hu.shape, dtype=bool)
+    to_field = np.linalg.inv(_field_affine(labels)) @ crop.grid.affine
+    return ndimage.affine_transform(
+        deep.astype(np.uint8), to_field[:3, :3], to_field[:3, 3], output_shape=crop.hu.shape, order=0, cval=0
+    ).astype(bool)
+
+
+def _field_affine(labels: Labels) -> np.ndarray:
+    affine = np.zeros((4, 4))
+    for axis in range(3):
+        affine[2 - axis, axis] = labels.field.spacing
+    affine[:3, 3] = labels.field.origin
+    affine[3, 3] = 1.0
+    return affine
+
+
+def _axis(body: np.ndarray, reading: VertebraReading) -> np.ndarray:
+    """Mean normal of the two endplates, each a robust plane through the body's upper or lower surface."""
+    spacing = reading.crop.grid.spacing
+    columns = body.any(axis=0) & (body.sum(axis=0) * spacing[0] > 6.0)
+    v, u = np.nonzero(columns)
+    if len(v) < 60:
+        return reading.frame[2]
+    top = body.shape[0] - 1 - np.argmax(body[::-1], axis=0)[columns]
+    bottom = np.argmax(body, axis=0)[columns]
+    slopes = [_plane(v * spacing[1], u * spacing[2], surface * spacing[0]) for surface in (top, bottom)]
+    # Mean slope of both plates: a wedge leans its plates in opposite directions, the axis halves the angle.
+    dv, du = np.mean(slopes, axis=0)
+    u_axis, v_axis, w_axis = reading.frame
+    w = w_axis - dv * v_axis - du * u_axis
+    return _limited(w / np.linalg.norm(w), w_axis)
+
+
+def _plane(v: np.ndarray, u: np.ndarray, w: np.ndarray) -> tuple[float, float]:
+    """Slopes dw/dv, dw/du of a plane by iteratively reweighted least squares (Cauchy, 1.5 mm)."""
+    design = np.column_stack([v - v.mean(), u - u.mean(), np.ones(len(v))])
+    weight = np.ones(len(v))
+    solution = np.zeros(3)
+    for _ in range(6):
+        root = np.sqrt(weight)[:, None]
+        solution = np.linalg.lstsq(design * root, w * root[:, 0], rcond=None)[0]
+        weight = 1.0 / (1.0 + ((w - design @ solution) / 1.5) ** 2)
+    return float(solution[0]), float(solution[1])
+
+
+def _left(reading: VertebraReading, body_index: np.ndarray) -> np.ndarray:
+    """Patient left of this vertebra: across the direction from body to arch, where enough of the arch is seen."""
+    arch = np.argwhere((reading.vertebra > 0.5) & (reading.body < 0.5))
+    if len(arch) < 1500 or len(arch) < 0.3 * len(body_index):
+        return reading.frame[0]
+    spacing = reading.crop.grid.spacing
+    step = (arch.mean(axis=0) - body_index.mean(axis=0)) * spacing
+    turn = np.arctan2(step[2], step[1])  # u over v
+    if step[1] < 15.0 or abs(turn) < np.radians(3.0):
+        return reading.frame[0]
+    turn = np.clip(turn, -np.radians(_MOST_DEGREES), np.radians(_MOST_DEGREES))
+    return np.cos(turn) * reading.frame[0] - np.sin(turn) * reading.frame[1]
+
+
+def _limited(w: np.ndarray, before: np.ndarray) -> np.ndarray:
+    angle = np.arccos(np.clip(w @ before, -1, 1))
+    most = np.radians(_MOST_DEGREES)
+    if angle <= most:
+        return w
+    side = w - (w @ before) * before
+    return np.cos(most) * before + np.sin(most) * side / np.linalg.norm(side)
+
+
+def _differs(reading: VertebraReading, centre: np.ndarray, frame: np.ndarray) -> bool:
+    turned = np.degrees(np.arccos(np.clip((np.trace(frame @ reading.frame.T) - 1) / 2, -1, 1)))
+    return bool(np.linalg.norm(centre - reading.centre) > _MOVED_MM or turned > _TURNED_DEGREES)

@@ -1,0 +1,215 @@
+"""Accept associations for Verification and Storage and hand each C-STORE request to a handler as plain values."""
+
+import io
+import threading
+import time
+import uuid
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+from pydicom.dataset import Dataset
+from pynetdicom import AE, Association, evt
+from pynetdicom.presentation import PresentationContext
+from pynetdicom.transport import ThreadedAssociationServer
+
+from ovcf_node.errors import Permanent
+from ovcf_node.network import contexts, stack
+from ovcf_node.network.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from ovcf_node.network.messages import Peer, StoreAnswer, StoreRequest
+from ovcf_node.network.policy import AssociationPolicy, Rejection
+from ovcf_node.network.reactor import WaitingRequestHandler, connection_closed
+
+_log = structlog.get_logger(__name__)
+
+_HIGH = 0x0001  # Priority (0000,0700): 0 medium, 1 high, 2 low (PS3.7 9.1.1.1)
+_DRAIN_POLL_S = 0.05
+
+
+StoreHandler = Callable[[StoreRequest], StoreAnswer]
+
+
+@dataclass(frozen=True)
+class Listener:
+    """How to listen. Timeouts in seconds, PDU length in bytes; port 0 takes any free one."""
+
+    host: str
+    port: int
+    max_associations: int = 25
+    max_pdu: int = 131072
+    network_timeout_s: float = 60.0
+
+
+@dataclass
+class _Running:
+    peer: Peer
+    started: float
+    stored: int = 0
+    refused: int = 0
+
+
+class Acceptor:
+    """A Verification and Storage SCP. The handler runs in the association's thread and must not raise."""
+
+    def __init__(self, listener: Listener, policy: AssociationPolicy, store: StoreHandler):
+        self._listener = listener
+        self._policy = policy
+        self._store = store
+        self._server: ThreadedAssociationServer | None = None
+        self._running: weakref.WeakKeyDictionary[Association, _Running] = weakref.WeakKeyDictionary()
+        self._lock = threading.Lock()
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on; only after `start`."""
+        assert self._server is not None
+        return self._server.server_address[1]
+
+    def start(self) -> None:
+        """Listen; when this returns, peers can connect. Raises Permanent (`cannot_listen`)."""
+        ae = AE()
+        ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+        ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+        ae.maximum_pdu_size = self._listener.max_pdu
+        ae.maximum_associations = self._listener.max_associations
+        ae.network_timeout = ae.dimse_timeout = ae.acse_timeout = self._listener.network_timeout_s
+        ae.add_supported_context(contexts.VERIFICATION, list(contexts.UNCOMPRESSED))
+        for sop_class_uid, transfer_syntaxes in contexts.STORAGE.items():
+            ae.add_supported_context(sop_class_uid, list(transfer_syntaxes))
+        handlers = [
+            (evt.EVT_CONN_OPEN, stack.send_without_delay),
+            (evt.EVT_CONN_CLOSE, connection_closed),
+            (evt.EVT_REQUESTED, self._requested),
+            (evt.EVT_REJECTED, self._rejected),
+            (evt.EVT_ACCEPTED, self._accepted),
+            (evt.EVT_C_STORE, self._c_store),
+            (evt.EVT_RELEASED, self._released),
+            (evt.EVT_ABORTED, self._aborted),
+        ]
+        try:
+            server = ae.make_server(
+                (self._listener.host, self._listener.port),
+                evt_handlers=handlers,
+                server_class=ThreadedAssociationServer,
+                request_handler=WaitingRequestHandler,
+            )
+        except OSError as error:
+            where = f"{self._listener.host}:{self._listener.port}"
+            raise Permanent("cannot_listen", f"{where}: {error.strerror or error}") from error
+        ae._servers.append(server)  # as AE.start_server does, which takes no request handler
+        self._server = server
+        threading.Thread(target=server.serve_forever, name="acceptor", daemon=True).start()
+        _log.info("listening", host=self._listener.host, port=self.port)
+
+    def stop(self, drain_s: float) -> int:
+        """Stop listening, let associations end for `drain_s` seconds, abort the rest and return their number."""
+        if self._server is None:
+            return 0
+        server, self._server = self._server, None
+        server.shutdown()
+        deadline = time.monotonic() + drain_s
+        while (rest := _established(server)) and time.monotonic() < deadline:
+            time.sleep(_DRAIN_POLL_S)
+        for association in rest:
+            association.abort()
+        for association in server.active_associations:  # connected, but never requested an association
+            association.dul.kill_dul()
+        _log.info("stopped_listening", aborted=len(rest))
+        return len(rest)
+
+    def _requested(self, event: evt.Event) -> None:
+        # pynetdicom itself knows one called AE title and takes an empty list of callers as "anybody".
+        request = event.assoc.requestor.primitive
+        peer = Peer(
+            association=uuid.uuid4().hex[:12],
+            calling_ae_title=request.calling_ae_title.strip(),
+            called_ae_title=request.called_ae_title.strip(),
+            address=event.assoc.requestor.address_info.address,
+        )
+        rejection = self._policy.rejection(
+            called=peer.called_ae_title, calling=peer.calling_ae_title, address=peer.address
+        )
+        if rejection is None:
+            with self._lock:
+                self._running[event.assoc] = _Running(peer, time.monotonic())
+            return
+        self._reject(event.assoc, peer, rejection)
+
+    @staticmethod
+    def _reject(association: Association, peer: Peer, rejection: Rejection) -> None:
+        _log.warning("association_rejected", reason=rejection.reason, **_fields(peer))
+        association.acse.send_reject(rejection.result, rejection.source, rejection.diagnostic)
+        association.kill()  # returns when the A-ASSOCIATE-RJ is out and the peer has closed, or after the ARTIM timer
+
+    def _rejected(self, event: evt.Event) -> None:
+        running = self._end(event.assoc)
+        if running:
+            _log.warning("association_rejected", reason="too many associations", **_fields(running.peer))
+
+    def _accepted(self, event: evt.Event) -> None:
+        running = self._running.get(event.assoc)
+        if running:
+            refused = sorted({_described(context) for context in event.assoc.rejected_contexts})
+            _log.info("association_accepted", refused_contexts=refused, **_fields(running.peer))
+
+    def _released(self, event: evt.Event) -> None:
+        self._closed(event, "association_released", _log.info)
+
+    def _aborted(self, event: evt.Event) -> None:
+        self._closed(event, "association_aborted", _log.warning)
+
+    def _closed(self, event: evt.Event, name: str, log: Callable) -> None:
+        running = self._end(event.assoc)
+        if running:
+            duration = round(time.monotonic() - running.started, 3)
+            log(name, stored=running.stored, refused=running.refused, seconds=duration, **_fields(running.peer))
+
+    def _end(self, association: Association) -> _Running | None:
+        with self._lock:
+            return self._running.pop(association, None)
+
+    def _c_store(self, event: evt.Event) -> int | Dataset:
+        running = self._running[event.assoc]
+        request = event.request
+        answer = self._store(
+            StoreRequest(
+                peer=running.peer,
+                sop_class_uid=str(request.AffectedSOPClassUID),
+                sop_instance_uid=str(request.AffectedSOPInstanceUID),
+                transfer_syntax_uid=str(event.context.transfer_syntax),
+                high_priority=request.Priority == _HIGH,
+                dataset=request.DataSet or io.BytesIO(),
+            )
+        )
+        if answer.status == 0x0000:
+            running.stored += 1
+        else:
+            running.refused += 1
+        return _status(answer)
+
+
+def _established(server: ThreadedAssociationServer) -> list[Association]:
+    return [association for association in server.active_associations if association.is_established]
+
+
+def _status(answer: StoreAnswer) -> int | Dataset:
+    if not answer.comment:
+        return answer.status
+    status = Dataset()
+    status.Status = answer.status
+    status.ErrorComment = answer.comment[:64]  # LO
+    return status
+
+
+def _described(context: PresentationContext) -> str:
+    return f"{contexts.name(context.abstract_syntax)}, {context.transfer_syntax[0].name}"
+
+
+def _fields(peer: Peer) -> dict[str, str]:
+    return {
+        "association": peer.association,
+        "calling_ae_title": peer.calling_ae_title,
+        "called_ae_title": peer.called_ae_title,
+        "address": peer.address,
+    }

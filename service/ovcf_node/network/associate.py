@@ -1,0 +1,234 @@
+"""Open associations as a requestor: C-ECHO, C-STORE and C-FIND (PS3.4 A, B, C)."""
+
+import re
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_file_meta_info
+from pynetdicom import AE, Association, evt
+from pynetdicom.presentation import PresentationContext, build_context
+
+from ovcf_node.errors import Permanent, Transient
+from ovcf_node.network import contexts, stack
+from ovcf_node.network.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+
+_MAX_PDU = 131072
+_MAX_CONTEXTS = 128  # PS3.8 9.3.2.2: odd ids 1..255
+_PENDING = (0xFF00, 0xFF01)
+_CONVERTIBLE = (contexts.EXPLICIT_LITTLE_ENDIAN, contexts.DEFLATED_LITTLE_ENDIAN)
+
+_REJECTED = {  # PS3.8 table 9-21: (source, diagnostic)
+    (1, 1): "no reason given",
+    (1, 2): "application context name not supported",
+    (1, 3): "calling AE title not recognised",
+    (1, 7): "called AE title not recognised",
+    (2, 1): "no reason given",
+    (2, 2): "protocol version not supported",
+    (3, 1): "temporary congestion",
+    (3, 2): "local limit exceeded",
+}
+
+
+@dataclass(frozen=True)
+class Remote:
+    """An acceptor: where it listens, what it is called, what we call ourselves. `timeout_s` holds for every step."""
+
+    host: str
+    port: int
+    called_ae_title: str
+    calling_ae_title: str
+    timeout_s: float = 30.0
+
+
+@dataclass(frozen=True)
+class StoreFile:
+    """A DICOM file to send; its transfer syntax is read from its File Meta Information."""
+
+    path: Path
+    sop_class_uid: str
+    sop_instance_uid: str
+
+
+@dataclass(frozen=True)
+class StoreReply:
+    """What became of one file; `status` is None when it was not sent: unreadable, or no presentation context for it."""
+
+    sop_instance_uid: str
+    status: int | None
+    text: str
+
+
+def echo(remote: Remote) -> float:
+    """Verify that the acceptor answers a C-ECHO and return the time it took with its association, seconds.
+
+    Raises Transient (no connection, no answer, congestion) or Permanent (rejected, Verification refused).
+    """
+    begin = time.monotonic()
+    with _association(remote, [build_context(contexts.VERIFICATION)]) as association:
+        if not association.accepted_contexts:
+            raise Permanent("context_refused", "Verification is not accepted")
+        status = _status_of(association.send_c_echo())
+    if status != 0x0000:
+        raise Permanent("echo_failed", f"status 0x{status:04X}")
+    return time.monotonic() - begin
+
+
+def store(remote: Remote, files: Sequence[StoreFile], on_reply: Callable[[StoreReply], None]) -> None:
+    """Send files over one association and report the reply to each as it comes.
+
+    The bytes of a file are sent as they are wherever its transfer syntax is accepted. An acceptor that takes only
+    Implicit VR Little Endian, the one syntax everybody must accept (PS3.5 10.1), gets it converted. Raises Transient
+    when the association cannot be opened or is lost, Permanent when it is rejected; replies reported before that stand.
+    """
+    readable: list[tuple[StoreFile, str]] = []
+    for file in files:
+        try:
+            readable.append((file, _transfer_syntax(file.path)))
+        except Permanent as error:
+            on_reply(StoreReply(file.sop_instance_uid, None, str(error)))
+    if not readable:
+        return
+    with _association(remote, _storage_contexts(readable)) as association:
+        accepted = {(str(c.abstract_syntax), str(c.transfer_syntax[0])) for c in association.accepted_contexts}
+        for number, (file, syntax) in enumerate(readable, start=1):
+            on_reply(_store_one(association, accepted, file, syntax, number % 65536))
+
+
+def find_count(remote: Remote, study_instance_uid: str, series_instance_uid: str) -> int | None:
+    """Ask how many instances a series has (Study Root C-FIND): None when the acceptor does not know the series.
+
+    Number of Series Related Instances (0020,1209) is optional; an acceptor that does not return it is asked at IMAGE
+    level and its matches are counted. Raises Transient or Permanent (`find_failed`, rejected association).
+    """
+    series = Dataset()
+    series.QueryRetrieveLevel = "SERIES"
+    series.StudyInstanceUID = study_instance_uid
+    series.SeriesInstanceUID = series_instance_uid
+    series.NumberOfSeriesRelatedInstances = None
+    with _association(remote, [build_context(contexts.STUDY_ROOT_FIND)]) as association:
+        if not association.accepted_contexts:
+            raise Permanent("context_refused", "Study Root Query/Retrieve - FIND is not accepted")
+        matches = _find(association, series)
+        if not matches:
+            return None
+        count = matches[0].get("NumberOfSeriesRelatedInstances")
+        if count not in (None, ""):
+            return int(count)
+        images = Dataset()
+        images.QueryRetrieveLevel = "IMAGE"
+        images.StudyInstanceUID = study_instance_uid
+        images.SeriesInstanceUID = series_instance_uid
+        images.SOPInstanceUID = ""
+        return len(_find(association, images))
+
+
+@contextmanager
+def _association(remote: Remote, requested: list[PresentationContext]) -> Iterator[Association]:
+    ae = AE(ae_title=remote.calling_ae_title)
+    ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+    ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+    ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = remote.timeout_s
+    try:
+        association = ae.associate(
+            remote.host,
+            remote.port,
+            contexts=requested,
+            ae_title=remote.called_ae_title,
+            max_pdu=_MAX_PDU,
+            evt_handlers=[(evt.EVT_CONN_OPEN, stack.send_without_delay)],
+        )
+    except socket.gaierror as error:
+        raise Transient("unknown_host", f"{remote.host}: {error.strerror}") from error
+    if association.is_rejected:
+        raise _rejection(association)
+    try:
+        # An acceptor that accepts no context aborts or keeps the association; both arrive here without one.
+        if not association.is_established and not association.rejected_contexts:
+            raise Transient("association_failed", _why_not(remote))
+        yield association
+    finally:
+        if association.is_established:
+            association.release()
+
+
+def _rejection(association: Association) -> Permanent | Transient:
+    answer = association.acceptor.primitive
+    reason = _REJECTED.get((answer.result_source, answer.diagnostic), "unknown reason")
+    kind = Transient if answer.result == 0x02 else Permanent
+    return kind("association_rejected", reason)
+
+
+def _why_not(remote: Remote) -> str:
+    # pynetdicom does not say why a connection failed, and the people who must repair it need to know.
+    where = f"{remote.host}:{remote.port}"
+    try:
+        socket.create_connection((remote.host, remote.port), timeout=remote.timeout_s).close()
+    except TimeoutError:
+        return f"{where}: no connection within {remote.timeout_s:g} s"
+    except OSError as error:
+        return f"{where}: {error.strerror or error}"
+    return f"{where}: connected, but the association request was aborted or not answered"
+
+
+def _storage_contexts(files: list[tuple[StoreFile, str]]) -> list[PresentationContext]:
+    # One context a transfer syntax: the acceptor answers each, and our bytes go out unchanged where it can take them.
+    pairs = dict.fromkeys((file.sop_class_uid, syntax) for file, syntax in files)
+    implicit = [(f.sop_class_uid, contexts.IMPLICIT_LITTLE_ENDIAN) for f, syntax in files if syntax in _CONVERTIBLE]
+    pairs |= dict.fromkeys(implicit)
+    if len(pairs) > _MAX_CONTEXTS:
+        raise Permanent("too_many_contexts", f"{len(pairs)} presentation contexts in one association")
+    return [build_context(sop_class_uid, syntax) for sop_class_uid, syntax in pairs]
+
+
+def _transfer_syntax(path: Path) -> str:
+    try:
+        return str(read_file_meta_info(path).TransferSyntaxUID)
+    except OSError as error:
+        raise Permanent("file_missing", error.strerror or "cannot be read") from error
+    except (InvalidDicomError, AttributeError) as error:
+        raise Permanent("file_unreadable", "not a DICOM file") from error
+
+
+def _store_one(
+    association: Association, accepted: set[tuple[str, str]], file: StoreFile, syntax: str, message_id: int
+) -> StoreReply:
+    dataset: Path | Dataset = file.path
+    if (file.sop_class_uid, syntax) not in accepted:
+        if syntax not in _CONVERTIBLE or (file.sop_class_uid, contexts.IMPLICIT_LITTLE_ENDIAN) not in accepted:
+            text = f"no presentation context accepted for {contexts.name(file.sop_class_uid)}"
+            return StoreReply(file.sop_instance_uid, None, text)
+        dataset = dcmread(file.path)
+    if not association.is_established:
+        raise Transient("association_lost", "aborted by the peer or the network")
+    answer = association.send_c_store(dataset, msg_id=message_id)
+    return StoreReply(file.sop_instance_uid, _status_of(answer), _comment(answer))
+
+
+def _find(association: Association, identifier: Dataset) -> list[Dataset]:
+    matches: list[Dataset] = []
+    for answer, match in association.send_c_find(identifier, contexts.STUDY_ROOT_FIND):
+        status = _status_of(answer)
+        if status in _PENDING and match is not None:
+            matches.append(match)
+        elif status == 0xA700:
+            raise Transient("find_failed", "status 0xA700: out of resources")
+        elif status not in (0x0000, *_PENDING):
+            raise Permanent("find_failed", f"status 0x{status:04X} {_comment(answer)}".rstrip())
+    return matches
+
+
+def _status_of(answer: Dataset) -> int:
+    if "Status" not in answer:  # connection lost, aborted, timed out, or an invalid response
+        raise Transient("association_lost", "no valid response: aborted, lost, or timed out")
+    return int(answer.Status)
+
+
+def _comment(answer: Dataset) -> str:
+    return re.sub(r"[^ -~]", "?", str(answer.get("ErrorComment", "")))[:64]

@@ -1,0 +1,54 @@
+"""Who may open an association with us (PS3.8 9.3.4)."""
+
+import ipaddress
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ovcf_node.config import Source
+from ovcf_node.errors import Permanent
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """The three numbers of an A-ASSOCIATE-RJ and the reason in words."""
+
+    result: int
+    source: int
+    diagnostic: int
+    reason: str
+
+
+CALLING_UNKNOWN = Rejection(1, 1, 3, "calling AE title not recognised")
+CALLING_ADDRESS = Rejection(1, 1, 3, "calling AE title not expected from this address")
+CALLED_UNKNOWN = Rejection(1, 1, 7, "called AE title not recognised")
+
+
+class AssociationPolicy:
+    """Known called and calling AE titles; AE titles are compared without surrounding spaces, with case (PS3.5 6.2)."""
+
+    def __init__(self, called_ae_titles: Iterable[str], sources: Iterable[Source]):
+        self._called = {title.strip() for title in called_ae_titles}
+        self._sources: dict[str, set[str | None]] = {}
+        for source in sources:
+            address = None if source.address is None else _address(source.address)
+            self._sources.setdefault(source.ae_title.strip(), set()).add(address)
+
+    def rejection(self, *, called: str, calling: str, address: str) -> Rejection | None:
+        """Return why an association is refused, None when it is welcome."""
+        if called.strip() not in self._called:
+            return CALLED_UNKNOWN
+        addresses = self._sources.get(calling.strip())
+        if addresses is None:
+            return CALLING_UNKNOWN
+        if None not in addresses and _address(address) not in addresses:
+            return CALLING_ADDRESS
+        return None
+
+
+def _address(text: str) -> str:
+    try:
+        parsed = ipaddress.ip_address(text.strip().split("%")[0])
+    except ValueError as error:
+        raise Permanent("configuration", f"not an IP address: {text}") from error
+    mapped = getattr(parsed, "ipv4_mapped", None)  # a dual-stack listener sees IPv4 peers as ::ffff:a.b.c.d
+    return str(mapped or parsed)

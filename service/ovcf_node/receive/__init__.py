@@ -1,0 +1,1 @@
+"""Stage 1: C-STORE -> spool -> ledger -> status. A receipt means it is safe."""

@@ -1,0 +1,98 @@
+"""Turn one C-STORE request into a durable file and a ledger row; independent of sockets."""
+
+import hashlib
+import hmac
+from datetime import UTC, datetime
+from typing import Protocol
+
+from ovcf_node.domain.series import Receipt
+from ovcf_node.errors import Refused, Transient
+from ovcf_node.network.messages import StoreRequest
+from ovcf_node.receive.file_meta import encode_head
+from ovcf_node.receive.header import Header, read_header
+from ovcf_node.storage.spool import Spool
+
+OUT_OF_RESOURCES = 0xA700
+DOES_NOT_MATCH = 0xA900
+PROCESSING_FAILURE = 0x0110
+
+
+class Ledger(Protocol):
+    """What the receiver needs of the ledger. Recording the same bytes of an instance twice changes nothing."""
+
+    def has_digest(self, sop_instance_uid: str, digest: str) -> bool: ...
+
+    def record(self, receipt: Receipt) -> None: ...
+
+
+class Storing:
+    """Store instances so that a receipt means it is safe.
+
+    The order is the promise: free space checked, file durable, ledger row durable, then the receipt. A crash between
+    file and row leaves a file that nobody acknowledged; the sender sends again.
+    """
+
+    def __init__(self, spool: Spool, ledger: Ledger, *, min_free_bytes: int, patient_secret: bytes):
+        self._spool = spool
+        self._ledger = ledger
+        self._min_free_bytes = min_free_bytes
+        self._patient_secret = patient_secret
+
+    def store(self, request: StoreRequest) -> bool:
+        """Store one instance; return False when exactly these bytes were stored before.
+
+        The same SOP Instance UID with other bytes is stored beside the first: what it means (equal after decoding,
+        identity or content conflict) is judged where codecs are. Raises Refused, and Transient from spool and ledger.
+        """
+        if self._spool.free_bytes() < self._min_free_bytes:
+            raise Refused(OUT_OF_RESOURCES, "low_disk", "out of storage space, try again later")
+        header = read_header(request.dataset, request.transfer_syntax_uid)
+        _check(request, header)
+        with request.dataset.getbuffer() as dataset:
+            digest = hashlib.sha256(dataset).hexdigest()
+            if self._ledger.has_digest(header.sop_instance_uid, digest):
+                return False
+            head = encode_head(
+                sop_class_uid=header.sop_class_uid,
+                sop_instance_uid=header.sop_instance_uid,
+                transfer_syntax_uid=request.transfer_syntax_uid,
+                calling_ae_title=request.peer.calling_ae_title,
+                called_ae_title=request.peer.called_ae_title,
+            )
+            stored = self._spool.store([head, dataset], header.series_instance_uid)
+        self._ledger.record(
+            Receipt(
+                sop_instance_uid=header.sop_instance_uid,
+                sop_class_uid=header.sop_class_uid,
+                study_instance_uid=header.study_instance_uid,
+                series_instance_uid=header.series_instance_uid,
+                transfer_syntax_uid=request.transfer_syntax_uid,
+                path=stored.path,
+                size=stored.size,
+                digest=digest,
+                patient_key=hmac.new(self._patient_secret, header.patient, hashlib.sha256).hexdigest(),
+                modality=header.modality,
+                received_at=datetime.now(UTC),
+                calling_ae_title=request.peer.calling_ae_title,
+                called_ae_title=request.peer.called_ae_title,
+                association=request.peer.association,
+                stat=request.high_priority or header.stat,
+            )
+        )
+        return True
+
+
+def _check(request: StoreRequest, header: Header) -> None:
+    if header.sop_class_uid != request.sop_class_uid:
+        raise Refused(DOES_NOT_MATCH, "sop_class_mismatch", "SOP Class UID differs between request and data set")
+    if header.sop_instance_uid != request.sop_instance_uid:
+        raise Refused(DOES_NOT_MATCH, "sop_instance_mismatch", "SOP Instance UID differs between request and data set")
+
+
+def refusal(error: Exception) -> Refused:
+    """Return what to answer for an error: a sender may retry after out of resources, not after processing failure."""
+    if isinstance(error, Refused):
+        return error
+    if isinstance(error, Transient):
+        return Refused(OUT_OF_RESOURCES, error.code, "temporarily out of resources, try again later")
+    return Refused(PROCESSING_FAILURE, "processing_failure", "processing failure")

@@ -1,0 +1,91 @@
+"""Turn stored findings into stored objects and planned deliveries: once per dialect, then always the same bytes."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ovcf_node import assemble, report
+from ovcf_node.config import Destination, Settings
+from ovcf_node.domain.identity import ROLES, Dialect, ResultIdentity, source_digest
+from ovcf_node.ledger import Ledger, Result, Revision, StoredInstance
+from ovcf_node.storage.results import Results
+from ovcf_node.workflow.reading import SOFTWARE, Read, settings_digest, source_headers
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The stored objects of one revision and, per destination, the SOP Instance UIDs it gets, in order."""
+
+    results: list[Result]
+    plan: dict[str, list[str]]
+
+
+def answer(
+    revision: Revision, instances: Sequence[StoredInstance], read: Read, settings: Settings, ledger: Ledger,
+    results: Results, spool: Path,
+) -> Answer:
+    """Encode every object of every dialect that a destination wants, store the bytes, plan the deliveries.
+
+    Idempotent: the same revision gives the same UIDs and bytes; what is stored already is not written again.
+    """
+    inspection = assemble.inspect([spool / i.path for i in instances], settings.assemble)
+    context = report.ResultContext(
+        identity=ResultIdentity(
+            installation=settings.node.installation, study_instance_uid=revision.study_instance_uid,
+            series_instance_uid=revision.series_instance_uid,
+            source_digest=source_digest(i.sop_instance_uid for i in instances), software=SOFTWARE,
+            bundle_digest=read.findings.bundle.digest if read.findings.bundle else "",
+            settings_digest=settings_digest(settings.assemble), revision=revision.number,
+        ),
+        analysis_started_at=datetime.fromtimestamp(revision.analysis_started_at, UTC),
+        institution=settings.node.institution,
+        predecessors=tuple(
+            (revision.study_instance_uid, r.series_instance_uid, r.sop_class_uid, r.sop_instance_uid)
+            for r in ledger.deliveries.arrived_reports(revision.series_instance_uid, revision.number)
+        ),
+    )
+    stored: dict[tuple[str, str], Result] = {}
+    for dialect in sorted({dialect_of(d) for d in settings.destinations}, key=lambda d: d.key):
+        wanted = {role for d in settings.destinations if dialect_of(d) == dialect for role in d.objects}
+        # SEG and picture are the same in every dialect: encode them once.
+        roles = tuple(r for r in ROLES if r in wanted and (r, dialect_key(r, dialect)) not in stored)
+        for item in report.encode(
+            context, source_headers(inspection, read), read.findings, read.masks, read.picture, dialect,
+            read.sources, roles=roles,
+        ):
+            key = dialect_key(item.role, dialect)
+            stored[item.role, key] = _store(item, key, revision, results)
+    plan = {}
+    for destination in settings.destinations:
+        chosen = [stored.get((role, dialect_key(role, dialect_of(destination)))) for role in ROLES
+                  if role in destination.objects]
+        plan[destination.name] = [result.sop_instance_uid for result in chosen if result]
+    return Answer(list(stored.values()), plan)
+
+
+def result_key(revision: Revision) -> str:
+    """Return the key under which everything of one revision is stored."""
+    return f"{revision.series_instance_uid}/{revision.number}"
+
+
+def dialect_of(destination: Destination) -> Dialect:
+    """Return the dialect a destination is configured for."""
+    return Dialect(destination.sr_class, destination.sr_profile)
+
+
+def dialect_key(role: str, dialect: Dialect) -> str:
+    """Return the dialect's key for objects that differ between dialects, and nothing for the others."""
+    return dialect.key if role == "sr" else ""
+
+
+def _store(item: report.EncodedObject, dialect: str, revision: Revision, results: Results) -> Result:
+    data = report.to_bytes(item.dataset)
+    name = f"{item.role}-{dialect.replace('/', '-')}.dcm" if dialect else f"{item.role}.dcm"
+    path = str(results.put(result_key(revision), name, data).relative_to(results.root))
+    return Result(
+        revision_id=revision.id, role=item.role, dialect=dialect, sop_instance_uid=item.sop_instance_uid,
+        sop_class_uid=str(item.dataset.SOPClassUID), series_instance_uid=str(item.dataset.SeriesInstanceUID),
+        path=path, sha256=hashlib.sha256(data).hexdigest(), size=len(data),
+    )

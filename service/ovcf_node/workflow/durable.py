@@ -1,0 +1,127 @@
+"""The recorded steps of workflow `read`, which workers run: infer, encode.
+
+A step is repeated only when the process died inside it, so each is idempotent: files are written whole, rows are guarded
+by the attempt, UIDs and bytes of results are deterministic.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from ovcf_node import infer
+from ovcf_node.config import Settings
+from ovcf_node.domain.findings import Findings
+from ovcf_node.domain.reasons import Reason
+from ovcf_node.domain.states import RevisionState
+from ovcf_node.engine import Engine
+from ovcf_node.errors import OvcfError
+from ovcf_node.ledger import Ledger, Revision, StaleAttempt
+from ovcf_node.observe.logging import Pseudonyms
+from ovcf_node.storage.results import Results
+from ovcf_node.workflow.answering import answer, result_key
+from ovcf_node.workflow.child import read_in_child
+from ovcf_node.workflow.reading import SOFTWARE, Read, findings_bytes
+
+_LOG = structlog.get_logger("workflow")
+_RETRY_S = 5.0  # a technical failure is retried soon: the reader is waiting
+
+
+class Worker:
+    """The steps of workflow `read`."""
+
+    def __init__(self, settings: Settings, ledger: Ledger, spool: Path, results: Results, pseudonyms: Pseudonyms,
+                 clock: Callable[[], float] = time.time):
+        self._settings = settings
+        self._ledger = ledger
+        self._spool = spool
+        self._results = results
+        self._hash = pseudonyms
+        self._clock = clock
+
+    def register(self, engine: Engine) -> None:
+        """Give the workflow to the engine."""
+
+        @engine.workflow("read")
+        def read(revision_id: int, attempt: int) -> str:
+            for name, step in (("infer", self.infer), ("encode", self.encode)):
+                outcome = engine.step(name, step, revision_id, attempt)
+                if outcome != "ok":
+                    return outcome
+            return "ok"
+
+    def infer(self, revision_id: int, attempt: int) -> str:
+        """Read the series in a child process and store what it found; returns "ok", "stale" or an error code."""
+        return self._guarded("infer", revision_id, attempt, self._infer)
+
+    def encode(self, revision_id: int, attempt: int) -> str:
+        """Encode the answer, store its bytes and plan its deliveries; returns "ok", "stale" or an error code."""
+        return self._guarded("encode", revision_id, attempt, self._encode)
+
+    def _guarded(self, stage: str, revision_id: int, attempt: int, step: Callable[[Revision], None]) -> str:
+        revision = self._ledger.revisions.get(revision_id)
+        log = _LOG.bind(series=self._hash(revision.series_instance_uid), revision=revision.number, stage=stage)
+        if revision.attempt != attempt:
+            return "stale"
+        begun = time.perf_counter()
+        try:
+            step(revision)
+        except StaleAttempt:
+            log.info("stale")
+            return "stale"
+        except OvcfError as error:
+            code, text, delay = error.code, error.text, _RETRY_S * (revision.failures + 1)
+        except Exception as error:
+            log.error("defect", error_type=type(error).__name__, exc_info=True)
+            code, text, delay = "defect", type(error).__name__, _RETRY_S
+        else:
+            log.info("stage_done", seconds=round(time.perf_counter() - begun, 2))
+            return "ok"
+        now = self._clock()
+        self._ledger.revisions.failed(revision, now, not_before=now + delay, text=f"{stage}: {code}: {text}")
+        log.warning("stage_failed", code=code)
+        return code
+
+    def _infer(self, revision: Revision) -> None:
+        if revision.state is not RevisionState.COMPLETE:
+            return  # done before a crash
+        self._ledger.revisions.start(revision, self._clock())
+        instances = self._ledger.instances.originals(revision.series_instance_uid, revision.through_instance_id)
+        problem = (revision.verdict or {}).get("problem")
+        log = _LOG.bind(series=self._hash(revision.series_instance_uid), revision=revision.number)
+        read_in_child(
+            [self._spool / i.path for i in instances], self._settings, self._results.root, result_key(revision),
+            given_up=Reason(**problem) if problem else None,
+            progress=lambda stage, fraction: log.info("progress", stage=stage, fraction=round(fraction, 2)),
+        )
+        findings = self._stored(revision).findings
+        states = {"excluded": RevisionState.EXCLUDED, "not_assessed": RevisionState.NOT_ASSESSED}
+        state = states.get(findings.status, RevisionState.INFERRED)
+        why = findings.reasons[0] if findings.reasons and state is not RevisionState.INFERRED else None
+        self._ledger.revisions.move(revision, state, self._clock(), reason=why)
+
+    def _encode(self, revision: Revision) -> None:
+        if revision.answered or revision.state not in (RevisionState.INFERRED, RevisionState.NOT_ASSESSED):
+            return  # excluded series are silent; answered ones are done
+        self._ledger.revisions.start(revision, self._clock())
+        revision = self._ledger.revisions.get(revision.id)
+        instances = self._ledger.instances.originals(revision.series_instance_uid, revision.through_instance_id)
+        made = answer(revision, instances, self._read_of(revision), self._settings, self._ledger, self._results,
+                      self._spool)
+        self._ledger.revisions.answered(revision, made.results, made.plan, self._clock())
+
+    def _read_of(self, revision: Revision) -> Read:
+        """Return the stored reading, or the plain fact that there is none and why."""
+        if revision.reason_code != "technical_failure":
+            return self._stored(revision)
+        findings = Findings(
+            status="not_assessed", reasons=(revision.reason,), software=SOFTWARE,
+            series_instance_uid=revision.series_instance_uid, bundle=infer.load_identity(self._settings.node.bundle),
+        )
+        self._results.put(result_key(revision), "findings.json", findings_bytes(findings))
+        return Read(findings, None, (), None)
+
+    def _stored(self, revision: Revision) -> Read:
+        key = result_key(revision)
+        return Read.from_files({name: self._results.get(key, name) for name in self._results.names(key)})

@@ -1,0 +1,231 @@
+"""The judge loop: finds quiet series, judges them, and enqueues whatever the ledger says is unfinished.
+
+It is the only enqueuer. It holds a lease, so several workers never judge at once, and it keeps no state that matters:
+after a restart everything follows from the ledger.
+"""
+
+from collections.abc import Callable, Collection
+from dataclasses import asdict
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+
+from ovcf_node import assemble
+from ovcf_node.config import Settings
+from ovcf_node.domain.reasons import Reason, reason
+from ovcf_node.domain.states import RevisionState
+from ovcf_node.errors import OvcfError
+from ovcf_node.ledger import Delivery, Ledger, Revision, StaleAttempt
+from ovcf_node.observe.logging import Pseudonyms
+from ovcf_node.workflow.child import compare_in_child
+
+_LOG = structlog.get_logger("judge")
+_READ_STATES = (RevisionState.COMPLETE, RevisionState.INFERRED, RevisionState.ENCODED)
+_ID_OVERLAP = 1000  # PostgreSQL may show a lower row id after a higher one; look back this far
+
+
+class Scheduler(Protocol):
+    """What the judge needs of the engine."""
+
+    def enqueue(self, workflow: str, workflow_id: str, queue: str, args: tuple, *, priority: int) -> bool: ...
+    def states(self, workflow_ids: Collection[str]) -> dict[str, str]: ...
+
+
+class Judge:
+    """One tick looks at everything once; `count` asks the source PACS how many instances a series has, or is None."""
+
+    def __init__(
+        self, settings: Settings, ledger: Ledger, spool: Path, engine: Scheduler, pseudonyms: Pseudonyms,
+        priority: Callable[[float, bool], int], count: Callable[[str, str], int | None] | None = None,
+    ):
+        self._settings = settings
+        self._ledger = ledger
+        self._spool = spool
+        self._engine = engine
+        self._hash = pseudonyms
+        self._priority = priority
+        self._count = count
+        self._seen = 0
+
+    def tick(self, now: float) -> None:
+        """Do everything that is due at `now` (seconds since the epoch)."""
+        self._take_arrivals(now)
+        self._compare_variants(now)
+        for revision in self._ledger.revisions.quietable():
+            if now - revision.last_received_at >= self._settings.assemble.quiet_s:
+                self._judge(revision, now)
+        self._enqueue_readings(now)
+        self._enqueue_deliveries(now)
+
+    # --- arrivals -------------------------------------------------------------------------------------------------
+
+    def _take_arrivals(self, now: float) -> None:
+        arrivals = self._ledger.instances.arrivals(max(0, self._seen - _ID_OVERLAP))
+        for arrival in arrivals:
+            self._ledger.revisions.arrived(arrival, now)
+            if arrival.through_instance_id > self._seen and (
+                len(self._ledger.instances.patients_of(arrival.study_instance_uid)) > 1
+            ):
+                self._hold(arrival.study_instance_uid, Reason("two_patients", "one study, two Patient IDs"), now)
+        self._seen = max([self._seen, *(a.through_instance_id for a in arrivals)])
+
+    def _compare_variants(self, now: float) -> None:
+        for variant in self._ledger.instances.of_kind("variant"):
+            original = self._ledger.instances.original(variant.sop_instance_uid)
+            try:
+                outcome = compare_in_child(self._spool / original.path, self._spool / variant.path, self._settings)
+            except OvcfError as error:
+                # What cannot be decoded cannot be called equal.
+                _LOG.warning("variant_not_comparable", series=self._hash(variant.series_instance_uid), code=error.code)
+                outcome = "content_conflict"
+            if outcome == "duplicate":
+                self._ledger.instances.set_kind([variant.id], "duplicate")
+                continue
+            self._ledger.instances.set_kind([variant.id], "conflict")
+            text = {
+                "identity_conflict": "the same instance came again with another identity",
+                "content_conflict": "the same SOP Instance UID came again with other content",
+            }[outcome]
+            self._hold(original.study_instance_uid, Reason(outcome, text), now, again=True)
+
+    def _hold(self, study_instance_uid: str, why: Reason, now: float, *, again: bool = False) -> None:
+        if self._ledger.holds.place(study_instance_uid, why, now, again=again):
+            _LOG.error("study_held", study=self._hash(study_instance_uid), code=why.code)
+
+    # --- judging --------------------------------------------------------------------------------------------------
+
+    def _judge(self, revision: Revision, now: float) -> None:
+        rules = self._settings.assemble
+        late = now - revision.last_received_at >= rules.incomplete_limit_s
+        if revision.state is RevisionState.WAITING and not late:
+            return  # nothing new arrived: it was judged already
+        if not late and self._study_still_arrives(revision, now):
+            return
+        instances = self._ledger.instances.originals(revision.series_instance_uid, revision.through_instance_id)
+        inspection = assemble.inspect([self._spool / i.path for i in instances], rules)
+        verdict = inspection.verdict
+        if verdict.kind == "excluded":
+            self._move(revision, RevisionState.EXCLUDED, now, verdict.reason)
+            return
+        missing = verdict.reason if verdict.kind == "incomplete" else self._short_of(revision, len(instances))
+        if missing is not None and not late:
+            if revision.state is not RevisionState.WAITING:
+                self._move(revision, RevisionState.WAITING, now, missing)
+            return
+        if verdict.kind == "eligible" and missing is not None:
+            problem = reason("incomplete", missing.text)
+        else:
+            problem = verdict.reason if verdict.kind != "eligible" else None
+        mine = inspection.candidate if problem is None else None
+        better = self._better_series(revision, mine)
+        if better is not None:
+            self._move(revision, RevisionState.EXCLUDED, now, reason("better_series", better))
+            return
+        record = {"problem": problem.to_json() if problem else None, "candidate": asdict(mine) if mine else None}
+        self._move(revision, RevisionState.COMPLETE, now, None, verdict=record)
+
+    def _move(self, revision: Revision, state: RevisionState, now: float, why: Reason | None, **values) -> None:
+        try:
+            self._ledger.revisions.move(revision, state, now, reason=why, **values)
+        except StaleAttempt:
+            return  # more instances arrived while it was judged; the next tick judges again
+        _LOG.info("judged", series=self._hash(revision.series_instance_uid), state=str(state),
+                  code=why.code if why else None)
+
+    def _short_of(self, revision: Revision, count: int) -> Reason | None:
+        if self._count is None:
+            return None
+        try:
+            expected = self._count(revision.study_instance_uid, revision.series_instance_uid)
+        except OvcfError as error:
+            # The source PACS is away: geometry alone decides, and the log says so.
+            _LOG.warning("count_source_unavailable", code=error.code)
+            return None
+        if expected is None or count >= expected:
+            return None
+        return reason("incomplete", f"{count} of {expected} instances")
+
+    def _study_still_arrives(self, revision: Revision, now: float) -> bool:
+        """A thinner reconstruction may still be on its way: choose only when the whole study is quiet."""
+        return any(
+            other.state is RevisionState.RECEIVING and now - other.last_received_at < self._settings.assemble.quiet_s
+            for other in self._ledger.revisions.newest_of_study(revision.study_instance_uid)
+            if other.id != revision.id
+        )
+
+    def _better_series(self, revision: Revision, mine: assemble.Candidate | None) -> str | None:
+        """Return the UID of a series of the study that is read instead of this one."""
+        rules = self._settings.assemble
+        others = [self._candidate(other) for other in self._ledger.revisions.newest_of_study(revision.study_instance_uid)
+                  if other.id != revision.id]
+        readable = [other for other in others if other is not None]
+        if not readable:
+            return None
+        best = assemble.choose([*readable, mine] if mine else readable, rules.prefer_kernel)
+        return None if best is mine else best.series_instance_uid
+
+    def _candidate(self, revision: Revision) -> assemble.Candidate | None:
+        """Return the facts of another series if it can be read, or was."""
+        if revision.state in _READ_STATES:
+            facts = (revision.verdict or {}).get("candidate")
+            return assemble.Candidate(**facts) if facts else None
+        if revision.state is not RevisionState.RECEIVING:
+            return None
+        instances = self._ledger.instances.originals(revision.series_instance_uid, revision.through_instance_id)
+        return assemble.inspect([self._spool / i.path for i in instances], self._settings.assemble).candidate
+
+    # --- enqueuing ------------------------------------------------------------------------------------------------
+
+    def _enqueue_readings(self, now: float) -> None:
+        due = {f"read:{r.series_instance_uid}:{r.number}:{r.attempt}": r for r in self._ledger.revisions.due(now)}
+        states = self._engine.states(list(due)) if due else {}
+        for workflow_id, revision in due.items():
+            state = states.get(workflow_id, "absent")
+            if revision.failures >= self._settings.infer.attempts:
+                self._give_up(revision, now)
+            elif state == "absent":
+                priority = self._priority(revision.last_received_at, revision.stat)
+                self._engine.enqueue("read", workflow_id, "read", (revision.id, revision.attempt), priority=priority)
+            elif state in ("done", "failed"):
+                # The engine is through with this attempt and the ledger still calls it due: it died half-way.
+                self._ledger.revisions.failed(revision, now, not_before=now, text=f"workflow {state} without result")
+
+    def _give_up(self, revision: Revision, now: float) -> None:
+        """After the last attempt: answer 'not assessed', and if even that failed, show it to a person."""
+        if revision.state is RevisionState.COMPLETE:
+            why = reason("technical_failure", f"{revision.failures} attempts")
+            self._move(revision, RevisionState.NOT_ASSESSED, now, why, failures=0, attempt=revision.attempt + 1)
+        else:
+            self._move(revision, RevisionState.FAILED, now, Reason("encode", "the answer could not be encoded"))
+
+    def _enqueue_deliveries(self, now: float) -> None:
+        due: dict[str, list[Delivery]] = {}
+        for batch in _batches(self._ledger.deliveries.due(now)):
+            first = batch[0]
+            attempts = sum(d.attempts for d in self._ledger.deliveries.of_revision(first.revision_id, first.destination))
+            newest = max(d.next_attempt_at for d in batch)
+            due[f"deliver:{first.revision_id}:{first.destination}:{attempts}:{newest:.3f}"] = batch
+        states = self._engine.states(list(due)) if due else {}
+        for workflow_id, batch in due.items():
+            state = states.get(workflow_id, "absent")
+            first = batch[0]
+            if state == "absent":
+                revision = self._ledger.revisions.get(first.revision_id)
+                priority = self._priority(revision.last_received_at, revision.stat)
+                self._engine.enqueue(
+                    "deliver", workflow_id, f"deliver-{first.destination}", (first.revision_id, first.destination),
+                    priority=priority,
+                )
+            elif state in ("done", "failed"):
+                for delivery in batch:
+                    self._ledger.deliveries.again(delivery, now, next_attempt_at=now + 1.0, status=None,
+                                                  text="the sender ended without an answer")
+
+
+def _batches(due: list[Delivery]) -> list[list[Delivery]]:
+    """Group deliveries that travel over one association: one revision, one destination, in sending order."""
+    groups: dict[tuple[int, str], list[Delivery]] = {}
+    for delivery in due:
+        groups.setdefault((delivery.revision_id, delivery.destination), []).append(delivery)
+    return list(groups.values())

@@ -1,0 +1,126 @@
+"""A bundle with another file, another shape or another answer is refused in words that name the file and the numbers."""
+
+import hashlib
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ovcf_node.errors import Permanent
+from ovcf_node.infer import bundle as bundles
+
+_REFERENCE = Path(__file__).resolve().parents[3] / "models" / "reference"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return Path(shutil.copytree(_REFERENCE, tmp_path / "bundle"))
+
+
+def _edit(folder, pattern, replacement):
+    path = folder / "bundle.toml"
+    text, count = re.subn(pattern, replacement, path.read_text(), count=1, flags=re.DOTALL | re.MULTILINE)
+    assert count == 1, f"{pattern} does not occur in bundle.toml"
+    path.write_text(text)
+
+
+def _refusal(folder):
+    with pytest.raises(Permanent) as caught:
+        bundles.load(folder)
+    return caught.value
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return bundles.load(_REFERENCE, threads=1)
+
+
+def test_reference_bundle_loads_and_runs(reference):
+    assert reference.has("label") and reference.has("vertebra") and not reference.has("segment")
+    assert "6 mm" in reference.absent["segment"]
+    assert reference.identity.digest == hashlib.sha256((_REFERENCE / "bundle.toml").read_bytes()).hexdigest()
+    assert reference.identity == bundles.load_identity(_REFERENCE)
+    out = reference.run("label", {"image": np.full((1, 1, 16, 8, 24), -1, np.float32)})
+    assert out["classes"].shape == (1, 11, 16, 8, 24) and out["offset"].shape == (1, 3, 16, 8, 24)
+    crops = np.zeros((2, 1, *reference.vertebra.shape), np.float32)
+    assert reference.run("vertebra", {"crop": crops})["type"].shape == (2, 5)
+
+
+def test_a_stage_fed_wrongly_is_a_permanent_error(reference):
+    with pytest.raises(Permanent) as caught:
+        reference.run("vertebra", {"crop": np.zeros((1, 1, 8, 8, 8), np.float32)})
+    assert caught.value.code == "bundle_run"
+
+
+def test_changed_network_is_refused_by_digest(folder):
+    content = bytearray((folder / "label.onnx").read_bytes())
+    content[-1] ^= 1
+    (folder / "label.onnx").write_bytes(content)
+    refusal = _refusal(folder)
+    assert refusal.code == "bundle_digest"
+    assert "label.onnx" in refusal.text and hashlib.sha256(content).hexdigest() in refusal.text
+
+
+def test_missing_file_is_named(folder):
+    (folder / "vertebra.onnx").unlink()
+    refusal = _refusal(folder)
+    assert refusal.code == "bundle_manifest" and "vertebra.onnx" in refusal.text
+
+
+def test_swapped_stage_is_refused_by_its_tensors(folder):
+    (folder / "label.onnx").write_bytes((folder / "vertebra.onnx").read_bytes())
+    digest = hashlib.sha256((folder / "label.onnx").read_bytes()).hexdigest()
+    _edit(folder, r'(\[stages\.label\].*?sha256 = )"[0-9a-f]+"', rf'\1"{digest}"')
+    refusal = _refusal(folder)
+    assert refusal.code == "bundle_shape" and "image" in refusal.text
+
+
+def test_another_crop_shape_than_the_network_has_is_refused(folder):
+    _edit(folder, r"shape = \[56, 72, 32\]", "shape = [56, 72, 40]")
+    refusal = _refusal(folder)
+    assert refusal.code == "bundle_shape" and "72, 40" in refusal.text and "vertebra.onnx" in refusal.text
+
+
+def test_not_an_onnx_file_is_refused(folder):
+    (folder / "label.onnx").write_bytes(b"not a network")
+    _edit(folder, r'(\[stages\.label\].*?sha256 = )"[0-9a-f]+"',
+          rf'\1"{hashlib.sha256(b"not a network").hexdigest()}"')
+    assert _refusal(folder).code == "bundle_shape"
+
+
+def test_another_answer_than_promised_is_refused(folder):
+    _edit(folder, r"^evidence = \[.*?\]", "evidence = [7.5, 0.2]")
+    refusal = _refusal(folder)
+    assert refusal.code == "bundle_self_test"
+    assert "vertebra.onnx" in refusal.text and "7.5" in refusal.text and "evidence" in refusal.text
+
+
+@pytest.mark.parametrize(("pattern", "replacement", "word"), [
+    (r'^name = ".*?"', "", "name"),
+    (r'^status = "research"', 'status = "great"', "great"),
+    (r"^fracture = 0\.\d+", "", "fracture"),
+    (r'"background", "above"', '"above", "background"', "background"),
+    (r"^window_hu = \[.*?\]", "window_hu = [1.0]", "window_hu"),
+    (r"^\[stages\.label\.self_test\]", "[stages.label.other]", "tolerance"),
+    (r"^\[bundle\]", "[bundle", "TOML"),
+])
+def test_incomplete_manifest_is_refused_by_name(folder, pattern, replacement, word):
+    _edit(folder, pattern, replacement)
+    refusal = _refusal(folder)
+    assert refusal.code == "bundle_manifest" and word in refusal.text
+
+
+def test_absent_vertebra_stage_is_a_valid_bundle(folder):
+    path = folder / "bundle.toml"
+    text = path.read_text()
+    head, tail = text.split("[stages.vertebra]", 1)
+    path.write_text(head + '[stages.vertebra]\nabsent = "labels only"\n\n' + tail[tail.index("[stages.segment]"):])
+    loaded = bundles.load(folder)
+    assert not loaded.has("vertebra") and loaded.vertebra is None and loaded.absent["vertebra"] == "labels only"
+
+
+def test_missing_folder_names_the_path(tmp_path):
+    refusal = _refusal(tmp_path / "nowhere")
+    assert refusal.code == "bundle_manifest" and "nowhere" in refusal.text

@@ -1,0 +1,163 @@
+"""The front door on analytic spines: masks on the source grid, statuses, what stays unknown, same answer twice."""
+
+import numpy as np
+import pytest
+from synthetic_spine import KnowingBundle, axial_volume, paint, spine, volume_on
+
+from ovcf_node.domain.levels import REPORTED, mask_value
+from ovcf_node.domain.volume import Masks, Volume
+from ovcf_node.infer import looks_like_spine, read
+from ovcf_node.infer.bundle import Bundle
+
+_FULL = ("T10", "T11", *REPORTED, "S2")
+
+
+def _fractured(level="L1", loss=0.35):
+    blocks = spine(_FULL, losses={level: loss})
+    return [type(b)(**{**vars(b), "evidence": "S", "type": "B"}) if b.level == level else b for b in blocks]
+
+
+def _full_masks(masks: Masks) -> tuple[np.ndarray, np.ndarray]:
+    box = tuple(slice(a, a + n) for a, n in zip(masks.origin, masks.vertebrae.shape, strict=True))
+    out = np.zeros((2, *masks.shape), np.uint8)
+    out[0][box], out[1][box] = masks.vertebrae, masks.fractures
+    return out[0], out[1]
+
+
+def _check_dice(masks, volume, blocks, levels):
+    vertebrae, _ = _full_masks(masks)
+    painted = paint(blocks, volume.affine, volume.hu.shape)
+    for number, block in enumerate(blocks, start=1):
+        if block.level in levels:
+            truth, mask = painted == number, vertebrae == mask_value(block.level)
+            assert 2 * (truth & mask).sum() / (truth.sum() + mask.sum()) > 0.95, block.level
+
+
+@pytest.mark.parametrize("shear", [0.0, 0.3])
+def test_one_wedge_among_seven(monkeypatch, shear):
+    blocks = _fractured()
+    volume = axial_volume(blocks, shear=shear)
+    steps = []
+    reading = read(volume, KnowingBundle(blocks).watch(monkeypatch), progress=lambda *step: steps.append(step))
+    assert reading.status == "assessed" and reading.reasons == () and reading.spine == 7
+    assert [v.level for v in reading.vertebrae] == list(REPORTED)
+    assert all(v.complete for v in reading.vertebrae)
+    found = {v.level: v for v in reading.vertebrae}
+    assert [v.level for v in reading.vertebrae if v.fracture] == ["L1"]
+    fracture = found["L1"]
+    assert (fracture.denis, fracture.age, fracture.abstain) == ("B", "recent_features", None)
+    assert fracture.genant.grade == 2 and fracture.height_loss == pytest.approx(0.35 * 0.9, abs=0.04)
+    assert "L1" not in fracture.expected_from and "L2" in fracture.expected_from
+    assert reading.ovcf is True and reading.probability == fracture.probability
+    assert found["S1"].fracture is None and found["S1"].genant is None and found["S1"].heights_mm.middle is None
+    assert all(v.genant.grade == 0 for v in reading.vertebrae if v.level not in ("L1", "S1"))
+    for block in blocks[2:-1]:
+        assert np.linalg.norm(np.array(found[block.level].centroid_mm) - block.centre) < 1.5
+    _check_dice(reading.masks, volume, blocks, REPORTED)
+    assert set(np.unique(reading.masks.fractures)) == {0, mask_value("L1")}
+    assert steps[-1] == ("masks", 1.0) and [f for _, f in steps] == sorted(f for _, f in steps)
+    assert set(reading.timings_s) == {"resample", "label", "vertebra", "measure", "masks"}
+
+
+def test_masks_on_a_sagittal_oblique_grid_keep_their_shape(monkeypatch):
+    blocks = _fractured()
+    c, s = np.cos(0.2), np.sin(0.2)
+    affine = np.eye(4)
+    affine[:3, :3] = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ np.array([[2.0, 0, 0], [0, 0, 0.9], [0, -0.9, 0]])
+    shape = (56, 360, 180)
+    middle = np.mean([b.centre for b in blocks], axis=0) + [0, 15, 0]
+    affine[:3, 3] = middle - affine[:3, :3] @ ((np.array(shape) - 1) / 2)
+    volume = volume_on(blocks, affine, shape, "sagittal")
+    reading = read(volume, KnowingBundle(blocks).watch(monkeypatch))
+    assert reading.status == "assessed"
+    _check_dice(reading.masks, volume, blocks, REPORTED)
+
+
+def test_withheld_grading_leaves_everything_about_fractures_unknown(monkeypatch):
+    blocks = _fractured()
+    reading = read(axial_volume(blocks, spacing=(4.0, 1.2, 1.2)), KnowingBundle(blocks).watch(monkeypatch),
+                   withhold_grading=True)
+    assert reading.status == "limited" and reading.ovcf is None and reading.probability is None
+    assert len(reading.vertebrae) == 7 and reading.masks is not None and not reading.masks.fractures.any()
+    for v in reading.vertebrae:
+        unknown = (v.fracture, v.probability, v.denis, v.age, v.old_deformity, v.genant, v.height_loss, v.heights_mm.middle,
+                   v.evidence.superior, v.expected_from, v.height_lines_mm.middle)
+        assert unknown == (None,) * len(unknown)
+        assert v.centroid_mm is not None and v.mean_hu is not None
+
+
+def test_a_cut_field_grades_what_is_complete(monkeypatch):
+    blocks = _fractured()
+    whole = axial_volume(blocks)
+    l4 = blocks[6].centre[2]
+    first = int((l4 - whole.affine[2, 3]) / 1.2)
+    affine = whole.affine.copy()
+    affine[:3, 3] += affine[:3, 0] * first
+    volume = Volume(whole.hu[first:], affine, whole.sources[first:], "axial", "1.2")
+    reading = read(volume, KnowingBundle(blocks).watch(monkeypatch))
+    assert reading.status == "limited" and [r.code for r in reading.reasons] == ["incomplete_coverage"]
+    found = {v.level: v for v in reading.vertebrae}
+    assert found["L1"].fracture is True and found["L3"].complete
+    assert not found["L4"].complete and found["L4"].fracture is None and found["L4"].heights_mm.middle is None
+
+
+def test_too_little_spine_is_not_assessed_and_no_spine_is_excluded(monkeypatch):
+    blocks = spine(("T11", "T12", "L1"))
+    volume = axial_volume(blocks)
+    reading = read(volume, KnowingBundle(blocks).watch(monkeypatch))
+    assert reading.status == "not_assessed" and [r.code for r in reading.reasons] == ["too_little_spine"]
+    assert reading.masks is None and reading.ovcf is None and reading.spine == 2
+    assert all(v.fracture is None for v in reading.vertebrae)
+    with monkeypatch.context() as context:
+        nothing = read(volume, KnowingBundle([]).watch(context))
+    assert (nothing.status, nothing.spine, nothing.reasons[0].code) == ("excluded", 0, "no_spine")
+
+
+def test_metal_takes_a_vertebra_out_and_much_of_it_the_series(monkeypatch):
+    blocks = _fractured()
+    volume = axial_volume(blocks)
+
+    def with_screws(levels):
+        hu = volume.hu.copy()
+        for block in blocks:
+            if block.level in levels:
+                at = np.linalg.inv(volume.affine) @ [*block.centre, 1]
+                z, y, x = (round(n) for n in at[:3])
+                hu[z - 3 : z + 4, y - 10 : y + 11, x + 8 : x + 14] = 3071
+        return Volume(hu, volume.affine, volume.sources, "axial", "1.2")
+
+    bundle = KnowingBundle(blocks).watch(monkeypatch)
+    reading = read(with_screws(("L1", "L3")), bundle)
+    assert reading.status == "limited" and [r.code for r in reading.reasons] == ["metal_present"]
+    found = {v.level: v for v in reading.vertebrae}
+    for level in ("L1", "L3"):
+        assert found[level].fracture is None and found[level].abstain.code == "metal"
+    assert found["L2"].fracture is False and reading.ovcf is False
+    hidden = read(with_screws(("T12", "L1", "L2", "L3")), bundle)
+    assert hidden.status == "not_assessed" and [r.code for r in hidden.reasons] == ["metal"]
+
+
+def test_a_bundle_without_vertebra_stage_names_levels_only(monkeypatch):
+    blocks = _fractured()
+    bundle = KnowingBundle(blocks, vertebra=None).watch(monkeypatch)
+    reading = read(axial_volume(blocks, spacing=(2.0, 2.0, 2.0)), bundle)
+    assert reading.status == "limited" and reading.reasons[0].code == "grading_absent"
+    assert [v.level for v in reading.vertebrae] == list(REPORTED) and reading.ovcf is None
+    assert all(v.fracture is None and v.volume_cm3 is None and v.centroid_mm for v in reading.vertebrae)
+
+
+def test_the_same_volume_gives_the_same_reading(monkeypatch):
+    blocks = _fractured()
+    volume = axial_volume(blocks, spacing=(2.0, 1.5, 1.5))
+    bundle = KnowingBundle(blocks).watch(monkeypatch)
+    first, second = read(volume, bundle), read(volume, bundle)
+    assert first.vertebrae == second.vertebrae
+    assert np.array_equal(first.masks.vertebrae, second.masks.vertebrae)
+    assert np.array_equal(first.masks.fractures, second.masks.fractures)
+
+
+def test_looks_like_spine_counts_reported_levels(monkeypatch):
+    blocks = spine(("T10", "T11", "T12", "L1"))
+    bundle = KnowingBundle(blocks).watch(monkeypatch)
+    assert looks_like_spine(axial_volume(blocks, spacing=(3.0, 2.0, 2.0)), bundle) == 2
+    assert isinstance(KnowingBundle.run, type(Bundle.run))

@@ -1,0 +1,177 @@
+import socket
+
+import pytest
+from pydicom import Dataset
+from pydicom.uid import ImplicitVRLittleEndian, JPEG2000Lossless
+from pynetdicom import AE, evt
+
+from dicom_peers import CT_IMAGE, RecordingAcceptor, encoded, free_port, instance, uid, write
+from ovcf_node.errors import Permanent, Transient
+from ovcf_node.network import associate, contexts
+from ovcf_node.network.associate import Remote, StoreFile
+
+
+@pytest.fixture
+def pacs():
+    acceptor = RecordingAcceptor([CT_IMAGE])
+    yield acceptor
+    acceptor.close()
+
+
+def remote(port: int, called: str = "PACS") -> Remote:
+    return Remote("127.0.0.1", port, called, "OVCF_NODE", timeout_s=3)
+
+
+def files(folder, *datasets):
+    return [StoreFile(write(folder, d), str(d.SOPClassUID), str(d.SOPInstanceUID)) for d in datasets]
+
+
+def store(port, sent):
+    replies = []
+    associate.store(remote(port), sent, replies.append)
+    return replies
+
+
+def test_bytes_go_out_unchanged(pacs, tmp_path):
+    import hashlib
+
+    datasets = [instance(n) for n in (1, 2, 3)]
+    replies = store(pacs.port, files(tmp_path, *datasets))
+    assert [r.status for r in replies] == [0, 0, 0]
+    assert [pacs.received[d.SOPInstanceUID] for d in datasets] == [
+        [hashlib.sha256(encoded(d)).hexdigest()] for d in datasets
+    ]
+
+
+def test_status_and_comment_are_kept(pacs, tmp_path):
+    dataset = instance(1)
+    pacs.statuses[dataset.SOPInstanceUID] = (0xB000, "coerced\nsomething")
+    (reply,) = store(pacs.port, files(tmp_path, dataset))
+    assert (reply.status, reply.text) == (0xB000, "coerced?something")
+
+
+def test_acceptor_with_implicit_only_gets_it_converted(tmp_path):
+    old = RecordingAcceptor([CT_IMAGE], transfer_syntaxes=[str(ImplicitVRLittleEndian)])
+    try:
+        dataset = instance(5)
+        (reply,) = store(old.port, files(tmp_path, dataset))
+        assert reply.status == 0
+        assert old.datasets[dataset.SOPInstanceUID].PixelData == dataset.PixelData
+        assert old.datasets[dataset.SOPInstanceUID].PatientID == "PLANTED-ID"
+    finally:
+        old.close()
+
+
+def test_compressed_is_never_converted(pacs, tmp_path):
+    dataset = instance(1, PixelData=None)
+    dataset.file_meta.TransferSyntaxUID = JPEG2000Lossless
+    plain = instance(2)
+    replies = store(pacs.port, files(tmp_path, dataset, plain))
+    assert [r.status for r in replies] == [None, 0]  # the other file is not punished for it
+    assert "CT Image" in replies[0].text
+
+
+def test_missing_and_damaged_files_do_not_stop_the_rest(pacs, tmp_path):
+    (tmp_path / "bad.dcm").write_bytes(b"not dicom")
+    good = files(tmp_path, instance(1))
+    bad = [StoreFile(tmp_path / "gone.dcm", CT_IMAGE, "1.2"), StoreFile(tmp_path / "bad.dcm", CT_IMAGE, "1.3")]
+    replies = {r.sop_instance_uid: r for r in store(pacs.port, bad + good)}
+    assert "file_missing" in replies["1.2"].text
+    assert "file_unreadable" in replies["1.3"].text
+    assert replies[good[0].sop_instance_uid].status == 0
+
+
+def test_lost_association_keeps_earlier_replies(pacs, tmp_path):
+    pacs.abort_after = 1
+    replies = []
+    with pytest.raises(Transient, match="association_lost"):
+        associate.store(remote(pacs.port), files(tmp_path, instance(1), instance(2), instance(3)), replies.append)
+    assert [r.status for r in replies] == [0]
+
+
+def test_rejection_is_permanent_and_says_why(pacs):
+    with pytest.raises(Permanent, match="association_rejected: called AE title not recognised"):
+        associate.echo(remote(pacs.port, called="WRONG"))
+
+
+def test_connection_refused_is_transient_and_says_why():
+    port = free_port()
+    with pytest.raises(Transient, match=f"127.0.0.1:{port}: Connection refused"):
+        associate.echo(remote(port))
+
+
+def test_unknown_host_is_transient(monkeypatch):
+    def fail(*_, **__):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+    with pytest.raises(Transient, match="unknown_host"):
+        associate.echo(Remote("pacs.invalid", 104, "PACS", "OVCF_NODE", timeout_s=1))
+
+
+def test_silent_acceptor_is_transient():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        with pytest.raises(Transient, match="association_failed"):
+            associate.echo(Remote("127.0.0.1", listener.getsockname()[1], "PACS", "OVCF_NODE", timeout_s=0.5))
+
+
+class FindAcceptor:
+    """Answer C-FIND for one series of `size` images; `counts` says whether it knows NumberOfSeriesRelatedInstances."""
+
+    def __init__(self, size: int, counts: bool = True, status: int = 0x0000):
+        self.size, self.counts, self.status = size, counts, status
+        self.levels: list[str] = []
+        self._ae = AE("PACS")
+        self._ae.add_supported_context(contexts.STUDY_ROOT_FIND)
+        self._server = self._ae.start_server(
+            ("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_FIND, self._find)]
+        )
+        self.port = self._server.server_address[1]
+
+    def _find(self, event):
+        self.levels.append(event.identifier.QueryRetrieveLevel)
+        if self.status:
+            yield self.status, None
+            return
+        if event.identifier.SeriesInstanceUID != uid("series"):
+            return
+        for number in range(1 if self.levels[-1] == "SERIES" else self.size):
+            match = Dataset()
+            match.QueryRetrieveLevel = self.levels[-1]
+            match.SeriesInstanceUID = uid("series")
+            if self.levels[-1] == "IMAGE":
+                match.SOPInstanceUID = uid("series", number)
+            elif self.counts:
+                match.NumberOfSeriesRelatedInstances = self.size
+            yield 0xFF00, match
+
+    def close(self):
+        self._ae.shutdown()
+
+
+@pytest.mark.parametrize(("counts", "levels"), [(True, ["SERIES"]), (False, ["SERIES", "IMAGE"])])
+def test_find_count(counts, levels):
+    pacs = FindAcceptor(7, counts)
+    try:
+        assert associate.find_count(remote(pacs.port), uid("study"), uid("series")) == 7
+        assert pacs.levels == levels
+        assert associate.find_count(remote(pacs.port), uid("study"), uid("unknown")) is None
+    finally:
+        pacs.close()
+
+
+@pytest.mark.parametrize(("status", "kind"), [(0xA700, Transient), (0xC001, Permanent)])
+def test_find_failure(status, kind):
+    pacs = FindAcceptor(7, status=status)
+    try:
+        with pytest.raises(kind, match="find_failed"):
+            associate.find_count(remote(pacs.port), uid("study"), uid("series"))
+    finally:
+        pacs.close()
+
+
+def test_find_not_supported(pacs):
+    with pytest.raises(Permanent, match="context_refused"):
+        associate.find_count(remote(pacs.port), uid("study"), uid("series"))

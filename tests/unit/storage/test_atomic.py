@@ -1,0 +1,92 @@
+import errno
+import os
+
+import pytest
+
+from ovcf_node.errors import Transient
+from ovcf_node.storage import atomic
+
+
+def files(root):
+    return sorted(str(p.relative_to(root)) for p in root.rglob("*") if p.is_file())
+
+
+def test_write_joins_parts_and_makes_folders(tmp_path):
+    size = atomic.write(tmp_path, "a/b/c.bin", [b"one", bytearray(), memoryview(b"two"), b""])
+    assert size == 6
+    assert (tmp_path / "a/b/c.bin").read_bytes() == b"onetwo"
+    assert files(tmp_path) == ["a/b/c.bin"]
+
+
+def test_write_goes_on_after_a_partial_write(tmp_path, monkeypatch):
+    whole = os.writev
+    monkeypatch.setattr(os, "writev", lambda descriptor, views: whole(descriptor, [views[0][:3]]))
+    atomic.write(tmp_path, "x", [b"abcdefgh", b"ij", b"klmnopq"])
+    assert (tmp_path / "x").read_bytes() == b"abcdefghijklmnopq"
+
+
+def test_order_is_data_then_name_then_folder(tmp_path, monkeypatch):
+    calls = []
+    for name in ("fdatasync", "replace", "fsync"):
+        original = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *a, _f=original, _n=name: (calls.append(_n), _f(*a))[1])
+    (tmp_path / atomic.TEMPORARY).mkdir()
+    atomic.write(tmp_path, "x", [b"1"])
+    assert calls == ["fdatasync", "replace", "fsync"]
+
+
+@pytest.mark.parametrize("step", ["writev", "fdatasync", "replace"])
+@pytest.mark.parametrize(
+    ("number", "code"), [(errno.ENOSPC, "disk_full"), (errno.EDQUOT, "disk_full"), (errno.EIO, "storage")]
+)
+def test_failure_leaves_nothing_and_names_the_cause(tmp_path, monkeypatch, step, number, code):
+    def fail(*_):
+        raise OSError(number, os.strerror(number), "/secret/path")
+
+    monkeypatch.setattr(os, step, fail)
+    with pytest.raises(Transient) as caught:
+        atomic.write(tmp_path, "folder/x", [b"1234"])
+    assert caught.value.code == code
+    assert "/secret" not in str(caught.value)
+    assert files(tmp_path) == []
+
+
+def test_failed_replacement_keeps_the_old_bytes(tmp_path, monkeypatch):
+    atomic.write(tmp_path, "x", [b"old"])
+    monkeypatch.setattr(os, "fdatasync", lambda _: (_ for _ in ()).throw(OSError(errno.EIO, "i/o error")))
+    with pytest.raises(Transient):
+        atomic.write(tmp_path, "x", [b"new"])
+    assert (tmp_path / "x").read_bytes() == b"old"
+
+
+def test_replace_or_keep(tmp_path):
+    atomic.write(tmp_path, "x", [b"first"])
+    atomic.write(tmp_path, "x", [b"second"], replace=False)
+    assert (tmp_path / "x").read_bytes() == b"first"
+    atomic.write(tmp_path, "x", [b"third"])
+    assert (tmp_path / "x").read_bytes() == b"third"
+    assert files(tmp_path) == ["x"]
+
+
+def test_clean_temporary_removes_leftovers_only(tmp_path):
+    atomic.write(tmp_path, "keep/x", [b"1"])
+    (tmp_path / atomic.TEMPORARY / "half").write_bytes(b"123")
+    assert atomic.clean_temporary(tmp_path) == 1
+    assert files(tmp_path) == ["keep/x"]
+    assert atomic.clean_temporary(tmp_path / "never_used") == 0
+
+
+def test_remove_takes_an_empty_folder_along(tmp_path):
+    atomic.write(tmp_path, "a/x", [b"1"])
+    atomic.write(tmp_path, "a/y", [b"1"])
+    atomic.remove(tmp_path, "a/x")
+    assert files(tmp_path) == ["a/y"]
+    atomic.remove(tmp_path, "a/y")
+    assert not (tmp_path / "a").exists()
+    atomic.remove(tmp_path, "a/y")  # again: no error
+
+
+def test_free_bytes_is_what_the_filesystem_says(tmp_path):
+    assert 0 < atomic.free_bytes(tmp_path) < 2**60
+    with pytest.raises(Transient):
+        atomic.free_bytes(tmp_path / "missing")

@@ -1,0 +1,117 @@
+"""Export, bundle writing and evaluation statistics (models/training)."""
+
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+ROOT = Path(__file__).resolve().parents[3]
+sys.path.insert(0, str(ROOT / "models" / "training"))
+
+import bundle  # noqa: E402
+import export  # noqa: E402
+import scores  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    torch.set_num_threads(1)
+    out = tmp_path_factory.mktemp("bundle")
+    export.export(None, out)
+    return out
+
+
+def test_export_is_one_file_per_stage_with_dynamic_shapes(folder):
+    assert sorted(p.name for p in folder.iterdir()) == ["MODEL_CARD.md", "bundle.toml", "label.onnx", "vertebra.onnx"]
+    import onnx
+
+    for stage in ("label", "vertebra"):
+        model = onnx.load(folder / f"{stage}.onnx")
+        assert model.opset_import[0].version == 17
+        assert [o.name for o in model.graph.output] == list(bundle.OUTPUTS[stage])
+    label = bundle.session(folder / "label.onnx")
+    for size in ((24, 16, 32), (16, 40, 24)):
+        out = bundle.run(label, "label", np.zeros((1, 1, *size), np.float32))
+        assert out["classes"].shape == (1, 11, *size) and out["offset"].shape == (1, 3, *size)
+    vertebra = bundle.session(folder / "vertebra.onnx")
+    out = bundle.run(vertebra, "vertebra", np.zeros((3, 1, 56, 72, 32), np.float32))
+    assert out["evidence"].shape == (3, 4) and out["type"].shape == (3, 5) and out["old"].shape == (3, 1)
+    assert out["fracture"].shape == (3, 1, 56, 72, 32)
+
+
+def test_bundle_says_what_it_is_and_passes_its_own_self_test(folder):
+    data = bundle.read(folder)
+    assert data["bundle"]["status"] == "research"
+    assert "random weights" in data["bundle"]["trained_on"]
+    assert "untrained" in (folder / "MODEL_CARD.md").read_text()
+    assert set(data["stages"]) == {"label", "vertebra", "segment", "restore"}
+    for stage in ("label", "vertebra"):
+        test = data["stages"][stage]["self_test"]
+        out = bundle.run(bundle.session(folder / f"{stage}.onnx"), stage, bundle.self_test_input(tuple(test["shape"])))
+        assert set(test["expected"]) == set(bundle.OUTPUTS[stage])
+        for name, numbers in test["expected"].items():
+            assert np.allclose(bundle.self_test_numbers(out[name]), numbers, atol=test["tolerance"])
+
+
+def test_a_changed_file_is_refused(folder, tmp_path):
+    for path in folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    with open(tmp_path / "label.onnx", "ab") as stream:
+        stream.write(b"x")
+    with pytest.raises(ValueError, match="label.onnx"):
+        bundle.read(tmp_path)
+
+
+def test_shipped_bundle_is_consistent():
+    shipped = ROOT / "models" / "reference"
+    data = bundle.read(shipped)
+    points = data["stages"]["vertebra"]["operating_points"]
+    assert set(points) == set(bundle.DEFAULT_POINTS) and all(0 < v < 1 for v in points.values())
+    total = sum((shipped / data["stages"][s]["file"]).stat().st_size for s in ("label", "vertebra"))
+    assert total < 25e6
+    assert tomllib.loads((shipped / "bundle.toml").read_text()) == data
+    for stage in ("label", "vertebra"):
+        test = data["stages"][stage]["self_test"]
+        out = bundle.run(bundle.session(shipped / f"{stage}.onnx"), stage, bundle.self_test_input(tuple(test["shape"])))
+        for name, numbers in test["expected"].items():
+            assert np.allclose(bundle.self_test_numbers(out[name]), numbers, atol=test["tolerance"])
+
+
+def test_window_and_self_test_follow_the_contract():
+    assert bundle.window(np.array([-2000, -300, 300, 900, 4000]), (-300, 900)).tolist() == [-1, -1, 0, 1, 1]
+    x = bundle.self_test_input((1, 2, 3))
+    assert x.dtype == np.float32 and x.ravel()[4] == pytest.approx(np.sin(1.48) * np.cos(0.044))
+
+
+def test_fracture_probability_is_the_mean_of_evidence_and_direct_reading():
+    big = 50.0
+    one = {"evidence": 1.0, "type": 1.0, "old": 1.0}
+    p = bundle.probabilities(np.array([[-big, big, -big, big]]), np.array([[big, 0, 0, 0, 0]]), np.array([[0.0]]), one)
+    assert p["fracture"][0] == pytest.approx(0.5) and p["old"][0] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("evidence", "name"),
+    [((1, 1, 0, 0), "A"), ((1, 0, 1, 0), "B"), ((0, 1, 0, 0), "C"), ((0, 0, 1, 0), "D"), ((0, 0, 0, 0), "none"), ((1, 0, 0, 1), "burst")],
+)
+def test_denis_rule(evidence, name):
+    assert bundle.denis(np.array(evidence, float), bundle.DEFAULT_POINTS) == name
+
+
+def test_statistics():
+    interval = binomtest(167, 179).proportion_ci(method="wilson")
+    assert scores.wilson(167, 179) == pytest.approx((interval.low, interval.high))
+    assert scores.auc(np.array([0.1, 0.4, 0.35, 0.8]), np.array([0, 0, 1, 1])) == pytest.approx(0.75)
+    assert scores.share(0, 0)["value"] is None
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 2, 4000)
+    truth = (rng.random(4000) < bundle.sigmoid(logits)).astype(float)
+    assert scores.temperature_binary(logits * 3, truth) == pytest.approx(3, rel=0.15)
+    prob = np.concatenate([rng.uniform(0, 0.35, 50), rng.uniform(0.45, 1, 50)])
+    assert 0.33 < scores.operating_point(prob, np.repeat([0, 1], 50)) < 0.46

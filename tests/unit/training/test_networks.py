@@ -1,0 +1,219 @@
+"""Networks, losses and augmentation of the reference bundle (models/training), on tiny made-up samples."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "models" / "training"))
+
+import augment  # noqa: E402
+import networks  # noqa: E402
+import pool  # noqa: E402
+from losses import label_loss, vertebra_loss  # noqa: E402
+from train import Ema, rate  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+
+
+def ball_field(shape=(40, 30, 26), centres=((12, 14, 12), (26, 16, 13)), radius=4.5):
+    """A field with two round 'vertebrae' L4 and L3 in water; instances count from T1."""
+    grid = np.stack(np.meshgrid(*(np.arange(n) for n in shape), indexing="ij"), -1)
+    instance = np.zeros(shape, np.uint8)
+    for k, c in enumerate(centres):
+        instance[np.linalg.norm(grid - np.array(c), axis=-1) < radius] = 16 - k
+    hu = np.where(instance > 0, 400, 40).astype(np.int16)
+    labels = np.where(instance > 0, instance - 9, 0).astype(np.uint8)
+    rows = np.zeros((22, 3), np.float32)
+    rows[15], rows[14] = centres
+    return {
+        "hu": hu, "labels": labels, "instance": instance, "body": (instance > 0).astype(np.uint8) * 255,
+        "centres": rows,
+    }
+
+
+def crop_file(count=6):
+    rng = np.random.default_rng(0)
+    hu = rng.normal(50, 20, (count, *networks.CROP_SHAPE)).astype(np.int16)
+    masks = np.zeros((count, *networks.CROP_SHAPE), np.uint8)
+    masks[:, 14:42, 10:50, 8:24] = 3
+    masks[::2, 36:40, 10:30, 8:24] |= 4
+    evidence = np.zeros((count, 4), np.uint8)
+    evidence[::2, 0] = 1
+    kind = np.where(np.arange(count) % 2 == 0, 2, 0).astype(np.uint8)
+    zero = np.zeros(count, np.uint8)
+    return {"hu": hu, "masks": masks, "evidence": evidence, "type": kind, "old": zero, "mimic": zero}
+
+
+def test_label_network_keeps_any_field_size_that_is_a_multiple_of_eight():
+    net = networks.LabelNet().eval()
+    assert networks.parameters(net) <= 1_000_000
+    for size in ((16, 16, 16), (40, 24, 32)):
+        with torch.no_grad():
+            classes, body, offset = net(torch.zeros(1, 1, *size))
+        assert classes.shape == (1, 11, *size)
+        assert body.shape == (1, 1, *size)
+        assert offset.shape == (1, 3, *size)
+
+
+def test_vertebra_network_gives_the_contract_tensors():
+    net = networks.VertebraNet().eval()
+    assert networks.parameters(net) <= 500_000
+    with torch.no_grad():
+        out = net(torch.zeros(2, 1, *networks.CROP_SHAPE))
+    assert [tuple(x.shape) for x in out] == [(2, 1, *networks.CROP_SHAPE)] * 3 + [(2, 4), (2, 5), (2, 1)]
+
+
+def test_attention_cost_is_bounded_in_tokens():
+    block = networks.GuidedAttention((8, 8, 8), 12).eval()
+    with torch.no_grad():
+        out, _ = block([torch.zeros(1, 8, n, n, n) for n in (6, 12, 24)])
+    assert out.shape == (1, 12, 12, 12, 12)
+    assert np.prod(block.tokens) <= 800
+
+
+def test_crops_of_a_batch_do_not_influence_each_other():
+    net = networks.VertebraNet().eval()
+    x = torch.randn(3, 1, *networks.CROP_SHAPE)
+    with torch.no_grad():
+        together, alone = net(x), net(x[1:2])
+    for a, b in zip(together, alone):
+        assert torch.allclose(a[1:2], b, atol=1e-4)
+
+
+def test_offsets_point_at_the_own_centre_after_every_augmentation():
+    sample, seen = ball_field(), 0
+    for seed in range(12):
+        _, labels, _, offset, level = pool.field_tensors(sample, np.random.default_rng(seed))
+        for label in (6, 7):
+            where = (labels[0] == label).nonzero().float()
+            if len(where) < 20:
+                continue
+            extent = where.max(0).values - where.min(0).values
+            whole = bool(extent.max() - extent.min() <= 1)  # else cut by the field
+            seen += whole
+            middle = where.mean(0)
+            vectors = offset[0][:, labels[0] == label].T.flip(1) * 10 / 6  # z, y, x in voxels
+            assert torch.isfinite(vectors).all()
+            assert not whole or torch.allclose((where + vectors).mean(0), middle, atol=0.6)
+            assert (where + vectors).std(0).max() < 0.6
+        assert torch.isnan(offset[0][:, labels[0] == 0]).all()
+    assert seen > 8
+
+
+def test_unaugmented_field_is_windowed_and_padded():
+    image, labels, body, offset, level = pool.field_tensors(ball_field(), None)
+    assert image.shape == (1, 1, 40, 32, 32) and labels.shape == (1, 40, 32, 32)
+    assert image[0, 0, :, 30:, :].eq(-1).all()
+    assert image[0, 0, 12, 14, 12] == pytest.approx((400 + 300) / 1200 * 2 - 1)
+    assert offset[0, :, 12, 14, 12].abs().max() == 0
+    assert body.max() == 1
+    assert level[0, 0, 12, 14, 12] == labels[0, 12, 14, 12] == 7
+
+
+def test_shift_and_cut_leave_no_wrapped_content():
+    x = torch.ones(2, 6, 6, 6)
+    y = augment.shift(x.clone(), (2, -1, 0), 0.0)
+    assert y[:, :2].eq(0).all() and y[:, :, 5].eq(0).all() and y[:, 2:, :5].eq(1).all()
+    for seed in range(10):
+        gone = augment.cut(networks.CROP_SHAPE, networks.CROP_SPACING, np.random.default_rng(seed))
+        assert not gone[20:36, 15:34, 12:20].any()
+
+
+def test_air_stays_air_under_intensity_augmentation():
+    hu = torch.full((12, 12, 12), 40.0)
+    hu[:, :4] = augment.AIR
+    for seed in range(10):
+        out = augment.intensity(hu.clone(), torch.zeros_like(hu), np.random.default_rng(seed))
+        assert out[:, :4].eq(augment.AIR).all()
+        assert torch.isfinite(out).all()
+
+
+def test_label_network_learns_two_balls():
+    sample = ball_field(shape=(40, 24, 24))
+    net = networks.LabelNet((8, 8, 16, 16), 8)
+    optimiser = torch.optim.AdamW(net.parameters(), 5e-3)
+    first = last = None
+    for _ in range(12):
+        out = net(pool.field_tensors(sample, None)[0])
+        loss, parts = label_loss(out, *pool.field_tensors(sample, None)[1:])
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        first, last = first or float(loss.detach()), float(loss.detach())
+    assert last < 0.75 * first
+    assert set(parts) == {"level", "classes", "body", "offset", "guide", "deep"}
+
+
+def test_vertebra_loss_falls_and_prefers_the_truth(tmp_path):
+    np.savez(tmp_path / "0.npz", **crop_file())
+    sampler = pool.CropSampler(pool.Pool(tmp_path, 10))
+    assert set(sampler.groups) == {"B", "plain"}
+    batch = sampler.batch(2, np.random.default_rng(0))
+    assert [tuple(x.shape) for x in batch] == [
+        (2, 1, *networks.CROP_SHAPE), (2, 3, *networks.CROP_SHAPE), (2, 4), (2,), (2, 1),
+    ]
+    _, masks, evidence, kind, old = batch
+    sure = lambda y: (y * 2 - 1) * 5  # noqa: E731
+    small = torch.nn.functional.avg_pool3d(masks, (2, 2, 1))
+    types = sure(torch.nn.functional.one_hot(kind, 5).float())
+    right = (*(sure(masks[:, i : i + 1]) for i in range(3)), sure(evidence), types, sure(old), sure(small))
+    wrong = tuple(-x for x in right)
+    assert vertebra_loss(right, masks, evidence, kind, old)[0] < 0.2 * vertebra_loss(wrong, masks, evidence, kind, old)[0]
+
+
+def test_pool_forgets_the_oldest_files(tmp_path):
+    for k in range(4):
+        np.savez(tmp_path / f"{k}.npz", hu=np.zeros(1))
+    assert len(pool.Pool(tmp_path, 2).names) == 2
+
+
+def test_schedule_ends_at_zero_and_ema_follows():
+    assert rate(0.03) == pytest.approx(1.0) and rate(1.0) == pytest.approx(0.0, abs=1e-9)
+    net = torch.nn.Linear(2, 2)
+    ema = Ema(net)
+    with torch.no_grad():
+        net.weight.fill_(3.0)
+    for _ in range(200):
+        ema.update(net)
+    assert torch.allclose(ema.net.weight, net.weight, atol=0.05)
+
+
+def test_rendered_field_and_crops_agree_with_the_case():
+    import cases
+    import phantoms
+
+    sample = cases.field(11)
+    assert sample["hu"].shape == sample["labels"].shape == sample["instance"].shape == sample["body"].shape
+    case = phantoms.sample_case(11)
+    for k, vertebra in enumerate(case.vertebrae):
+        own = (sample["instance"] == k + 1) & (sample["body"] > 127)
+        if own.sum() > 60 and vertebra.level in cases.CROP_LEVELS:
+            middle = np.argwhere(own).mean(0)
+            inside = np.all((np.argwhere(own).min(0) > 0) & (np.argwhere(own).max(0) < np.array(own.shape) - 1))
+            assert not inside or np.linalg.norm(middle - sample["centres"][k]) < 0.8
+            assert set(np.unique(sample["labels"][own])) == {networks.LABELS.index(vertebra.level)}
+    crops = cases.crops(11, every=True, jitter=False)
+    assert crops["hu"].shape[1:] == networks.CROP_SHAPE and len(crops["hu"]) == len(cases.CROP_LEVELS)
+    for masks in crops["masks"]:
+        body = np.argwhere(masks & 2) * networks.CROP_SPACING
+        centre = np.array(networks.CROP_ORIGIN) * networks.CROP_SPACING
+        assert np.linalg.norm(body.mean(0) - centre) < 5
+        assert not ((masks & 2 > 0) & (masks & 1 == 0)).any()
+
+
+def test_jittered_frames_stay_right_handed():
+    import cases
+    import phantoms
+
+    vertebra = phantoms.sample_case(3).find("L2")
+    for seed in range(20):
+        centre, frame, factor = cases.jittered(vertebra, np.random.default_rng(seed))
+        assert np.allclose(frame @ frame.T, np.eye(3), atol=1e-9) and np.linalg.det(frame) == pytest.approx(1)
+        assert np.linalg.norm(centre - np.array(vertebra.centre_mm)) < 14 and 0.95 <= factor <= 1.05

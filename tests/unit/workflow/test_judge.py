@@ -1,0 +1,262 @@
+"""The judge loop on real files and a real ledger, with the clock and the scheduler in the test's hands."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+
+from ct_series import grid, linear_hu, write_ct
+from ovcf_node.config import Settings
+from ovcf_node.domain.series import Receipt
+from ovcf_node.domain.states import RevisionState
+from ovcf_node.ledger import Ledger, migrate
+from ovcf_node.workflow.judge import Judge
+
+S = RevisionState
+T0 = 1_000_000.0
+SHAPE = (60, 32, 32)
+
+
+class Scheduler:
+    """Remembers what was enqueued; the test says what became of it."""
+
+    def __init__(self):
+        self.known: dict[str, str] = {}
+        self.calls: list[tuple] = []
+
+    def enqueue(self, workflow, workflow_id, queue, args, *, priority):
+        self.known[workflow_id] = "enqueued"
+        self.calls.append((workflow, workflow_id, queue, args, priority))
+        return True
+
+    def states(self, workflow_ids):
+        return {i: self.known.get(i, "absent") for i in workflow_ids}
+
+
+class Node:
+    """A judge with everything around it."""
+
+    def __init__(self, folder: Path, **assemble):
+        self.spool = folder / "spool"
+        self.settings = Settings(assemble={"quiet_s": 30, "incomplete_limit_s": 600} | assemble)
+        url = f"sqlite:///{folder / 'ledger.sqlite'}"
+        migrate(url)
+        self.ledger = Ledger(url)
+        self.scheduler = Scheduler()
+        self.count: int | None = None
+        self.judge = Judge(
+            self.settings, self.ledger, self.spool, self.scheduler, lambda uid: "hash",
+            lambda at, stat: 1 if stat else 2, lambda study, series: self.count,
+        )
+
+    def receive(self, paths, at=T0, *, patient="p", stat=False):
+        for path in paths:
+            ds = pydicom.dcmread(path)
+            self.ledger.instances.record(Receipt(
+                ds.SOPInstanceUID, ds.SOPClassUID, ds.StudyInstanceUID, ds.SeriesInstanceUID,
+                ds.file_meta.TransferSyntaxUID, str(path.relative_to(self.spool)), 1, f"{path}", patient, "CT",
+                datetime.fromtimestamp(at, UTC), "CT", "NODE", "a", stat,
+            ))
+
+    def series(self, name: str, spacing=1.0, **overrides) -> list[Path]:
+        affine = grid(SHAPE, spacing=(spacing, 1.5, 1.5))
+        return write_ct(
+            self.spool / name, linear_hu(SHAPE, affine), affine, study="study", series=name, SliceThickness=spacing,
+            **overrides,
+        )
+
+    def newest(self, series_path: Path):
+        uid = pydicom.dcmread(series_path, stop_before_pixels=True).SeriesInstanceUID
+        return self.ledger.revisions.of_series(uid)[-1]
+
+
+@pytest.fixture
+def node(tmp_path):
+    made = Node(tmp_path)
+    yield made
+    made.ledger.close()
+
+
+def test_quiet_complete_series_is_read_once(node):
+    paths = node.series("a")
+    node.receive(paths)
+    node.judge.tick(T0 + 10)
+    assert node.newest(paths[0]).state is S.RECEIVING
+    node.judge.tick(T0 + 31)
+    node.judge.tick(T0 + 32)
+    revision = node.newest(paths[0])
+    assert revision.state is S.COMPLETE
+    assert [(c[0], c[2], c[3]) for c in node.scheduler.calls] == [("read", "read", (revision.id, 0))]
+
+
+def test_two_associations_are_one_series(node):
+    paths = node.series("a")
+    node.receive(paths[::2], T0)
+    node.judge.tick(T0 + 5)
+    node.receive(paths[1::2], T0 + 20)
+    node.judge.tick(T0 + 40)
+    assert node.newest(paths[0]).state is S.RECEIVING
+    node.judge.tick(T0 + 51)
+    assert node.newest(paths[0]).state is S.COMPLETE
+
+
+def test_gap_waits_then_is_answered(node):
+    paths = node.series("a")
+    node.receive(paths[:20] + paths[24:])
+    node.judge.tick(T0 + 31)
+    waiting = node.newest(paths[0])
+    assert (waiting.state, waiting.reason_code) == (S.WAITING, "missing_slices")
+    node.judge.tick(T0 + 500)
+    assert node.scheduler.calls == []
+    node.judge.tick(T0 + 601)
+    given_up = node.newest(paths[0])
+    assert given_up.state is S.COMPLETE and given_up.verdict["problem"]["code"] == "missing_slices"
+
+
+def test_gap_is_filled_in_time(node):
+    paths = node.series("a")
+    node.receive(paths[:20] + paths[24:])
+    node.judge.tick(T0 + 31)
+    node.receive(paths[20:24], T0 + 100)
+    node.judge.tick(T0 + 131)
+    filled = node.newest(paths[0])
+    assert (filled.number, filled.state, filled.verdict["problem"]) == (1, S.COMPLETE, None)
+
+
+def test_source_pacs_knows_of_more_instances(node):
+    paths = node.series("a")
+    node.count = len(paths) + 5
+    node.receive(paths)
+    node.judge.tick(T0 + 31)
+    assert (node.newest(paths[0]).state, node.newest(paths[0]).reason_code) == (S.WAITING, "incomplete")
+
+
+def test_late_slice_opens_a_new_revision(node):
+    paths = node.series("a")
+    node.receive(paths[:-1])
+    node.judge.tick(T0 + 31)
+    node.receive(paths[-1:], T0 + 100)
+    node.judge.tick(T0 + 101)
+    uid = node.newest(paths[0]).series_instance_uid
+    assert [r.state for r in node.ledger.revisions.of_series(uid)] == [S.SUPERSEDED, S.RECEIVING]
+
+
+@pytest.mark.parametrize("first_thick", [True, False])
+def test_thinnest_series_of_a_study_is_read(node, first_thick):
+    thick, thin = node.series("thick", 2.0), node.series("thin", 1.0)
+    for paths in (thick, thin) if first_thick else (thin, thick):
+        node.receive(paths)
+    node.judge.tick(T0 + 31)
+    assert node.newest(thin[0]).state is S.COMPLETE
+    other = node.newest(thick[0])
+    assert (other.state, other.reason_code) == (S.EXCLUDED, "better_series")
+    assert node.newest(thin[0]).series_instance_uid in other.reason_text
+
+
+def test_study_is_judged_when_all_of_it_is_quiet(node):
+    thick, thin = node.series("thick", 2.0), node.series("thin", 1.0)
+    node.receive(thick, T0)
+    node.receive(thin, T0 + 25)
+    node.judge.tick(T0 + 40)
+    assert node.newest(thick[0]).state is S.RECEIVING
+    node.judge.tick(T0 + 56)
+    assert node.newest(thick[0]).state is S.EXCLUDED
+
+
+def test_better_series_that_comes_later_is_read_too(node):
+    thick, thin = node.series("thick", 2.0), node.series("thin", 1.0)
+    node.receive(thick, T0)
+    node.judge.tick(T0 + 31)
+    node.receive(thin, T0 + 300)
+    node.judge.tick(T0 + 331)
+    assert node.newest(thick[0]).state is S.COMPLETE and node.newest(thin[0]).state is S.COMPLETE
+
+
+def changed(path: Path, copy: Path, **elements) -> Path:
+    ds = pydicom.dcmread(path)
+    for keyword, value in elements.items():
+        setattr(ds, keyword, value)
+    copy.parent.mkdir(exist_ok=True, parents=True)
+    ds.save_as(copy)
+    return copy
+
+
+def holds(node):
+    return [h.reason_code for h in node.ledger.holds.all()]
+
+
+def test_equal_dataset_in_other_bytes_is_a_duplicate(node):
+    paths = node.series("a")
+    ds = pydicom.dcmread(paths[0])
+    ds.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian
+    other = node.spool / "again" / "x.dcm"
+    other.parent.mkdir(parents=True)
+    ds.save_as(other, implicit_vr=True, little_endian=True)
+    node.receive([*paths, other])
+    node.judge.tick(T0 + 31)
+    assert holds(node) == [] and node.newest(paths[0]).state is S.COMPLETE
+    assert len(node.ledger.instances.of_kind("duplicate")) == 1
+
+
+def test_same_pixels_other_identity_holds_the_study(node):
+    paths = node.series("a")
+    node.receive([*paths, changed(paths[0], node.spool / "again" / "x.dcm", PatientName="Other^Person")])
+    node.judge.tick(T0 + 31)
+    assert holds(node) == ["identity_conflict"]
+    assert node.scheduler.calls == []
+
+
+def test_other_pixels_hold_the_study_until_released(node):
+    paths = node.series("a")
+    pixels = (pydicom.dcmread(paths[0]).pixel_array + 1).astype(np.uint16).tobytes()
+    node.receive([*paths, changed(paths[0], node.spool / "again" / "x.dcm", PixelData=pixels)])
+    node.judge.tick(T0 + 31)
+    assert holds(node) == ["content_conflict"] and node.scheduler.calls == []
+    node.ledger.holds.lift(node.newest(paths[0]).study_instance_uid, T0 + 40, "operator")
+    node.judge.tick(T0 + 41)
+    assert len(node.scheduler.calls) == 1
+
+
+def test_two_patients_in_one_study_hold_it(node):
+    one, two = node.series("a"), node.series("b", 2.0)
+    node.receive(one, patient="p")
+    node.receive(two, patient="q")
+    node.judge.tick(T0 + 31)
+    assert holds(node) == ["two_patients"]
+
+
+def test_attempt_that_died_is_counted_and_the_last_one_is_answered(node):
+    paths = node.series("a")
+    node.receive(paths)
+    now = T0 + 31
+    for attempt in range(node.settings.infer.attempts):
+        node.judge.tick(now)
+        workflow_id = node.scheduler.calls[-1][1]
+        assert workflow_id.endswith(f":{attempt}")
+        node.scheduler.known[workflow_id] = "failed"
+        node.judge.tick(now + 1)
+        now += 10
+    node.judge.tick(now)
+    given_up = node.newest(paths[0])
+    assert (given_up.state, given_up.reason_code) == (S.NOT_ASSESSED, "technical_failure")
+    node.judge.tick(now + 1)  # the answer itself is due now
+    assert node.scheduler.calls[-1][3] == (given_up.id, given_up.attempt)
+
+
+def test_stat_goes_first(node):
+    paths = node.series("a")
+    node.receive(paths, stat=True)
+    node.judge.tick(T0 + 31)
+    assert node.scheduler.calls[0][4] == 1
+
+
+def test_scout_is_excluded(node):
+    paths = node.series("scout", ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    node.receive(paths)
+    node.judge.tick(T0 + 31)
+    revision = node.newest(paths[0])
+    assert (revision.state, revision.reason_code) == (S.EXCLUDED, "scout")
+    assert replace(revision).reason.text
