@@ -43,11 +43,12 @@ def _prepare_sqlite(connection, _record) -> None:
     cursor.close()
 
 
-def _as_transient(context: ExceptionContext) -> None:
+def _as_transient(context: ExceptionContext) -> Transient | None:
     # Full disk, lost server, lock not granted: not the caller's fault, and a retry can help. The text of the database
     # may quote parameters, so only its kind is kept.
     if isinstance(context.sqlalchemy_exception, OperationalError):
-        context.chained_exception = Transient("ledger_unavailable", type(context.original_exception).__name__)
+        return Transient("ledger_unavailable", type(context.original_exception).__name__)
+    return None
 
 
 def migrate(url: str) -> None:
