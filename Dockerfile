@@ -1,31 +1,35 @@
-# Two stages: wheels are installed where a compiler may be, the image holds only Python, the packages and the bundle.
+# Two stages: the first has pip, the image has only Python, the hashed packages, the program and the reference bundle.
 FROM debian:bookworm-slim AS build
 RUN apt-get update && apt-get install -y --no-install-recommends python3 python3-venv && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
+# pip lives in an environment of its own: the one that is copied never has it. Wheels only: nothing is compiled.
 COPY requirements.lock requirements-build.lock ./
-RUN python3 -m venv /opt/ovcf-node \
- && /opt/ovcf-node/bin/pip install --no-cache-dir --require-hashes -r requirements.lock \
- && python3 -m venv /opt/build && /opt/build/bin/pip install --no-cache-dir --require-hashes -r requirements-build.lock
+RUN python3 -m venv /opt/build && python3 -m venv --without-pip /opt/ovcf-node \
+ && /opt/build/bin/pip install --no-cache-dir --only-binary :all: --require-hashes -r requirements-build.lock \
+ && /opt/build/bin/pip --python /opt/ovcf-node install --no-cache-dir --only-binary :all: --require-hashes -r requirements.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY service service
-RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheel . \
- && /opt/ovcf-node/bin/pip install --no-cache-dir --no-deps /wheel/*.whl \
- && /opt/ovcf-node/bin/pip uninstall -y pip
+RUN /opt/build/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheel . \
+ && /opt/build/bin/pip --python /opt/ovcf-node install --no-cache-dir --no-deps --no-index /wheel/*.whl
 
 FROM debian:bookworm-slim
 LABEL org.opencontainers.image.title="ovcf-node" \
       org.opencontainers.image.description="Reads thoracolumbar CT for vertebral compression fractures; research use" \
       org.opencontainers.image.licenses="Apache-2.0"
 RUN apt-get update && apt-get install -y --no-install-recommends python3 && rm -rf /var/lib/apt/lists/* \
- && useradd --system --uid 10001 --home-dir /var/lib/ovcf-node --create-home ovcf
+ && groupadd --gid 10001 ovcf \
+ && useradd --uid 10001 --gid ovcf --home-dir /var/lib/ovcf-node --no-create-home --shell /usr/sbin/nologin ovcf \
+ && install --directory --owner=ovcf --group=ovcf --mode=0700 /var/lib/ovcf-node
 COPY --from=build /opt/ovcf-node /opt/ovcf-node
-COPY models/reference /opt/ovcf-node/bundle
-ENV PATH=/opt/ovcf-node/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
-    OVCF_NODE_CONFIG=/etc/ovcf-node.toml OVCF_NODE__NODE__BUNDLE=/opt/ovcf-node/bundle
-USER ovcf
+# Where deploy/ovcf-node.toml, mounted as /etc/ovcf-node.toml, and the built-in default both look for it.
+COPY models/reference /models/reference
+ENV PATH=/opt/ovcf-node/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 OVCF_NODE_CONFIG=/etc/ovcf-node.toml
+WORKDIR /
+# By number, so that an orchestrator can see that it is not root.
+USER 10001:10001
 VOLUME /var/lib/ovcf-node
 EXPOSE 11112
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=30s --timeout=10s --start-period=60s CMD ["ovcf-node", "alive"]
+HEALTHCHECK --interval=30s --timeout=20s --start-period=60s CMD ["ovcf-node", "alive"]
 ENTRYPOINT ["ovcf-node"]
 CMD ["serve"]

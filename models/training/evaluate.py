@@ -168,9 +168,12 @@ def calibrate(sess, work: Path) -> dict:
         "old": temperature_binary(g["old"][:, 0], g["true_old"].astype(float)),
     }
     p = bundle.probabilities(g["evidence"], g["type"], g["old"], temperature)
-    points = {"fracture": operating_point(p["fracture"], evidence[:, :3].any(1)), "old": operating_point(p["old"], g["true_old"])}
-    for k, name in enumerate(EVIDENCE):
-        points[name] = operating_point(p["evidence"][:, k], evidence[:, k], 0.3, 0.7)
+    broken = evidence[:, :3].any(1)
+    points = {"fracture": operating_point(p["fracture"], broken, power=7), "old": operating_point(p["old"], g["true_old"], power=2)}
+    for k, name in enumerate(EVIDENCE):  # signs name the type of a fracture: judged among fractures and their false alarms
+        near = broken | (p["fracture"] >= points["fracture"])
+        power = 3 if name == "posterior" else 1  # a false one withholds the type
+        points[name] = operating_point(p["evidence"][near, k], evidence[near, k], 0.3, 0.7, power)
     return {"temperature": temperature, "operating_points": points, "crops": len(evidence)}
 
 

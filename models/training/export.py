@@ -4,7 +4,8 @@
 
 Reads ``DIR/label.pt`` and ``DIR/vertebra.pt`` (EMA weights), exports opset 17 with dynamic field size and crop count,
 compares torch with onnxruntime and refuses to write where they differ. Temperatures and operating points are taken
-from ``DIR/calibration.json`` (written by ``evaluate.py --calibrate``) where it exists.
+from ``DIR/calibration.json`` (written by ``evaluate.py --calibrate``) where it exists; the figures of
+``DIR/evaluation.json`` and the observations of ``DIR/notes.md`` go into ``MODEL_CARD.md``.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def to_onnx(net: torch.nn.Module, stage: str, path: Path) -> float:
     return worst
 
 
-def card(out: Path, facts: dict, evaluation: dict | None) -> None:
+def card(out: Path, facts: dict, evaluation: dict | None, notes: str) -> None:
     """``MODEL_CARD.md``: what the bundle is, what it was trained on, what was measured, what it is not."""
     lines = [
         f"# Model card: ovcf-reference {VERSION}",
@@ -93,12 +94,13 @@ def card(out: Path, facts: dict, evaluation: dict | None) -> None:
         lines.append("Nothing was measured for these weights.")
     else:
         lines.append(evaluation["markdown"])
+    lines += ["", notes] if notes else []
     lines += [
         "",
         "## Limits",
         "",
         "- Training and evaluation phantoms come from the same generator (other seeds), so the figures flatter.",
-        "- Numbering is a direct voxel label at 6 mm; T13, L6 and four lumbar vertebrae are not decided by this bundle.",
+        "- Names come from counting in the 6 mm field; T13, L6 and four lumbar vertebrae are not decided by this bundle.",
         "- Probabilities are calibrated on phantoms only. CT signs suggest a recent fracture; MRI decides where it matters.",
         "",
     ]
@@ -136,7 +138,8 @@ def export(work: Path | None, out: Path) -> dict:
             {**bundle.DEFAULT_TEMPERATURE, **extra.get("temperature", {})},
         )
         bundle.read(folder)
-        card(folder, facts, evaluation)
+        notes = work / "notes.md" if work else None
+        card(folder, facts, evaluation, notes.read_text().strip() if notes and notes.exists() else "")
         out.mkdir(parents=True, exist_ok=True)
         for name in ("label.onnx", "vertebra.onnx", "bundle.toml", "MODEL_CARD.md"):
             shutil.copyfile(folder / name, out / name)

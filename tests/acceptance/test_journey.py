@@ -12,7 +12,9 @@ import jsonschema
 import pydicom
 import pytest
 
+from ct_series import grid, linear_hu, write_ct
 from node_harness import (
+    BUNDLE,
     Node,
     RecordingPacs,
     dciodvfy_errors,
@@ -121,7 +123,7 @@ def test_commands_tell_what_happened(journey):
     listed = node.command("jobs", "list")
     assert listed.returncode == 0 and SERIES[-12:] in listed.stdout and "ENCODED" in listed.stdout
     shown = node.command("jobs", "show", SERIES[-12:])
-    assert shown.stdout.count("ACCEPTED") == 14 and "RECEIVING -> COMPLETE" in shown.stdout
+    assert shown.stdout.count("ACCEPTED  attempts 1") == 14 and "RECEIVING -> COMPLETE" in shown.stdout
 
 
 def test_results_coming_back_are_recognised_and_stop(journey):
@@ -207,3 +209,34 @@ def test_orthanc_round_trip_changes_no_element(tmp_path, phantom_series):
             for delivery in deliveries:
                 ours = pydicom.dcmread(node.settings.node.data / "results" / delivery.path)
                 assert by_uid[delivery.sop_instance_uid] == ours
+
+
+def test_identity_conflict_holds_the_study_until_a_person_releases_it(tmp_path):
+    affine = grid((60, 32, 32), spacing=(1.0, 1.5, 1.5))
+    paths = write_ct(tmp_path / "series", linear_hu((60, 32, 32), affine), affine)
+    other = pydicom.dcmread(paths[0])
+    other.PatientName = "Another^Person"
+    (tmp_path / "other").mkdir()
+    other.save_as(tmp_path / "other" / "x.dcm")
+    node = Node(tmp_path / "node", f'[[destinations]]\nname = "archive"\ntype = "folder"\npath = "{tmp_path / "archive"}"\n')
+    with node.running():
+        storescu(node.port, tmp_path / "series")
+        storescu(node.port, tmp_path / "other")
+        study = str(other.StudyInstanceUID)
+        wait_for(node.ledger.holds.all, 120, "the study is held")
+        listed = node.command("jobs", "list").stdout
+        assert "identity_conflict" in listed and "Another" not in listed
+        assert node.command("jobs", "release", study[-10:]).returncode == 0
+        assert node.ledger.holds.all() == []
+        settled = node.settled(str(other.SeriesInstanceUID))
+        assert (settled.state, settled.reason_code) == ("EXCLUDED", "no_spine")
+        assert node.command("jobs", "discard", study[-10:]).returncode == 1  # nothing is held any more
+
+
+def test_check_names_every_problem_at_once(tmp_path):
+    node = Node(tmp_path / "node", dicom_destination("pacs", "NOBODY", 1))
+    text = node.configuration.read_text().replace('sources = [{ ae_title = "SCANNER" }, { ae_title = "STORESCU" }]', "")
+    node.configuration.write_text(text.replace(str(BUNDLE), str(tmp_path / "no-bundle")))
+    done = node.command("check")
+    assert done.returncode == 1
+    assert all(word in done.stdout for word in ("model bundle", "receive.sources is empty", "destination pacs"))

@@ -1,4 +1,4 @@
-"""Real and odd input: for each case the exact status, reason and objects; nothing crashes, nothing blocks, nothing is lost."""
+"""Real and odd input: for each case the exact status, reason and objects; nothing crashes, blocks or is lost."""
 
 import json
 import subprocess

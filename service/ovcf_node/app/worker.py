@@ -18,6 +18,7 @@ from ovcf_node.ledger import Ledger
 from ovcf_node.network import associate
 from ovcf_node.observe import logging
 from ovcf_node.storage.results import Results
+from ovcf_node.workflow.child import Children
 from ovcf_node.workflow.durable import Worker
 from ovcf_node.workflow.judge import Judge
 
@@ -32,11 +33,14 @@ def run(settings: Settings) -> None:
         infer.load(settings.node.bundle, providers=settings.infer.providers, threads=settings.infer.threads)
         pseudonyms = logging.Pseudonyms(settings.node.data)
         engine = Engine(settings.engine_url, executor_id=held.name, queues={"read": 1}, poll_s=settings.engine.poll_s)
-        worker = Worker(settings, ledger, spool_root(settings), Results(results_root(settings)), pseudonyms)
+        children = Children(settings)
+        worker = Worker(settings, ledger, spool_root(settings), Results(results_root(settings)), children, pseudonyms)
         worker.register(engine)
-        judge = Judge(settings, ledger, spool_root(settings), engine, pseudonyms, _priority, _count(settings))
+        judge = Judge(settings, ledger, spool_root(settings), engine, children, pseudonyms, _priority, _count(settings))
         with engine_running(engine, ledger, held.name, stop):
+            children.start_spare()
             _judge_loop(settings, ledger, engine, judge, held.name, stop)
+        children.close()
 
 
 def _judge_loop(

@@ -20,6 +20,8 @@ _NEAREST_MM = 10.0  # two centres are never closer: a crushed body with thin dis
 _REACH_MM = 18.0  # votes farther from every centre belong to nobody
 _LEAST_VOTES = 24.0  # about 5 cm3 of vertebra at 6 mm
 _LEAST_BODY = 4.0
+_CONVINCING_CM3 = 15.0  # T12 of a small adult holds 18
+_CONVINCING = 0.85
 _MOST = 40  # more than a whole spine
 _CHAIN_MM = 130.0
 _BETWEEN = 1.35  # two neighbours nearer to each other than this (typical gaps) leave no room for one between them
@@ -48,12 +50,25 @@ class Voxels:
 
 @dataclass(frozen=True)
 class Instance:
-    """One vertebra: centre of its body (LPS mm), class probabilities over its voxels, how many voxels spoke for it."""
+    """One vertebra.
+
+    centre     of its body, LPS mm.
+    classes    class probabilities over its voxels, background left out.
+    support    how many voxels spoke for it; `number` is their value in the instance map.
+    body_cm3   volume of its body as far as seen; `certainty` is the mean probability of being vertebra at all.
+    """
 
     centre: np.ndarray
     classes: np.ndarray
     support: float
-    number: int  # value in the instance map
+    number: int
+    body_cm3: float
+    certainty: float
+
+    @property
+    def convincing(self) -> bool:
+        """A body of its own, not a piece of skull or hip that resembles one."""
+        return self.body_cm3 >= _CONVINCING_CM3 and self.certainty >= _CONVINCING
 
 
 def find_instances(voxels: Voxels, field: Field) -> tuple[list[Instance], np.ndarray]:
@@ -79,7 +94,10 @@ def find_instances(voxels: Voxels, field: Field) -> tuple[list[Instance], np.nda
             owner[mine] = -1
             continue
         classes = voxels.classes[:, member][1:, mine] @ weight[mine]
-        found.append(Instance(centre, np.concatenate([[0.0], classes / classes.sum()]), float(mine.sum()), k + 1))
+        found.append(Instance(
+            centre, np.concatenate([[0.0], classes / classes.sum()]), float(mine.sum()), k + 1,
+            float((body[mine] > 0.5).sum()) * field.spacing**3 / 1000.0, float(vertebra[member][mine].mean()),
+        ))
     numbers[member] = (owner + 1).astype(np.uint8)
     kept = _on_the_column(found)
     gone = set(range(1, len(centres) + 1)) - {instance.number for instance in kept}

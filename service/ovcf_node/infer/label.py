@@ -55,8 +55,9 @@ class Labels:
 
     @property
     def reported(self) -> tuple[Placed, ...]:
-        """The vertebrae T12..S1."""
-        return tuple(v for v in self.vertebrae if v.label in REPORTED)
+        """The vertebrae T12..S1; none where not a single one convinces (a skull, a hip)."""
+        found = tuple(v for v in self.vertebrae if v.label in REPORTED)
+        return found if any(v.instance.convincing for v in found) else ()
 
 
 def locate(field: Field, bundle: Bundle) -> Labels:

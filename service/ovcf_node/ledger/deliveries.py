@@ -37,6 +37,7 @@ class Delivery:
     state: DeliveryState
     attempts: int
     next_attempt_at: float
+    updated_at: float
     status: int | None
     text: str | None
     role: str
@@ -47,7 +48,7 @@ class Delivery:
 
 _JOINED = select(
     *(deliveries.c[name] for name in ("id", "revision_id", "destination", "position", "state", "attempts",
-                                      "next_attempt_at", "status", "text")),
+                                      "next_attempt_at", "updated_at", "status", "text")),
     *(results.c[name] for name in ("role", "sop_instance_uid", "sop_class_uid", "path")),
 ).join(results, results.c.id == deliveries.c.result_id)
 

@@ -21,7 +21,7 @@ from ovcf_node.ledger import Ledger, Revision, StaleAttempt
 from ovcf_node.observe.logging import Pseudonyms
 from ovcf_node.storage.results import Results
 from ovcf_node.workflow.answering import answer, result_key
-from ovcf_node.workflow.child import read_in_child
+from ovcf_node.workflow.child import Children
 from ovcf_node.workflow.reading import SOFTWARE, Read, findings_bytes
 
 _LOG = structlog.get_logger("workflow")
@@ -31,12 +31,13 @@ _RETRY_S = 5.0  # a technical failure is retried soon: the reader is waiting
 class Worker:
     """The steps of workflow `read`."""
 
-    def __init__(self, settings: Settings, ledger: Ledger, spool: Path, results: Results, pseudonyms: Pseudonyms,
-                 clock: Callable[[], float] = time.time):
+    def __init__(self, settings: Settings, ledger: Ledger, spool: Path, results: Results, children: Children,
+                 pseudonyms: Pseudonyms, clock: Callable[[], float] = time.time):
         self._settings = settings
         self._ledger = ledger
         self._spool = spool
         self._results = results
+        self._children = children
         self._hash = pseudonyms
         self._clock = clock
 
@@ -90,11 +91,12 @@ class Worker:
         instances = self._ledger.instances.originals(revision.series_instance_uid, revision.through_instance_id)
         problem = (revision.verdict or {}).get("problem")
         log = _LOG.bind(series=self._hash(revision.series_instance_uid), revision=revision.number)
-        read_in_child(
-            [self._spool / i.path for i in instances], self._settings, self._results.root, result_key(revision),
+        self._children.read(
+            [self._spool / i.path for i in instances], self._results.root, result_key(revision),
             given_up=Reason(**problem) if problem else None,
             progress=lambda stage, fraction: log.info("progress", stage=stage, fraction=round(fraction, 2)),
         )
+        self._children.start_spare()
         findings = self._stored(revision).findings
         states = {"excluded": RevisionState.EXCLUDED, "not_assessed": RevisionState.NOT_ASSESSED}
         state = states.get(findings.status, RevisionState.INFERRED)

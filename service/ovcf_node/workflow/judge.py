@@ -18,7 +18,7 @@ from ovcf_node.domain.states import RevisionState
 from ovcf_node.errors import OvcfError
 from ovcf_node.ledger import Delivery, Ledger, Revision, StaleAttempt
 from ovcf_node.observe.logging import Pseudonyms
-from ovcf_node.workflow.child import compare_in_child
+from ovcf_node.workflow.child import Children
 
 _LOG = structlog.get_logger("judge")
 _READ_STATES = (RevisionState.COMPLETE, RevisionState.INFERRED, RevisionState.ENCODED)
@@ -36,13 +36,14 @@ class Judge:
     """One tick looks at everything once; `count` asks the source PACS how many instances a series has, or is None."""
 
     def __init__(
-        self, settings: Settings, ledger: Ledger, spool: Path, engine: Scheduler, pseudonyms: Pseudonyms,
+        self, settings: Settings, ledger: Ledger, spool: Path, engine: Scheduler, children: Children, pseudonyms: Pseudonyms,
         priority: Callable[[float, bool], int], count: Callable[[str, str], int | None] | None = None,
     ):
         self._settings = settings
         self._ledger = ledger
         self._spool = spool
         self._engine = engine
+        self._children = children
         self._hash = pseudonyms
         self._priority = priority
         self._count = count
@@ -74,7 +75,7 @@ class Judge:
         for variant in self._ledger.instances.of_kind("variant"):
             original = self._ledger.instances.original(variant.sop_instance_uid)
             try:
-                outcome = compare_in_child(self._spool / original.path, self._spool / variant.path, self._settings)
+                outcome = self._children.compare(self._spool / original.path, self._spool / variant.path)
             except OvcfError as error:
                 # What cannot be decoded cannot be called equal.
                 _LOG.warning("variant_not_comparable", series=self._hash(variant.series_instance_uid), code=error.code)

@@ -136,8 +136,11 @@ def read_series(
             return Read(replace(base, reasons=(reason("no_spine"),), timings_s=clock.timings), None, (), None)
         clock.lap("infer")
         return _not_assessed(base, problem, clock)
-    result = infer.read(volume, bundle, withhold_grading=verdict.withhold_grading, progress=progress)
+    result = infer.read(
+        volume, bundle, withhold_grading=verdict.withhold_grading, threads=inference.threads, progress=progress
+    )
     clock.lap("infer")
+    clock.timings |= {f"infer_{step}": seconds for step, seconds in result.timings_s.items()}
     reasons = tuple(verdict.limits) + tuple(result.reasons)
     if result.status in ("excluded", "not_assessed"):
         return Read(replace(base, status=result.status, reasons=result.reasons, timings_s=clock.timings), None, (), None)

@@ -117,6 +117,15 @@ def test_nothing_and_stray_bone_give_no_vertebra():
     assert set(np.unique(numbers)) == {0, *(i.number for i in instances)}
 
 
+def test_scraps_of_bone_are_no_spine():
+    grid = _field(spine(("L1", "L2", "L3")))
+    whole = spine(("L1", "L2"))
+    scraps = [type(b)(b.level, b.centre, b.frame, 12.0, 12.0, 9.0, 9.0) for b in whole]
+    assert len(decode(_voxels(whole, grid), grid, LABELS).reported) == 2
+    found = decode(_voxels(scraps, grid), grid, LABELS)
+    assert len(found.vertebrae) == 2 and found.reported == ()
+
+
 def test_frames_are_right_handed_and_follow_a_scoliotic_curve():
     heights = np.linspace(0, 240, 8)
     centres = [np.array([15 * np.sin(z / 80), 10 * np.cos(z / 60), z]) for z in heights]

@@ -13,6 +13,7 @@ from ovcf_node.config import Settings
 from ovcf_node.domain.series import Receipt
 from ovcf_node.domain.states import RevisionState
 from ovcf_node.ledger import Ledger, migrate
+from ovcf_node.workflow.child import Children
 from ovcf_node.workflow.judge import Judge
 
 S = RevisionState
@@ -48,7 +49,7 @@ class Node:
         self.scheduler = Scheduler()
         self.count: int | None = None
         self.judge = Judge(
-            self.settings, self.ledger, self.spool, self.scheduler, lambda uid: "hash",
+            self.settings, self.ledger, self.spool, self.scheduler, Children(self.settings), lambda uid: "hash",
             lambda at, stat: 1 if stat else 2, lambda study, series: self.count,
         )
 

@@ -1,0 +1,87 @@
+"""The child process: its answers, its death, its time limit, its loneliness."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ct_series import grid, linear_hu, write_ct
+from ovcf_node.config import Settings
+from ovcf_node.errors import Permanent, Transient
+from ovcf_node.storage.results import Results
+from ovcf_node.workflow.child import Children
+
+SHAPE = (40, 32, 32)
+
+
+def series(folder):
+    affine = grid(SHAPE, spacing=(1.0, 1.5, 1.5))
+    return write_ct(folder, linear_hu(SHAPE, affine), affine, PatientName="Secret^Name")
+
+
+def test_scout_is_answered_and_stored(tmp_path):
+    affine = grid(SHAPE, spacing=(1.0, 1.5, 1.5))
+    paths = write_ct(tmp_path / "in", linear_hu(SHAPE, affine), affine, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    results = Results(tmp_path / "out")
+    Children(Settings()).read(paths, results.root, "key")
+    assert results.names("key") == ["findings.json", "sources.json"]
+
+
+def test_error_of_the_child_is_the_caller_s(tmp_path):
+    settings = Settings(node={"bundle": tmp_path / "no-bundle"})
+    with pytest.raises(Permanent) as caught:
+        Children(settings).read(series(tmp_path / "in"), tmp_path / "out", "key")
+    assert caught.value.code == "bundle_manifest"
+
+
+def test_killed_child_is_transient(tmp_path):
+    children = Children(Settings())
+    children.start_spare()
+    pid = children._spare.pid
+
+    with pytest.raises(Transient) as caught:
+        children.read(series(tmp_path / "in"), tmp_path / "out", "key",
+                      progress=lambda stage, fraction: os.kill(pid, signal.SIGKILL))
+    assert caught.value.code == "child_died" and "SIGKILL" in caught.value.text
+
+
+def test_time_limit(tmp_path):
+    with pytest.raises(Transient) as caught:
+        Children(Settings(infer={"timeout_s": 0.05})).read(series(tmp_path / "in"), tmp_path / "out", "key")
+    assert caught.value.code == "child_timeout"
+
+
+def test_foreign_error_tells_its_kind_and_place_only(tmp_path):
+    with pytest.raises(Permanent) as caught:
+        Children(Settings()).compare(tmp_path / "Secret^Name", tmp_path / "b")
+    assert caught.value.code == "defect" and "Secret" not in str(caught.value)
+    assert "FileNotFoundError" in caught.value.text
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split(")")[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_child_leaves_when_its_parent_is_killed(tmp_path):
+    program = (
+        "import sys, time; from ovcf_node.config import Settings; from ovcf_node.workflow.child import Children\n"
+        "c = Children(Settings()); c.start_spare(); print(c._spare.pid, flush=True); time.sleep(60)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    pid = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if not alive(pid):
+            return
+        time.sleep(0.2)
+    os.kill(pid, signal.SIGKILL)
+    raise AssertionError("the child outlived its parent")
