@@ -24,12 +24,14 @@ COPY --from=build /opt/ovcf-node /opt/ovcf-node
 # Where deploy/ovcf-node.toml, mounted as /etc/ovcf-node.toml, and the built-in default both look for it.
 COPY models/reference /models/reference
 ENV PATH=/opt/ovcf-node/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 OVCF_NODE_CONFIG=/etc/ovcf-node.toml
+# onnxruntime's own builds (1.29 on) report to Microsoft unless this is set before it is loaded.
+ENV ORT_DISABLE_TELEMETRY=1
 WORKDIR /
 # By number, so that an orchestrator can see that it is not root.
 USER 10001:10001
 VOLUME /var/lib/ovcf-node
 EXPOSE 11112
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=30s --timeout=20s --start-period=60s CMD ["ovcf-node", "alive"]
+HEALTHCHECK --interval=60s --timeout=20s --start-period=60s CMD ["ovcf-node", "alive"]
 ENTRYPOINT ["ovcf-node"]
 CMD ["serve"]

@@ -34,7 +34,7 @@ $(VENV)/.installed: requirements.lock requirements-dev.lock pyproject.toml
 
 # torch trains and tests the models; the node never imports it. Unhashed on purpose: the CPU build differs by index.
 $(VENV)/.training: $(VENV)/.installed
-	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0 onnx onnxscript
+	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0 onnx==1.23.2 onnxscript==0.7.2
 	@touch $@
 
 .PHONY: peers

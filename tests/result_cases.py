@@ -165,4 +165,15 @@ def withheld() -> Findings:
     )
 
 
-ABSTAINED = Reason("abstain", "superior and inferior endplate evidence conflict")
+def partly_graded() -> Findings:
+    """Return a reading without a fracture in T12 to L2; L3 undetermined, L4 cut off, L5 not found."""
+    vertebrae = tuple(make_vertebra(v, fracture=False, denis=None, ao=None, of=None) for v in ("T12", "L1", "L2"))
+    undetermined = make_vertebra("L3", fracture=None, abstain=ABSTAINED)
+    cut = VertebraFinding("L4", False, centroid_mm=tuple(map(float, body_centre("L4"))))
+    return make_findings(
+        status="limited", reasons=(reason("incomplete_coverage"),), patient=PatientFinding(None, 0.04),
+        vertebrae=(*vertebrae, undetermined, cut),
+    )
+
+
+ABSTAINED = Reason("evidence_conflict", "superior and inferior endplate evidence conflict")

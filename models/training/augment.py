@@ -96,7 +96,7 @@ def warp(volumes: list[tuple[Tensor, str, float]], matrix: Tensor) -> list[Tenso
     """
     shape = torch.tensor(volumes[0][0].shape, dtype=torch.float32)
     half = (shape - 1) / 2
-    axes = [torch.arange(int(n), dtype=torch.float32) - h for n, h in zip(shape, half)]
+    axes = [torch.arange(int(n), dtype=torch.float32) - h for n, h in zip(shape, half, strict=True)]
     z, y, x = torch.meshgrid(*axes, indexing="ij")
     where = torch.stack([z, y, x], -1) @ matrix.T  # index offsets from the centre
     grid = (where / half.clamp(min=0.5)).flip(-1)[None]
@@ -108,35 +108,35 @@ def warp(volumes: list[tuple[Tensor, str, float]], matrix: Tensor) -> list[Tenso
 
 
 def crop_box(shape, focus, rng: np.random.Generator, limit: int) -> tuple[slice, slice, slice]:
-    """A random sub-field ``(z, y, x)`` in 6 mm voxels around ``focus`` (bounds of the spine, ``[3][2]``), at most ``limit`` voxels.
+    """A random sub-field ``(z, y, x)`` of at most ``limit`` voxels around ``focus``, the bounds of the spine ``[3][2]``.
 
     On top of what the phantoms' own fields cut, a third become narrow (80-220 mm) per axis and some lose an end.
     """
     low, high = [0, 0, 0], list(shape)
     for axis in (1, 2):
         if rng.random() < 0.35:
-            width = int(round(uniform(rng, 80, 220) / 6))
+            width = round(uniform(rng, 80, 220) / 6)
             middle = 0.5 * (focus[axis][0] + focus[axis][1]) + uniform(rng, -0.3, 0.3) * width
             start = int(np.clip(middle - width / 2, 0, max(0, shape[axis] - width)))
             low[axis], high[axis] = start, min(shape[axis], start + width)
     if rng.random() < 0.15:
-        height = int(round(uniform(rng, 90, 320) / 6))
+        height = round(uniform(rng, 90, 320) / 6)
         if height < shape[0]:
             low[0] = int(rng.integers(0, shape[0] - height + 1))
             high[0] = low[0] + height
-    while np.prod([b - a for a, b in zip(low, high)]) > limit:
+    while np.prod([b - a for a, b in zip(low, high, strict=True)]) > limit:
         axis = int(np.argmax([(high[k] - low[k]) * (0.6 if k == 0 else 1.0) for k in range(3)]))
         middle = 0.5 * (focus[axis][0] + focus[axis][1])
         if high[axis] - middle > middle - low[axis]:
             high[axis] -= 2
         else:
             low[axis] += 2
-    return tuple(slice(a, b) for a, b in zip(low, high))
+    return tuple(slice(a, b) for a, b in zip(low, high, strict=True))
 
 
 def shift(x: Tensor, steps: tuple[int, int, int], outside: float) -> Tensor:
     """Whole-voxel translation of ``[..., z, y, x]`` with ``outside`` entering at the edges."""
-    for axis, n in zip((-3, -2, -1), steps):
+    for axis, n in zip((-3, -2, -1), steps, strict=True):
         if n == 0:
             continue
         x = torch.roll(x, n, axis)
@@ -151,9 +151,11 @@ def cut(shape: tuple[int, int, int], spacing, rng: np.random.Generator) -> Tenso
     axis = int(rng.choice([0, 0, 1, 2, 2]))
     sign = 1 if axis == 1 or rng.random() < 0.5 else -1  # never in front of the body's front
     reach = {0: (19, 27), 1: (22, 55), 2: (24, 46)}[axis]
-    axes = [(torch.arange(n, dtype=torch.float32) - o) * s for n, o, s in zip(shape, (27.5, 24.0, 15.5), spacing)]
+    axes = [
+        (torch.arange(n, dtype=torch.float32) - o) * s for n, o, s in zip(shape, (27.5, 24.0, 15.5), spacing, strict=True)
+    ]
     grids = torch.meshgrid(*axes, indexing="ij")
     tilt = [uniform(rng, -0.2, 0.2) for _ in range(3)]
     tilt[axis] = 1.0 * sign
-    distance = sum(g * t for g, t in zip(grids, tilt))
+    distance = sum(g * t for g, t in zip(grids, tilt, strict=True))
     return distance > uniform(rng, *reach)

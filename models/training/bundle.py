@@ -97,7 +97,7 @@ def session(path: Path, threads: int = 1):
 def run(sess, stage: str, tensor: np.ndarray) -> dict[str, np.ndarray]:
     """Outputs of one stage by name."""
     names = list(OUTPUTS[stage])
-    return dict(zip(names, sess.run(names, {sess.get_inputs()[0].name: tensor})))
+    return dict(zip(names, sess.run(names, {sess.get_inputs()[0].name: tensor}), strict=True))
 
 
 def read(folder: Path) -> dict:
@@ -150,7 +150,8 @@ def write(folder: Path, identity: dict, points: dict, temperature: dict, toleran
         lines += _table(f"stages.{stage}.self_test", {"shape": list(shape), "tolerance": tolerance})
         lines += _table(f"stages.{stage}.self_test.expected", {k: self_test_numbers(v) for k, v in out.items()})
     lines += _table(
-        "stages.segment", {"absent": "not part of this bundle: labels come from the 6 mm stage, masks from the vertebra stage"}
+        "stages.segment",
+        {"absent": "not part of this bundle: labels come from the 6 mm stage, masks from the vertebra stage"},
     )
     lines += _table(
         "stages.restore", {"absent": "not part of this bundle: expected heights come from neighbours and level norms"}

@@ -61,14 +61,17 @@ def field(seed: int, profile: str = "training") -> dict[str, np.ndarray]:
     body = np.round(halves(numpy(rendered.body).astype(np.float32)).mean(0) * 255)
     centres = np.stack([(grid.index_of(v.centre_mm) - 0.5) / 2 for v in case.vertebrae])
     return {
-        "hu": np.clip(np.round(hu), -1100, 3500).astype(np.int16), "labels": labels.astype(np.uint8),
-        "instance": instance.astype(np.uint8), "body": body.astype(np.uint8), "centres": centres.astype(np.float32),
+        "hu": np.clip(np.round(hu), -1100, 3500).astype(np.int16),
+        "labels": labels.astype(np.uint8),
+        "instance": instance.astype(np.uint8),
+        "body": body.astype(np.uint8),
+        "centres": centres.astype(np.float32),
         "origin": grid.point_of(np.full(3, 0.5)).astype(np.float32),
     }
 
 
 def jittered(vertebra, rng: np.random.Generator, mm: float = 4.0, degrees: float = 6.0):
-    """Centre and frame as an imperfect first stage would give them (a quarter of them twice as bad), and a scale of +-5 %."""
+    """Centre and frame as an imperfect first stage would give them (a quarter twice as bad), and a scale of +-5 %."""
     if rng.random() < 0.25:
         mm, degrees = 2 * mm, 2 * degrees
     a, b, c = np.radians(rng.uniform(-degrees, degrees, 3))
@@ -158,10 +161,12 @@ def crops(seed: int, profile: str = "training", jitter: bool = True, every: bool
         hu, bits = crop(case, k, acquisition, rng if jitter else None)
         e, kind, old = truth(v)
         values = (hu, bits, e, kind, old, int(v.mimic is not None), LEVELS.index(v.level), v.height_loss)
-        for name, value in zip(rows, values):
+        for name, value in zip(rows, values, strict=True):
             rows[name].append(value)
     return {
-        "hu": np.stack(rows["hu"]), "masks": np.stack(rows["masks"]), "loss": np.array(rows["loss"], np.float32),
+        "hu": np.stack(rows["hu"]),
+        "masks": np.stack(rows["masks"]),
+        "loss": np.array(rows["loss"], np.float32),
         **{k: np.array(rows[k], np.uint8) for k in ("evidence", "type", "old", "mimic", "level")},
     }
 
@@ -175,8 +180,9 @@ def save(folder: Path, name: str, arrays: dict[str, np.ndarray]) -> None:
     temporary.rename(folder / f"{name}.npz")
 
 
-def produce(work: Path, kind: str, minutes: float, count: int, held: bool, start: int, pace: float = 0.0,
-            keep: int = 4000) -> None:
+def produce(
+    work: Path, kind: str, minutes: float, count: int, held: bool, start: int, pace: float = 0.0, keep: int = 4000
+) -> None:
     """Render fields and crops by turns until the time or the count is up; seeds that are already there are skipped."""
     torch.set_num_threads(1)
     base = work / "held" if held else work

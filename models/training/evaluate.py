@@ -53,7 +53,9 @@ def label_case(sess, sample: dict) -> dict:
         if len(found) >= 8:
             votes = found + offset[tuple(found.T)]
             distance = float(np.linalg.norm(np.median(votes, axis=0) - centre) * bundle.LABEL_SPACING)
-        rows.append({"level": level, "present": True, "whole": bool(whole), "distance": distance, "dice": dice(kind == index, own)})
+        rows.append(
+            {"level": level, "present": True, "whole": bool(whole), "distance": distance, "dice": dice(kind == index, own)}
+        )
     return {"levels": rows, "body": dice(solid, truth_body)}
 
 
@@ -62,9 +64,9 @@ def label_scores(results: list[dict]) -> dict:
     whole = [r for c in results for r in c["levels"] if r["present"] and r["whole"]]
     right = [r["distance"] is not None and r["distance"] <= NEAR for r in whole]
     per_case = [
-        [r["distance"] is not None and r["distance"] <= NEAR for r in c["levels"] if r["present"] and r["whole"]] for c in results
+        [r["distance"] is not None and r["distance"] <= NEAR for r in c["levels"] if r["present"] and r["whole"]]
+        for c in results
     ]
-    per_case = [x for x in per_case if x]
     errors = [r["distance"] for r in whole if r["distance"] is not None]
     absent = [r for c in results for r in c["levels"] if not r["present"]]
     mean = lambda v: round(float(np.mean(v)), 3) if len(v) else None  # noqa: E731
@@ -74,10 +76,12 @@ def label_scores(results: list[dict]) -> dict:
         hits = sum(r["distance"] is not None and r["distance"] <= NEAR for r in mine)
         by_level[level] = {"right": share(hits, len(mine)), "dice": mean([r["dice"] for r in mine if r["dice"] is not None])}
     return {
-        "vertebrae": share(sum(right), len(right)), "cases_all_right": share(sum(map(all, per_case)), len(per_case)),
+        "vertebrae": share(sum(right), len(right)),
+        "cases_all_right": share(sum(map(all, filter(None, per_case))), sum(map(bool, per_case))),
         "absent_claimed": share(sum(r["claimed"] for r in absent), len(absent)),
         "centre_error_mm": round(float(np.median(errors)), 2) if errors else None,
-        "body_dice": mean([c["body"] for c in results if c["body"] is not None]), "levels": by_level,
+        "body_dice": mean([c["body"] for c in results if c["body"] is not None]),
+        "levels": by_level,
     }
 
 
@@ -99,11 +103,15 @@ def gather(sess, samples) -> dict[str, np.ndarray]:
         for k in range(len(sample["type"])):
             masks = [(sample["masks"][k] & bit) > 0 for bit in (1, 2, 4)]
             values = {
-                **{n: out[n][k] for n in ("evidence", "type", "old")}, "true_evidence": sample["evidence"][k],
-                "true_type": sample["type"][k], "true_old": sample["old"][k], "mimic": sample["mimic"][k],
-                "level": sample["level"][k], "loss": sample["loss"][k],
+                **{n: out[n][k] for n in ("evidence", "type", "old")},
+                "true_evidence": sample["evidence"][k],
+                "true_type": sample["type"][k],
+                "true_old": sample["old"][k],
+                "mimic": sample["mimic"][k],
+                "level": sample["level"][k],
+                "loss": sample["loss"][k],
             }
-            for name, mask in zip(("vertebra", "body", "fracture"), masks):
+            for name, mask in zip(("vertebra", "body", "fracture"), masks, strict=True):
                 value = dice(out[name][k], mask) if mask.any() else None
                 values[f"{name}_dice"] = np.nan if value is None else value
             for name, value in values.items():
@@ -117,7 +125,7 @@ def vertebra_scores(g: dict[str, np.ndarray], points: dict, temperature: dict) -
     truth = g["true_evidence"][:, :3].any(1)
     called = p["fracture"] >= points["fracture"]
     burst = g["true_evidence"][:, 3] > 0
-    wanted = np.array([TYPES[t] for t in g["true_type"]])
+    wanted = np.array([TYPES[t] for t in g["true_type"]], object)
     wanted[burst & (g["true_evidence"][:, :2].any(1))] = "burst"
     rule = np.array([bundle.denis(e, points) for e in p["evidence"]])
     direct = np.array(TYPES)[p["type"].argmax(1)]
@@ -141,12 +149,14 @@ def vertebra_scores(g: dict[str, np.ndarray], points: dict, temperature: dict) -
     for k, name in enumerate(EVIDENCE):
         t, c = g["true_evidence"][:, k] > 0, p["evidence"][:, k] >= points[name]
         out[name] = {
-            "sensitivity": share((t & c).sum(), t.sum()), "specificity": share((~t & ~c).sum(), (~t).sum()),
+            "sensitivity": share((t & c).sum(), t.sum()),
+            "specificity": share((~t & ~c).sum(), (~t).sum()),
             "auc": auc(p["evidence"][:, k], t),
         }
     c = p["old"] >= points["old"]
     out["old"] = {
-        "sensitivity": share((old & c).sum(), old.sum()), "specificity": share((~old & ~c).sum(), (~old).sum()),
+        "sensitivity": share((old & c).sum(), old.sum()),
+        "specificity": share((~old & ~c).sum(), (~old).sum()),
         "auc": auc(p["old"], old),
     }
     for name in ("vertebra", "body", "fracture"):
@@ -169,7 +179,11 @@ def calibrate(sess, work: Path) -> dict:
     }
     p = bundle.probabilities(g["evidence"], g["type"], g["old"], temperature)
     broken = evidence[:, :3].any(1)
-    points = {"fracture": operating_point(p["fracture"], broken, power=7), "old": operating_point(p["old"], g["true_old"], power=2)}
+    usual = np.where(g["true_old"] > 0, 0.25, 1.0)  # cases.crops repeats healed deformities
+    points = {
+        "fracture": operating_point(p["fracture"], broken, power=7, weight=usual),
+        "old": operating_point(p["old"], g["true_old"], power=2),
+    }
     for k, name in enumerate(EVIDENCE):  # signs name the type of a fracture: judged among fractures and their false alarms
         near = broken | (p["fracture"] >= points["fracture"])
         power = 3 if name == "posterior" else 1  # a false one withholds the type
@@ -179,36 +193,65 @@ def calibrate(sess, work: Path) -> dict:
 
 def markdown(result: dict) -> str:
     """The tables of the model card."""
-    a, b = result.get("label"), result.get("vertebra")
-    lines = [f"{result['cases']} phantom cases, profile `{result['profile']}`, seeds from {result['first_seed']} (never trained on); "
-             "counts and Wilson 95 % intervals; stages scored apart, not end to end.", ""]
+    a, b = result["label"], result["vertebra"]
+    lines = [
+        f"{result['cases']} phantom cases, profile `{result['profile']}`, seeds from {result['first_seed']} "
+        "(never trained on); counts and Wilson 95 % intervals; stages scored apart, not end to end.",
+        "",
+    ]
     if a:
         lines += [
-            "| label stage (6 mm) | |", "|---|---|", f"| vertebra named right, centre within {NEAR:.0f} mm | {show(a['vertebrae'])} |",
+            "| label stage (6 mm) | |",
+            "|---|---|",
+            f"| vertebra named right, centre within {NEAR:.0f} mm | {show(a['vertebrae'])} |",
             f"| cases with every name right | {show(a['cases_all_right'])} |",
             f"| absent level claimed | {show(a['absent_claimed'])} |",
-            f"| centre error, median | {a['centre_error_mm']} mm |", f"| body dice at 6 mm | {a['body_dice']} |",
-            *(f"| {k}: right; dice | {show(v['right'])}; {v['dice']} |" for k, v in a["levels"].items()), "",
+            f"| centre error, median | {a['centre_error_mm']} mm |",
+            f"| body dice at 6 mm | {a['body_dice']} |",
+            *(f"| {k}: right; dice | {show(v['right'])}; {v['dice']} |" for k, v in a["levels"].items()),
+            "",
         ]
     if b:
         number = lambda x: "no case" if x is None else f"{x:.3f}"  # noqa: E731
         named = {
-            "sensitivity": "fracture, sensitivity", "specificity": "fracture, specificity",
-            "sensitivity_mild": "sensitivity below 20 % height loss", "specificity_mimics": "specificity among mimics",
-            "specificity_old": "specificity among old deformities", "denis_by_rule_of_detected": "Denis type by rule, of detected",
-            "denis_direct_of_detected": "Denis type by direct head, of detected", "denis_by_rule_of_all": "Denis type by rule, of all fractures",
+            "sensitivity": "fracture, sensitivity",
+            "specificity": "fracture, specificity",
+            "sensitivity_mild": "sensitivity below 20 % height loss",
+            "specificity_mimics": "specificity among mimics",
+            "specificity_old": "specificity among old deformities",
+            "denis_by_rule_of_detected": "Denis type by rule, of detected",
+            "denis_direct_of_detected": "Denis type by direct head, of detected",
+            "denis_by_rule_of_all": "Denis type by rule, of all fractures",
             "abstained": "would abstain on the type",
         }
         lines += ["| vertebra stage (jittered crops, T11-S1) | |", "|---|---|", f"| fracture, AUC | {number(b['auc'])} |"]
         lines += [f"| {text} | {show(b[key])} |" for key, text in named.items()]
         for name in (*EVIDENCE, "old"):
             v = b[name]
-            lines.append(f"| {name}: sensitivity; specificity; AUC | {show(v['sensitivity'])}; {show(v['specificity'])}; {number(v['auc'])} |")
-        lines += [f"| dice vertebra / body / fracture region | {b['vertebra_dice']} / {b['body_dice']} / {b['fracture_dice']} |", "",
-                  "Type by rule (columns) against truth (rows):", "", "| | " + " | ".join(b["confusion"]) + " |",
-                  "|---" * (len(b["confusion"]) + 1) + "|"]
+            cells = "; ".join((show(v["sensitivity"]), show(v["specificity"]), number(v["auc"])))
+            lines.append(f"| {name}: sensitivity; specificity; AUC | {cells} |")
+        lines += [
+            f"| dice vertebra / body / fracture region | {b['vertebra_dice']} / {b['body_dice']} / {b['fracture_dice']} |",
+            "",
+            "Type by rule (columns) against truth (rows):",
+            "",
+            "| | " + " | ".join(b["confusion"]) + " |",
+            "|---" * (len(b["confusion"]) + 1) + "|",
+        ]
         lines += [f"| {t} | " + " | ".join(map(str, row.values())) + " |" for t, row in b["confusion"].items()]
     return "\n".join(lines)
+
+
+def rendered(cache: Path | None, profile: str, seed: int, kind: str) -> dict[str, np.ndarray]:
+    """Field or crops of an evaluation case, from the cache where it is there."""
+    path = cache / profile / kind / f"{seed}.npz" if cache else None
+    if path and path.exists():
+        with np.load(path) as data:
+            return {k: data[k] for k in data.files}
+    sample = cases.field(seed, profile) if kind == "fields" else cases.crops(seed, profile, every=True)
+    if path:
+        cases.save(path.parent, str(seed), sample)
+    return sample
 
 
 def main() -> None:
@@ -217,6 +260,7 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=40)
     parser.add_argument("--profile", default="study")
     parser.add_argument("--out", type=Path, help="folder for evaluation.json")
+    parser.add_argument("--cache", type=Path, help="keep rendered cases here; a later run of the same profile reads them")
     parser.add_argument("--calibrate", type=Path, metavar="WORK")
     parser.add_argument("--held", type=Path, metavar="WORK", help="quick look: score WORK/held instead of rendering")
     a = parser.parse_args()
@@ -233,14 +277,18 @@ def main() -> None:
         files = list(Pool(a.held / "held" / "crops", 10_000).samples.values())
     for k in range(0 if a.held else a.cases):
         seed = cases.EVALUATION + k
-        labels.append(label_case(label, cases.field(seed, a.profile)))
-        files.append(cases.crops(seed, a.profile, every=True))
+        labels.append(label_case(label, rendered(a.cache, a.profile, seed, "fields")))
+        files.append(rendered(a.cache, a.profile, seed, "crops"))
         print(f"case {k + 1} of {a.cases}, {time.time() - began:.0f} s", flush=True)
     stage = settings["vertebra"]
     result = {
-        "cases": len(labels), "profile": "training" if a.held else a.profile, "first_seed": cases.HELD if a.held else cases.EVALUATION,
+        "cases": len(labels),
+        "profile": "training" if a.held else a.profile,
+        "first_seed": cases.HELD if a.held else cases.EVALUATION,
         "label": label_scores(labels) if labels else None,
-        "vertebra": vertebra_scores(gather(vertebra, files), stage["operating_points"], stage["temperature"]) if files else None,
+        "vertebra": vertebra_scores(gather(vertebra, files), stage["operating_points"], stage["temperature"])
+        if files
+        else None,
     }
     result["markdown"] = markdown(result)
     if a.out:

@@ -55,14 +55,20 @@ def to_onnx(net: torch.nn.Module, stage: str, path: Path) -> float:
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the TorchScript exporter is deprecated; opset 17 with dynamic sizes needs it
         torch.onnx.export(
-            net, (example(stage),), str(path), opset_version=17, input_names=[source], output_names=outputs,
-            dynamic_axes=axes, dynamo=False,
+            net,
+            (example(stage),),
+            str(path),
+            opset_version=17,
+            input_names=[source],
+            output_names=outputs,
+            dynamic_axes=axes,
+            dynamo=False,
         )
         sess = bundle.session(path)
         worst = 0.0
         for size in (0, 1):
             x = example(stage, size)
-            for ours, theirs in zip(net(x), bundle.run(sess, stage, x.numpy()).values()):
+            for ours, theirs in zip(net(x), bundle.run(sess, stage, x.numpy()).values(), strict=True):
                 worst = max(worst, float(np.abs(ours.numpy() - theirs).max()))
     return worst
 
@@ -123,18 +129,26 @@ def export(work: Path | None, out: Path) -> dict:
                 training = torch.load(checkpoint, map_location="cpu", weights_only=True).get("about", "trained")
             shape = (1, 1, 64, 48, 48) if stage == "label" else (1, 1, *CROP_SHAPE)
             facts[stage] = {
-                "parameters": parameters(net), "gmac": gmac(net, shape), "difference": difference, "training": training,
+                "parameters": parameters(net),
+                "gmac": gmac(net, shape),
+                "difference": difference,
+                "training": training,
             }
         if work and (work / "calibration.json").exists():
             extra = json.loads((work / "calibration.json").read_text())
         if work and (work / "evaluation.json").exists():
             evaluation = json.loads((work / "evaluation.json").read_text())
         identity = {
-            "name": "ovcf-reference", "version": VERSION, "licence": "Apache-2.0", "status": "research",
+            "name": "ovcf-reference",
+            "version": VERSION,
+            "licence": "Apache-2.0",
+            "status": "research",
             "trained_on": TRAINED_ON if work else "nothing: random weights, for wiring tests only",
         }
         bundle.write(
-            folder, identity, {**bundle.DEFAULT_POINTS, **extra.get("operating_points", {})},
+            folder,
+            identity,
+            {**bundle.DEFAULT_POINTS, **extra.get("operating_points", {})},
             {**bundle.DEFAULT_TEMPERATURE, **extra.get("temperature", {})},
         )
         bundle.read(folder)

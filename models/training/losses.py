@@ -92,7 +92,12 @@ def vertebra_loss(out, masks: Tensor, evidence: Tensor, kind: Tensor, old: Tenso
         "deep": mask_loss(deep[:, :2], small[:, :2]) + mask_loss(deep[:, 2:], small[:, 2:], 4.0),
     }
     total = (
-        0.5 * parts["vertebra"] + parts["body"] + parts["fracture"] + 2.0 * parts["evidence"] + parts["type"]
-        + 0.5 * parts["old"] + 0.3 * parts["deep"]
+        0.5 * parts["vertebra"]
+        + parts["body"]
+        + parts["fracture"]
+        + 2.0 * parts["evidence"]
+        + parts["type"]
+        + 0.5 * parts["old"]
+        + 0.3 * parts["deep"]
     )
     return total, {k: float(v.detach()) for k, v in parts.items()}

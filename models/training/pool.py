@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import bundle
-from augment import AIR, crop_box, cut, intensity, rotation, shift, uniform, warp
+from augment import AIR, blur, crop_box, cut, intensity, rotation, shift, uniform, warp
 from networks import CROP_SPACING
 
 FIELD_LIMIT = 130_000  # voxels of one training field
@@ -64,7 +64,7 @@ def field_tensors(sample: dict, rng: np.random.Generator | None) -> tuple[Tensor
     if rng is not None:
         found = np.argwhere(sample["labels"] > 0)
         if len(found):
-            focus = [(int(a), int(b)) for a, b in zip(found.min(0), found.max(0))]
+            focus = [(int(a), int(b)) for a, b in zip(found.min(0), found.max(0), strict=True)]
         else:
             focus = [(0, n - 1) for n in hu.shape]
         box = crop_box(hu.shape, focus, rng, FIELD_LIMIT)
@@ -82,6 +82,8 @@ def field_tensors(sample: dict, rng: np.random.Generator | None) -> tuple[Tensor
             centres = centres.clone()
             centres[:, 2] = hu.shape[2] - 1 - centres[:, 2]
         hu = intensity(hu, (labels > 0).float(), rng, 60.0)
+        if rng.random() < 0.2:  # thick slices
+            hu = torch.where(hu > AIR + 1, blur(hu, (0.25, 0.08, 0.08)), hu)
     image = windowed(hu, bundle.LABEL_WINDOW)
     place = torch.stack(torch.meshgrid(*(torch.arange(n, dtype=torch.float32) for n in hu.shape), indexing="ij"))
     rows = torch.cat([torch.full((1, 3), float("nan")), centres])
@@ -137,7 +139,7 @@ class CropSampler:
                 self.groups.setdefault(group, []).append((name, k))
 
     def pick(self, rng: np.random.Generator):
-        share = {"A": 1, "B": 1.2, "C": 1, "D": 1.2, "burst": 0.8, "old": 1.2, "mimic": 2.0, "plain": 2.0}
+        share = {"A": 1, "B": 1.2, "C": 1, "D": 1.5, "burst": 1.2, "old": 1.8, "mimic": 2.0, "plain": 2.0}
         names = [g for g in share if g in self.groups]
         weight = np.array([share[g] for g in names])
         group = self.groups[names[int(rng.choice(len(names), p=weight / weight.sum()))]]
@@ -145,4 +147,4 @@ class CropSampler:
         return crop_tensors(self.pool.samples[name], k, rng)
 
     def batch(self, size: int, rng: np.random.Generator):
-        return [torch.stack(x) for x in zip(*(self.pick(rng) for _ in range(size)))]
+        return [torch.stack(x) for x in zip(*(self.pick(rng) for _ in range(size)), strict=True)]

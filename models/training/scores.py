@@ -66,7 +66,7 @@ def temperature_classes(logits: np.ndarray, truth: np.ndarray) -> float:
     return math.exp(minimize_scalar(loss, bounds=(math.log(0.3), math.log(5)), method="bounded").x)
 
 
-def operating_point(prob: np.ndarray, truth: np.ndarray, low: float = 0.2, high: float = 0.8, power: int = 1) -> float:
+def operating_point(prob, truth, low: float = 0.2, high: float = 0.8, power: int = 1, weight=None) -> float:
     """Threshold in [low, high] with the best mean of sensitivity and ``specificity ** power``; 0.5 when undecided.
 
     ``power`` is how many negatives one false alarm spoils: 7 vertebrae a patient. Of equally good thresholds the middle.
@@ -74,8 +74,10 @@ def operating_point(prob: np.ndarray, truth: np.ndarray, low: float = 0.2, high:
     truth = np.asarray(truth, bool)
     if truth.all() or not truth.any():
         return 0.5
+    weight = np.ones(len(truth)) if weight is None else weight
+    share_of = lambda flags, group: (flags[group] * weight[group]).sum() / weight[group].sum()  # noqa: E731
     grid = np.linspace(low, high, 121)
-    value = np.array([0.5 * ((prob[truth] >= t).mean() + (prob[~truth] < t).mean() ** power) for t in grid])
+    value = np.array([0.5 * (share_of(prob >= t, truth) + share_of(prob < t, ~truth) ** power) for t in grid])
     best = grid[value >= value.max() - 1e-9]
     return float(best[np.argmin(abs(best - np.median(best)))])
 

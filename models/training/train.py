@@ -45,7 +45,7 @@ class Ema:
     def update(self, net: torch.nn.Module) -> None:
         self.steps += 1
         decay = min(0.995, (1 + self.steps) / (20 + self.steps))
-        for mean, now in zip(self.net.state_dict().values(), net.state_dict().values()):
+        for mean, now in zip(self.net.state_dict().values(), net.state_dict().values(), strict=True):
             if mean.dtype.is_floating_point:
                 mean.lerp_(now, 1 - decay)
             else:
@@ -97,7 +97,7 @@ def train(stage: str, work: Path, minutes: float, resume: bool, warm: Path | Non
     if warm is not None:
         old, own = torch.load(warm, map_location="cpu", weights_only=True)["ema"], net.state_dict()
         fitting = {k: v for k, v in old.items() if k in own and own[k].shape == v.shape}  # a changed head starts afresh
-        net.load_state_dict(fitting, strict=False)
+        net.load_state_dict(fitting, strict=True)
         print(f"warm start from {warm}: {len(fitting)} of {len(own)} tensors", flush=True)
     ema = Ema(net)
     decay = [p for p in net.parameters() if p.dim() > 1]
@@ -125,8 +125,16 @@ def train(stage: str, work: Path, minutes: float, resume: bool, warm: Path | Non
     def write() -> None:
         about = f"{steps} steps of {BATCH[stage]} in {spent / 60:.0f} CPU-bound minutes over {len(pool.names)} cached files"
         save(work / f"{stage}.pt", {"ema": ema.net.state_dict(), "about": about})
-        save(checkpoint, {"net": net.state_dict(), "ema": ema.net.state_dict(), "optimiser": optimiser.state_dict(),
-                          "spent": spent, "steps": steps})
+        save(
+            checkpoint,
+            {
+                "net": net.state_dict(),
+                "ema": ema.net.state_dict(),
+                "optimiser": optimiser.state_dict(),
+                "spent": spent,
+                "steps": steps,
+            },
+        )
 
     while spent < 60 * minutes:
         for group in optimiser.param_groups:
@@ -145,8 +153,11 @@ def train(stage: str, work: Path, minutes: float, resume: bool, warm: Path | Non
         spent, last = spent + now - last, now
         if steps % 25 == 0:
             mean = {k: round(sum(p[k] for _, p in report) / len(report), 3) for k in parts}
-            print(f"{steps} {spent / 60:.1f} min loss {sum(x for x, _ in report) / len(report):.3f} "
-                  f"lr {optimiser.param_groups[0]['lr']:.1e} files {len(pool.names)} {json.dumps(mean)}", flush=True)
+            print(
+                f"{steps} {spent / 60:.1f} min loss {sum(x for x, _ in report) / len(report):.3f} "
+                f"lr {optimiser.param_groups[0]['lr']:.1e} files {len(pool.names)} {json.dumps(mean)}",
+                flush=True,
+            )
             report = []
         if now - saved > 120:
             write()
@@ -168,7 +179,8 @@ def train_all(work: Path, minutes: float, out: Path, profile: str) -> None:
     producer = subprocess.Popen(call("cases.py", "--work", work, "--minutes", minutes + 30))
     try:
         stages = [
-            subprocess.Popen(call("train.py", stage, "--work", work, "--minutes", minutes)) for stage in ("label", "vertebra")
+            subprocess.Popen(call("train.py", stage, "--work", work, "--minutes", minutes))
+            for stage in ("label", "vertebra")
         ]
         if any([p.wait() for p in stages]):
             raise SystemExit("a training ended with an error; continue with --resume")

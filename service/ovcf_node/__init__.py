@@ -20,6 +20,11 @@ each other (they meet in the ledger and in `workflow`):
 15. `app`, `cli` composition root and commands
 """
 
+import os
 from importlib.metadata import version
+
+# onnxruntime's wheels report usage over the network unless told otherwise before they are loaded. A hospital's node
+# talks to nobody but its configured peers.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 __version__ = version("ovcf-node")

@@ -1,7 +1,7 @@
 """The commands. `ovcf-node COMMAND --help` teaches; exit codes are part of the interface."""
 
 import sys
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +12,7 @@ from ovcf_node import __version__
 from ovcf_node.cli_jobs import jobs
 from ovcf_node.config import Settings, load
 from ovcf_node.errors import OvcfError
+from ovcf_node.observe import logging
 
 app = typer.Typer(
     help="Reads thoracolumbar CT for osteoporotic vertebral compression fractures and answers with SEG, SR and a "
@@ -27,16 +28,24 @@ ConfigFile = Annotated[
     typer.Option("--config", "-c", envvar="OVCF_NODE_CONFIG", help="TOML file; deploy/ovcf-node.toml shows every key."),
 ]
 
-_CONSOLE = Console(stderr=True, highlight=False)
+_CONSOLE = Console(stderr=True, highlight=False, markup=False)
 
 
 class Exit(IntEnum):
-    """Exit codes of `analyze`; every other command uses 0 and 1."""
+    """Exit codes of `analyze`; every other command uses 0, 1, and 2 for a configuration it cannot use."""
 
     ASSESSED = 0
     UNUSABLE = 2
     NOT_ASSESSED = 3
     EXCLUDED = 4
+
+
+class StandInKind(StrEnum):
+    """Orthanc where it is installed, or one of the two by name."""
+
+    AUTO = "auto"
+    ORTHANC = "orthanc"
+    FOLDER = "folder"
 
 
 def settings_or_exit(config: Path | None) -> Settings:
@@ -53,6 +62,7 @@ def _main(version: Annotated[bool, typer.Option("--version", help="Print the ver
     if version:
         print(__version__)
         raise typer.Exit
+    logging.configure("WARNING", "console")  # libraries warn with the values they complain about; ours withholds them
 
 
 @app.command()
@@ -63,7 +73,6 @@ def serve(config: ConfigFile = None) -> None:
     """
     from ovcf_node.app import ROLES
     from ovcf_node.app.process import prepare
-    from ovcf_node.observe import logging
     from ovcf_node.supervisor import python_command, supervise
 
     settings = settings_or_exit(config)
@@ -201,12 +210,12 @@ def analyze(
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="Folder for everything the demo makes; emptied first.")] = Path(
+    out: Annotated[Path, typer.Option("--out", help="Folder for everything it makes; an earlier demo's is emptied.")] = Path(
         "demo-output"
     ),
-    pacs: Annotated[str, typer.Option(help="auto | orthanc | folder: the stand-in PACS.")] = "auto",
+    pacs: Annotated[StandInKind, typer.Option(help="The stand-in PACS.")] = StandInKind.AUTO,
 ) -> None:
     """Show the main job for real: node, stand-in PACS, a phantom study over an association, results beside the truth."""
     from ovcf_node.demo import run_demo
 
-    raise typer.Exit(run_demo(out, pacs))
+    raise typer.Exit(run_demo(out, pacs.value))

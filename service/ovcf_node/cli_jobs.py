@@ -1,6 +1,7 @@
 """`ovcf-node jobs`: look at what the node is doing and decide what only a person may decide."""
 
 import getpass
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -92,6 +93,9 @@ def retry(series: Series, config: ConfigFile = None) -> None:
     with _ledger(config) as ledger:
         revision = _find(ledger, series)
         now = time.time()
+        if revision.state is RevisionState.SUPERSEDED:
+            typer.echo("superseded or discarded: there is nothing to try again", err=True)
+            raise typer.Exit(1)
         if revision.state in (RevisionState.FAILED, RevisionState.NOT_ASSESSED, RevisionState.EXCLUDED):
             ledger.revisions.reopen(revision, now)
             typer.echo("the series is read again")
@@ -100,12 +104,21 @@ def retry(series: Series, config: ConfigFile = None) -> None:
 
 
 @jobs.command()
-def release(study: Study, config: ConfigFile = None) -> None:
-    """Release a held study: what was received first stands, conflicting instances are discarded, delivery goes on."""
+def release(
+    study: Study, config: ConfigFile = None,
+    newest: Annotated[bool, typer.Option("--newest", help="What came last stands, as after a correction.")] = False,
+) -> None:
+    """Release a held study: what was received first stands (or, with --newest, what came last), and work goes on."""
     with _ledger(config) as ledger:
-        uid = _held(ledger, study)
-        ledger.instances.set_kind([i.id for i in ledger.instances.of_kind("conflict", uid)], "discarded")
-        ledger.holds.lift(uid, time.time(), getpass.getuser())
+        uid, now = _held(ledger, study), time.time()
+        if newest:
+            ledger.instances.prefer_newest(uid)
+            for revision in ledger.revisions.newest_of_study(uid):
+                if revision.state is not RevisionState.SUPERSEDED:
+                    ledger.revisions.reopen(revision, now)
+        else:
+            ledger.instances.set_kind([i.id for i in ledger.instances.of_kind("conflict", uid)], "discarded")
+        ledger.holds.lift(uid, now, _who())
         typer.echo("released")
 
 
@@ -113,12 +126,20 @@ def release(study: Study, config: ConfigFile = None) -> None:
 def discard(study: Study, config: ConfigFile = None) -> None:
     """Discard a held study: nothing of it is read or delivered any more. What was sent already is not recalled."""
     with _ledger(config) as ledger:
-        uid = _held(ledger, study)
-        now = time.time()
+        uid, now = _held(ledger, study), time.time()
+        ledger.instances.discard_study(uid)
         for revision in ledger.revisions.newest_of_study(uid):
             ledger.revisions.discard(revision, now)
-        ledger.holds.lift(uid, now, getpass.getuser())
+        ledger.holds.lift(uid, now, _who())
         typer.echo("discarded")
+
+
+def _who() -> str:
+    """Name the account that decided, for the history; a container's user may have no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
 
 
 def _held(ledger: Ledger, ending: str) -> str:

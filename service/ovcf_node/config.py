@@ -8,8 +8,8 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, IPvAnyAddress, StringConstraints, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from ovcf_node.errors import Permanent
 
@@ -36,7 +36,7 @@ class Node(_Section):
 class Source(_Section):
     ae_title: AETitle
     """Calling AE title that may send to us."""
-    address: str | None = None
+    address: IPvAnyAddress | None = None
     """IP address that must belong to it; unset accepts any address."""
 
 
@@ -49,8 +49,8 @@ class Receive(_Section):
     """Called AE titles we answer to."""
     sources: tuple[Source, ...] = ()
     """Known calling AE titles; all others are rejected. Empty accepts nobody."""
-    max_associations: int = Field(default=25, ge=1, le=900)
-    """Simultaneous associations; select() ends at 1024 descriptors."""
+    max_associations: int = Field(default=25, ge=1, le=250)
+    """Simultaneous associations; each needs a few of the 1024 file descriptors that select() can watch."""
     max_pdu: int = Field(default=131072, ge=4096)
     """Largest PDU we offer to receive, bytes."""
     network_timeout_s: float = Field(default=60.0, gt=0)
@@ -205,11 +205,13 @@ def load(path: Path | None) -> Settings:
             document = tomllib.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise Permanent("configuration", f"cannot read {path}: {error.strerror}") from error
-        except tomllib.TOMLDecodeError as error:
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise Permanent("configuration", f"{path} is not TOML: {error}") from error
         _resolve(document, path.parent.resolve())
     try:
         return Settings(**document)
+    except SettingsError as error:
+        raise Permanent("configuration", f"environment: {error}") from error
     except ValidationError as error:
         lines = [f"{'.'.join(str(p) for p in e['loc']) or 'settings'}: {e['msg']}" for e in error.errors()]
         raise Permanent("configuration", "\n".join(lines)) from error

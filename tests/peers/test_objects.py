@@ -12,7 +12,7 @@ import pytest
 from ovcf_node.domain.findings import Findings, PatientFinding
 from ovcf_node.domain.identity import ROLES, Dialect
 from ovcf_node.report import encode, render_summary, to_bytes
-from result_cases import Case, make_case, make_context, make_findings, not_assessed, withheld
+from result_cases import Case, make_case, make_context, make_findings, not_assessed, partly_graded, withheld
 
 pytestmark = pytest.mark.peer
 
@@ -61,6 +61,7 @@ READINGS = {
     "fracture": (make_findings(), 4),
     "clear": (make_findings(patient=PatientFinding(False, 0.1), vertebrae=make_findings().vertebrae[2:]), 3),
     "grading withheld": (withheld(), 3),
+    "partly graded": (partly_graded(), 3),
     "not assessed": (not_assessed(), 1),
 }
 

@@ -18,7 +18,7 @@ def keys(model: type[BaseModel]) -> set[str]:
 
 def test_reference_loads():
     settings = load(REFERENCE)
-    assert [d.name for d in settings.destinations] == ["pacs", "archive-folder"]
+    assert [d.name for d in settings.destinations] == ["pacs"]
     assert settings.node.bundle == REFERENCE.parent.resolve() / "../models/reference"
 
 
@@ -52,6 +52,19 @@ def test_two_destinations_of_one_name(tmp_path):
         load(path)
 
 
+def test_address_that_is_no_ip_address(tmp_path):
+    path = tmp_path / "bad.toml"
+    path.write_text('[receive]\nsources = [{ ae_title = "CT", address = "ct1.local" }]\n')
+    with pytest.raises(Permanent, match=r"receive\.sources"):
+        load(path)
+
+
+def test_unusable_environment_is_a_problem_not_a_crash(monkeypatch):
+    monkeypatch.setenv("OVCF_NODE__DESTINATIONS", "garbage")
+    with pytest.raises(Permanent, match="environment"):
+        load(None)
+
+
 def test_environment_overrides_the_file(tmp_path, monkeypatch):
     path = tmp_path / "node.toml"
     path.write_text("[receive]\nport = 104\n")
@@ -59,10 +72,10 @@ def test_environment_overrides_the_file(tmp_path, monkeypatch):
     assert load(path).receive.port == 11113
 
 
-@pytest.mark.parametrize("text", ["[receive", None])
+@pytest.mark.parametrize("text", [b"[receive", "[node]\ninstitution = \"Universität\"".encode("latin-1"), None])
 def test_unreadable_file(tmp_path, text):
     path = tmp_path / "node.toml"
     if text is not None:
-        path.write_text(text)
+        path.write_bytes(text)
     with pytest.raises(Permanent):
         load(path)

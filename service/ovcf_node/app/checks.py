@@ -1,5 +1,6 @@
 """Look at a node from outside: is the configuration workable, do the destinations answer, is it alive?"""
 
+import errno
 import socket
 import time
 from pathlib import Path
@@ -11,7 +12,7 @@ from ovcf_node import deliver, infer
 from ovcf_node.app.process import spool_root
 from ovcf_node.config import Settings
 from ovcf_node.errors import OvcfError, Permanent, Transient
-from ovcf_node.ledger import Ledger
+from ovcf_node.ledger import Ledger, probe
 from ovcf_node.network import associate
 from ovcf_node.storage.spool import Spool
 
@@ -23,7 +24,7 @@ def check(settings: Settings) -> list[str]:
         infer.load(settings.node.bundle, providers=settings.infer.providers, threads=settings.infer.threads)
     except OvcfError as error:
         problems.append(f"model bundle: {error}")
-    problems += _check_data(settings) + _check_port(settings)
+    problems += _check_data(settings) + _check_port(settings) + _check_databases(settings)
     if not settings.receive.sources:
         problems.append("receive.sources is empty: every association will be rejected; list the calling AE titles")
     if not settings.destinations:
@@ -36,6 +37,23 @@ def check(settings: Settings) -> list[str]:
     return problems
 
 
+def _check_databases(settings: Settings) -> list[str]:
+    problems = []
+    for name, url in (("engine.ledger_url", settings.engine.ledger_url), ("engine.engine_url", settings.engine.engine_url)):
+        if url is not None:
+            try:
+                probe(url)
+            except OvcfError as error:
+                problems.append(f"{name}: {error}")
+    source = settings.assemble.count_source
+    if source is not None:
+        try:
+            associate.echo(associate.Remote(source.host, source.port, source.ae_title, source.calling_ae_title))
+        except OvcfError as error:
+            problems.append(f"assemble.count_source: {error}")
+    return problems
+
+
 def alive(settings: Settings) -> list[str]:
     """Return what is dead on this machine: the receiver's port, or the judge anywhere."""
     problems = []
@@ -44,10 +62,13 @@ def alive(settings: Settings) -> list[str]:
         socket.create_connection((host, settings.receive.port), 5).close()
     except OSError as error:
         problems.append(f"receiver: {error.strerror or error}")
-    ledger = Ledger(settings.ledger_url)
-    if "judge" not in ledger.leases.living("", time.time()):
-        problems.append("no judge: no worker has held the lease lately")
-    ledger.close()
+    try:
+        ledger = Ledger(settings.ledger_url)
+        if "judge" not in ledger.leases.living("", time.time()):
+            problems.append("no judge: no worker has held the lease lately")
+        ledger.close()
+    except OvcfError as error:
+        problems.append(f"ledger: {error}")
     return problems
 
 
@@ -108,5 +129,7 @@ def _check_port(settings: Settings) -> list[str]:
         try:
             probe.bind((settings.receive.host, settings.receive.port))
         except OSError as error:
+            if error.errno == errno.EADDRINUSE and not alive(settings):
+                return []  # it is this node itself that listens there
             return [f"receive: cannot listen on {settings.receive.host}:{settings.receive.port}: {error.strerror}"]
     return []

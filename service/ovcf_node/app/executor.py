@@ -11,7 +11,7 @@ import structlog
 from ovcf_node.app.process import DRAIN_S
 from ovcf_node.config import Settings
 from ovcf_node.engine import Engine, Slot
-from ovcf_node.errors import Transient
+from ovcf_node.errors import OvcfError, Transient
 from ovcf_node.ledger import Ledger
 
 _LOG = structlog.get_logger("app")
@@ -44,7 +44,10 @@ def engine_running(engine: Engine, ledger: Ledger, executor: str, stop: threadin
 
     def beat() -> None:
         while not stop.wait(_HEARTBEAT_S):
-            ledger.leases.take(lease, executor, time.time(), LEASE_S)
+            try:
+                ledger.leases.take(lease, executor, time.time(), LEASE_S)
+            except OvcfError as error:
+                _LOG.error("heartbeat_missed", code=error.code)  # the next one may succeed
 
     ledger.leases.take(lease, executor, time.time(), LEASE_S)
     engine.launch()

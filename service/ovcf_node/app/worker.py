@@ -1,5 +1,6 @@
 """The working process: judges series, reads them in a child process, encodes the answers."""
 
+import contextlib
 import functools
 import threading
 import time
@@ -38,7 +39,7 @@ def run(settings: Settings) -> None:
         worker.register(engine)
         judge = Judge(settings, ledger, spool_root(settings), engine, children, pseudonyms, _priority, _count(settings))
         with engine_running(engine, ledger, held.name, stop):
-            children.start_spare()
+            children.start_idle()
             _judge_loop(settings, ledger, engine, judge, held.name, stop)
         children.close()
 
@@ -49,9 +50,9 @@ def _judge_loop(
     next_care = 0.0
     while not stop.wait(settings.engine.judge_interval_s):
         now = time.time()
-        if not ledger.leases.take("judge", owner, now, LEASE_S):
-            continue
         try:
+            if not ledger.leases.take("judge", owner, now, LEASE_S):
+                continue
             judge.tick(now)
             if now >= next_care:
                 next_care = now + LEASE_S
@@ -61,7 +62,8 @@ def _judge_loop(
         except OvcfError as error:
             # A full disk or a busy database: the ledger still says what is due, the next tick finds it again.
             _LOG.error("judge_tick_failed", code=error.code)
-    ledger.leases.give_back("judge", owner)
+    with contextlib.suppress(OvcfError):
+        ledger.leases.give_back("judge", owner)
 
 
 def _priority(arrived_at: float, stat: bool) -> int:

@@ -5,7 +5,7 @@ import math
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
-_NO_CONTRAST = {"NONE", "NO", "NO CONTRAST", "WITHOUT", "WITHOUT CONTRAST", "W/O", "WO", "NATIVE", "NON CONTRAST", "0"}
+from ovcf_node.domain.volume import contrast_stated
 
 
 def text(dataset: Dataset, keyword: str) -> str:
@@ -41,18 +41,9 @@ def image_type(dataset: Dataset) -> tuple[str, ...]:
 
 
 def contrast_given(dataset: Dataset, administered: str = "") -> bool | None:
-    """Tell whether contrast agent was given.
-
-    True   an agent is named (0018,0010), (0018,0012), or administered YES (0018,9342)
-    False  the header says so in words, or administered NO
-    None   nothing is said: scanners leave the attributes out without contrast, anonymisers blank them with it
-    """
-    if administered in ("YES", "NO"):
-        return administered == "YES"
-    agent = text(dataset, "ContrastBolusAgent").upper()
-    if agent:
-        return agent not in _NO_CONTRAST
-    return True if _value(dataset, "ContrastBolusAgentSequence") else None
+    """Tell whether contrast agent was given; None when the header does not say."""
+    coded = bool(_value(dataset, "ContrastBolusAgentSequence"))
+    return contrast_stated(text(dataset, "ContrastBolusAgent"), administered=administered, coded=coded)
 
 
 def _value(dataset: Dataset, keyword: str) -> object:

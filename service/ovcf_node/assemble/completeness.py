@@ -90,10 +90,20 @@ def _fault(stack: Stack, grid: Grid, conflicts: int) -> tuple[str, Reason | None
 
 
 def _limits(stack: Stack, grid: Grid, rules: Assemble) -> tuple[tuple[Reason, ...], bool]:
-    thickness = max((frame.thickness or 0.0 for frame in stack.frames), default=0.0)
-    coarsest = max(grid.spacing_mm, thickness) - _ROUNDING_MM
-    detail = f"spacing {grid.spacing_mm:.2f} mm, thickness {thickness:.2f} mm"
+    """Return the limits of an eligible stack and whether grading is withheld.
+
+    The coarsest direction decides: in sagittal and coronal reformats of thick slices it lies in the plane.
+    """
+    stated = [frame.thickness for frame in stack.frames if frame.thickness]
+    pixels = [size for frame in stack.frames for size in frame.pixel_spacing]
+    coarsest = max(grid.spacing_mm, *stated, *pixels) - _ROUNDING_MM
+    detail = (
+        f"spacing {grid.spacing_mm:.2f} mm, thickness {f'{max(stated):.2f} mm' if stated else 'unknown'}, "
+        f"pixels {max(pixels):.2f} mm"
+    )
     limits: list[Reason] = []
+    if len(stated) < len(stack.frames):
+        limits.append(reason("thickness_unknown"))
     withhold = coarsest > rules.limited_mm
     if withhold:
         limits.append(reason("grading_withheld", detail))

@@ -129,7 +129,7 @@ def _frame(header: Header, dataset: Dataset, attributes: _Attributes, number_in_
         columns=int(number(dataset, "Columns") or 0),
         slope=_or(attributes.number("RescaleSlope"), 1.0),
         intercept=_or(attributes.number("RescaleIntercept"), 0.0),
-        thickness=attributes.number("SliceThickness") or None,
+        thickness=_positive(attributes.number("SliceThickness")),
         frame_of_reference_uid=text(dataset, "FrameOfReferenceUID") or None,
         stack_id=attributes.text("StackID"),
         phase=_phase(dataset, attributes, kernel, number_in_instance),
@@ -207,6 +207,10 @@ def _orthonormal(values: tuple[float, ...] | None) -> tuple[Vector, Vector] | No
     row, column = tuple(v / lengths[0] for v in row), tuple(v / lengths[1] for v in column)
     skew = sum(a * b for a, b in zip(row, column, strict=True))
     return (row, column) if abs(skew) < 0.01 else None
+
+
+def _positive(value: float | None) -> float | None:
+    return value if value is not None and value > 0 else None
 
 
 def _or(value: Any, otherwise: Any) -> Any:

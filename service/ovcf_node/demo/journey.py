@@ -28,6 +28,7 @@ from ovcf_node.workflow.answering import result_key
 
 _NODE = "OVCF_NODE"
 _SCANNER = "DEMO_CT"
+_MARKER = ".ovcf-node-demo"
 _LIMIT_S = 600.0
 _START_S = 60.0
 _EXPECTED = {"seg_vertebrae": "Vertebrae SEG", "seg_fractures": "Fracture SEG", "sr": "SR", "summary": "Summary picture"}
@@ -67,8 +68,9 @@ class _Outcome:
 def run_demo(out: Path, kind: str) -> int:
     """Run the demonstration in `out`; 0 when everything arrived and the planted fracture was found, 1 otherwise."""
     console = Console(highlight=False)
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
+    if not _emptied(out):
+        console.print(f"[red]{out} is not an earlier demo's folder: choose another[/red]")
+        return 1
     out = out.resolve()
     ports = _free_ports(3)
     console.print("[bold]ovcf-node demo[/bold]  (research use, not for diagnosis; synthetic phantom, no patient)")
@@ -82,6 +84,17 @@ def run_demo(out: Path, kind: str) -> int:
     except OvcfError as error:
         console.print(f"[red]{error}[/red]")
         return 1
+
+
+def _emptied(out: Path) -> bool:
+    """Make `out` an empty folder; False, and nothing is touched, when it holds anything but an earlier demo."""
+    marker = out / _MARKER
+    if out.exists() and any(out.iterdir()) and not marker.exists():
+        return False
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    marker.touch()
+    return True
 
 
 def _with_node(
@@ -144,7 +157,7 @@ def _final_revision(ledger: Ledger, say: Callable[[str], None]) -> Revision:
             deliveries = ledger.deliveries.of_revision(revision.id)
             done = sum(d.state != "PENDING" for d in deliveries)
             say(f"{revision.state.lower()}" + (f", {done} of {len(deliveries)} objects delivered" if deliveries else ""))
-            if revision.state in ("EXCLUDED", "FAILED", "QUARANTINED"):
+            if revision.state in ("EXCLUDED", "FAILED"):
                 raise Transient("demo", f"the series ended as {revision.state}: {revision.reason_text}")
             if revision.answered and deliveries and done == len(deliveries):
                 return revision

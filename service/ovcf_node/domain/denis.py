@@ -2,6 +2,9 @@
 
 S superior endplate broken, I inferior endplate broken, N anterior cortex buckled, P posterior wall involved by at least
 one fifth. Letters always mean the Denis *compression* type; burst fractures have letters of their own.
+
+A class that these four signs cannot tell is None: with both endplates broken AO is A2 (split, pincer) or A1; with the
+anterior cortex alone AO is A0 or A1, and OF 1 or 2 depends on a deformation.
 """
 
 from dataclasses import dataclass
@@ -9,7 +12,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class FractureClass:
-    """What one combination of evidence is called. `denis` is None where it is no compression fracture."""
+    """What one combination of evidence is called; None where it is no compression fracture or cannot be told."""
 
     fracture: bool
     denis: str | None
@@ -23,13 +26,13 @@ _NONE = FractureClass(False, None, None, None)
 TABLE: dict[tuple[bool, bool, bool, bool], FractureClass] = {
     # S, I, N, P
     (False, False, False, False): _NONE,
-    (True, True, False, False): FractureClass(True, "A", "A2", "OF4"),
-    (True, True, True, False): FractureClass(True, "A", "A2", "OF4"),
+    (True, True, False, False): FractureClass(True, "A", None, "OF4"),
+    (True, True, True, False): FractureClass(True, "A", None, "OF4"),
     (True, False, False, False): FractureClass(True, "B", "A1", "OF2"),
     (True, False, True, False): FractureClass(True, "B", "A1", "OF2"),
     (False, True, False, False): FractureClass(True, "C", "A1", "OF2"),
     (False, True, True, False): FractureClass(True, "C", "A1", "OF2"),
-    (False, False, True, False): FractureClass(True, "D", "A1", "OF2"),
+    (False, False, True, False): FractureClass(True, "D", None, None),
     (True, False, False, True): FractureClass(True, None, "A3", "OF3", "posterior wall involved: not compression"),
     (True, False, True, True): FractureClass(True, None, "A3", "OF3", "posterior wall involved: not compression"),
     (False, True, False, True): FractureClass(True, None, "A3", "OF3", "posterior wall involved: not compression"),

@@ -51,10 +51,10 @@ class HeightLines:
 
 @dataclass(frozen=True)
 class VertebraFinding:
-    """The reading of one vertebra (T12..S1)."""
+    """The reading of one vertebra (T12..S1). `complete` is None where its body was not measured."""
 
     level: str
-    complete: bool
+    complete: bool | None
     fracture: bool | None = None
     probability: float | None = None
     evidence: Evidence = Evidence()
@@ -78,7 +78,7 @@ class VertebraFinding:
 
 @dataclass(frozen=True)
 class PatientFinding:
-    """`ovcf` is None unless grading was performed."""
+    """`ovcf` is None unless every level T12 to L5 was graded, or a fracture was found; `probability` is the largest."""
 
     ovcf: bool | None = None
     probability: float | None = None

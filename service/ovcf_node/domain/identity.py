@@ -46,7 +46,7 @@ class ResultIdentity:
     bundle_digest: str
     settings_digest: str
     revision: int
-    namespace: str = "node"  # "node" | "analyze": the command line never collides with the service
+    namespace: str = "node"  # the command line uses its own, so that it never collides with the service
 
     def sop_instance_uid(self, role: str, dialect: Dialect) -> str:
         # Only the SR differs between dialects; SEG and picture are the same instance everywhere.

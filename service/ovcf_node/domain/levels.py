@@ -1,9 +1,7 @@
-"""The vertebral levels this node reports and the ones it sees only as context."""
+"""The vertebral levels this node reports, grades and paints."""
 
 REPORTED: tuple[str, ...] = ("T12", "L1", "L2", "L3", "L4", "L5", "S1")
 """Levels in reports, head to foot. A mask stores `1 + REPORTED.index(level)`; 0 is background."""
-
-CONTEXT: tuple[str, ...] = ("T11", "S2")
 
 GRADED: tuple[str, ...] = REPORTED[:-1]
 """Levels whose fractures are graded. S1 is segmented and labelled; a sacral fracture is another disease."""

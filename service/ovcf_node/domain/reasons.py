@@ -42,15 +42,29 @@ NOT_ASSESSED: dict[str, str] = {
 """Answered with a small SR: silence would read as 'nothing found'."""
 
 LIMITED: dict[str, str] = {
-    "thick_slices": "slices thicker than 1.25 mm: reduced accuracy",
-    "grading_withheld": "slices thicker than 3 mm: fractures are not graded",
+    "thick_slices": "slices or pixels coarser than 1.25 mm: reduced accuracy",
+    "grading_withheld": "slices or pixels coarser than 3 mm: fractures are not graded",
+    "thickness_unknown": "slice thickness is not stated",
     "grading_absent": "the model bundle has no vertebra stage: fractures are not graded",
-    "incomplete_coverage": "the field does not cover T12 to S1 completely",
+    "incomplete_coverage": "not every vertebra T12 to S1 was found completely in the field",
     "no_frame_of_reference": "no Frame of Reference UID: no segmentation objects",
     "metal_present": "metal or cement in the field",
     "irregular_positions": "slice positions deviate slightly from an even grid",
 }
 """Assessed with a limitation that the reader must see."""
+
+VERTEBRA: dict[str, str] = {
+    "metal": "metal or cement: not graded",
+    "not_measurable": "seen by name and place, without a body that could be measured",
+    "incomplete_body": "the body is not wholly in the field: not graded",
+    "evidence_conflict": "signs, direct reading and probability do not agree",
+    "no_sign": "the direct reading says fracture, no single sign does",
+    "low_confidence": "the class of the fracture is not probable enough",
+    "posterior_wall": "the posterior wall is involved: not a compression type",
+    "height_loss_without_break": "height loss without a broken surface",
+    "no_measurable_deformity": "signs of fracture without height loss",
+}
+"""Of single vertebrae, as `abstain` or in `notes`; the text of each finding adds its facts."""
 
 
 def reason(code: str, detail: str = "") -> Reason:

@@ -15,7 +15,7 @@ class RevisionState(StrEnum):
     RECEIVING = "RECEIVING"
     """Instances arrived; the quiet period is not over."""
     WAITING = "WAITING"
-    """Quiet, but something is missing or held; the reason says what."""
+    """Quiet, but something is missing; the reason says what."""
     COMPLETE = "COMPLETE"
     """Judged complete and eligible; inference is due."""
     INFERRED = "INFERRED"
@@ -28,8 +28,6 @@ class RevisionState(StrEnum):
     """Not for us; recorded and silent."""
     FAILED = "FAILED"
     """Could not even be answered; a person must look."""
-    QUARANTINED = "QUARANTINED"
-    """Identity or content conflict; waits for release or discard."""
     SUPERSEDED = "SUPERSEDED"
     """A newer revision took its place."""
 
@@ -38,18 +36,17 @@ _R = RevisionState
 
 REVISION_MOVES: dict[RevisionState, frozenset[RevisionState]] = {
     _R.RECEIVING: frozenset(
-        {_R.WAITING, _R.COMPLETE, _R.EXCLUDED, _R.NOT_ASSESSED, _R.QUARANTINED, _R.SUPERSEDED, _R.FAILED}
+        {_R.WAITING, _R.COMPLETE, _R.EXCLUDED, _R.NOT_ASSESSED, _R.SUPERSEDED, _R.FAILED}
     ),
     _R.WAITING: frozenset(
-        {_R.RECEIVING, _R.COMPLETE, _R.EXCLUDED, _R.NOT_ASSESSED, _R.QUARANTINED, _R.SUPERSEDED, _R.FAILED}
+        {_R.RECEIVING, _R.COMPLETE, _R.EXCLUDED, _R.NOT_ASSESSED, _R.SUPERSEDED, _R.FAILED}
     ),
-    _R.COMPLETE: frozenset({_R.INFERRED, _R.EXCLUDED, _R.NOT_ASSESSED, _R.FAILED, _R.QUARANTINED, _R.SUPERSEDED}),
-    _R.INFERRED: frozenset({_R.ENCODED, _R.NOT_ASSESSED, _R.FAILED, _R.QUARANTINED, _R.SUPERSEDED}),
-    _R.ENCODED: frozenset({_R.SUPERSEDED, _R.QUARANTINED}),
-    _R.NOT_ASSESSED: frozenset({_R.SUPERSEDED, _R.FAILED, _R.QUARANTINED}),
-    _R.EXCLUDED: frozenset({_R.SUPERSEDED, _R.QUARANTINED}),
-    _R.FAILED: frozenset({_R.COMPLETE, _R.INFERRED, _R.NOT_ASSESSED, _R.QUARANTINED, _R.SUPERSEDED}),
-    _R.QUARANTINED: frozenset({_R.RECEIVING, _R.SUPERSEDED}),
+    _R.COMPLETE: frozenset({_R.INFERRED, _R.EXCLUDED, _R.NOT_ASSESSED, _R.FAILED, _R.SUPERSEDED}),
+    _R.INFERRED: frozenset({_R.ENCODED, _R.NOT_ASSESSED, _R.FAILED, _R.SUPERSEDED}),
+    _R.ENCODED: frozenset({_R.SUPERSEDED}),
+    _R.NOT_ASSESSED: frozenset({_R.SUPERSEDED, _R.FAILED}),
+    _R.EXCLUDED: frozenset({_R.SUPERSEDED}),
+    _R.FAILED: frozenset({_R.SUPERSEDED}),
     _R.SUPERSEDED: frozenset(),
 }
 
@@ -79,7 +76,7 @@ DELIVERY_MOVES: dict[DeliveryState, frozenset[DeliveryState]] = {
     _D.FOUND: frozenset({_D.COMMITTED}),
     _D.COMMITTED: frozenset(),
     _D.REJECTED: frozenset({_D.PENDING, _D.CANCELLED}),
-    _D.CANCELLED: frozenset(),
+    _D.CANCELLED: frozenset({_D.ACCEPTED}),  # it was on the wire when it was cancelled
 }
 
 

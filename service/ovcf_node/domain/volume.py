@@ -7,6 +7,23 @@ import numpy as np
 OUTSIDE_HU = -2048
 """Value of voxels outside the reconstructed field (PixelPaddingValue and its GE relatives)."""
 
+_NO_CONTRAST = {"NONE", "NO", "NO CONTRAST", "WITHOUT", "WITHOUT CONTRAST", "W/O", "WO", "NATIVE", "NON CONTRAST", "0"}
+
+
+def contrast_stated(agent: str, *, administered: str = "", coded: bool = False) -> bool | None:
+    """Tell from a header whether contrast agent was given.
+
+    agent         (0018,0010), free text; administered (0018,9342); coded: (0018,0012) has an item
+    True          an agent is named, or administered YES
+    False         the header says so in words, or administered NO
+    None          nothing is said: scanners leave the attributes out without contrast, anonymisers blank them with it
+    """
+    if administered in ("YES", "NO"):
+        return administered == "YES"
+    if agent.strip():
+        return agent.strip().upper() not in _NO_CONTRAST
+    return True if coded else None
+
 
 @dataclass(frozen=True)
 class FrameSource:

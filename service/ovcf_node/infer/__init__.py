@@ -15,7 +15,7 @@ from ovcf_node.domain.volume import Masks, Volume
 from ovcf_node.infer import expected
 from ovcf_node.infer.bundle import Bundle, load, load_identity
 from ovcf_node.infer.evidence import Grading, Signs, calibrated, grade, is_suspect
-from ovcf_node.infer.label import Labels, field_for, locate
+from ovcf_node.infer.label import Labels, Placed, field_for, locate
 from ovcf_node.infer.masks import masks_on_grid
 from ovcf_node.infer.morphometry import Geometry, measure
 from ovcf_node.infer.vertebra import VertebraReading, read_vertebrae
@@ -27,6 +27,8 @@ LEAST_COMPLETE = 3
 
 _READ_LEVELS = ("T11", *REPORTED)  # T11 is a neighbour to measure against, never reported
 _METAL = Reason("metal", "metal or cement at this vertebra: not graded")
+_NOT_MEASURABLE = Reason("not_measurable", "seen but not measurable (collapse, metal or cut field)")
+_INCOMPLETE_BODY = Reason("incomplete_body", "the body is not wholly in the field: not graded")
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,10 @@ class Reading:
     reasons      coded limits or the reason of the status.
     vertebrae    T12..S1 as found, head to foot.
     spine        number of vertebrae T12..S1 found, complete or not.
-    probability  largest fracture probability over the graded vertebrae (they are not independent, so their product
-    would
-                 overstate); None unless at least one was graded. `ovcf` is true when any of them is fractured, else
-                 false.
+    ovcf         True when a graded vertebra is fractured, False only when all of T12..L5 were graded and none is;
+                 otherwise None.
+    probability  largest fracture probability over the graded vertebrae (they are not independent: combining them as if
+                 they were would overstate); None unless at least one was graded.
     """
 
     status: str
@@ -101,26 +103,37 @@ def read(
     found = [r.level for r in readings if r.level in REPORTED]
     verdict, reasons = _verdict(geometry, found)
     judged = {} if withhold_grading or verdict == "not_assessed" else _judge(readings, geometry, bundle)
-    vertebrae = tuple(_finding(level, geometry[level], judged) for level in REPORTED if level in found)
+    vertebrae = tuple(
+        _finding(v.label, geometry[v.label], judged) if v.label in found else _seen(v, _NOT_MEASURABLE)
+        for v in reversed(labels.reported)
+    )
     clock.done("measure", 0.8)
     masks = None
     if verdict in ("assessed", "limited"):
         fractured = frozenset(v.level for v in vertebrae if v.fracture)
         masks = masks_on_grid(volume, [r for r in readings if r.level in REPORTED], fractured, threads)
     clock.done("masks", 1.0)
-    graded = [v for v in vertebrae if v.probability is not None]
     return Reading(
         "limited" if verdict == "assessed" and (reasons or withhold_grading) else verdict, reasons, vertebrae, masks,
-        labels.numbering_uncertain, labels.numbering_basis, len(found),
-        any(v.fracture for v in graded) if graded else None,
-        max((v.probability for v in graded), default=None), clock.seconds,
+        labels.numbering_uncertain, labels.numbering_basis, len(vertebrae), _any_fracture(vertebrae),
+        max((v.probability for v in vertebrae if v.probability is not None), default=None), clock.seconds,
     )
 
 
+def _any_fracture(vertebrae: tuple[VertebraFinding, ...]) -> bool | None:
+    """Whether the patient has a fracture T12..L5: a level that is missing or undetermined leaves 'no' unknown."""
+    said = {v.level: v.fracture for v in vertebrae}
+    if any(said.get(level) for level in GRADED):
+        return True
+    return False if all(said.get(level) is False for level in GRADED) else None
+
+
 def _verdict(geometry: dict[str, Geometry], found: list[str]) -> tuple[str, tuple[Reason, ...]]:
-    """Whether the field suffices: status and reasons."""
-    if not found:
-        return "excluded", (reason("no_spine"),)
+    """Whether the field suffices: status and reasons.
+
+    The label stage saw vertebrae here (`Labels.reported` keeps skulls and hips out): when no crop confirms one, that
+    is too little to assess and must be said, not silently excluded.
+    """
     complete = [level for level in found if geometry[level].complete]
     metal = [level for level in found if geometry[level].metal]
     if len(complete) < LEAST_COMPLETE:
@@ -174,7 +187,8 @@ def _finding(level: str, geometry: Geometry, judged: dict[str, _Judgement]) -> V
         "centroid_mm": geometry.centroid,
     }
     if level not in judged:
-        return VertebraFinding(**facts)
+        cut = level in GRADED and not geometry.complete
+        return VertebraFinding(**facts, notes=(_INCOMPLETE_BODY,) if cut else ())
     judgement = judged[level]
     grading, expectation = judgement.grading, judgement.expectation
     # The sacral body tapers into S2 without a free lower endplate: six-point heights are not defined for it.
@@ -189,16 +203,20 @@ def _finding(level: str, geometry: Geometry, judged: dict[str, _Judgement]) -> V
         expected_mm=expectation.heights if expectation else Heights(),
         expected_from=expectation.source if expectation else None,
         height_loss=judgement.loss,
-        genant=expected.genant(judgement.loss),
+        genant=expected.genant(judgement.loss, expectation.standard_error) if expectation else None,
+    )
+
+
+def _seen(vertebra: Placed, *notes: Reason) -> VertebraFinding:
+    """A vertebra of which only name and place are known; whether its body is complete is not."""
+    return VertebraFinding(
+        vertebra.label, complete=None, centroid_mm=tuple(round(float(x), 2) for x in vertebra.centre), notes=notes
     )
 
 
 def _labels_only(labels: Labels, clock: _Clock) -> Reading:
     """Name the vertebrae and say nothing else: without a vertebra stage, completeness is not claimed either."""
-    vertebrae = tuple(
-        VertebraFinding(v.label, complete=False, centroid_mm=tuple(round(float(x), 2) for x in v.centre))
-        for v in reversed(labels.reported)
-    )
+    vertebrae = tuple(_seen(v) for v in reversed(labels.reported))
     return Reading(
         "limited", (reason("grading_absent"),), vertebrae, None, labels.numbering_uncertain, labels.numbering_basis,
         len(vertebrae), timings_s=clock.seconds,

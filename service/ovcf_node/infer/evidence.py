@@ -1,7 +1,8 @@
 """From logits to what is said of a vertebra: calibrated probabilities, operating points, Denis by the one table.
 
 The network says which signs it sees, the table says what they are called, and a second, direct reading of the type must
-agree; where it does not, the class is withheld with the reason. Unknown is None.
+agree; where it does not, the class is withheld with the reason. "No fracture" is never said against a sign above its
+operating point, nor of a body that lost a quarter of its height for no known reason. Unknown is None.
 """
 
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ UNKNOWN_EVIDENCE = Evidence()
 _SIGNS = ("superior", "inferior", "anterior", "posterior")
 _TYPES = (None, "A", "B", "C", "D")
 _DEFORMED = 0.20  # height loss that is a deformity without any broken surface
+_UNEXPLAINED = 0.25  # height loss (Genant 2) that rules out "no fracture" unless the deformity is seen to be old
 _MEASURABLE = 0.05  # height loss below which geometry sees nothing
 
 
@@ -71,55 +73,63 @@ def grade(signs: Signs, stage: VertebraStage, height_loss: float | None) -> Grad
     points = stage.operating_points
     broken = {name: getattr(signs.evidence, name) >= points[name] for name in _SIGNS}
     named = classify(**broken)
-    old = signs.old >= points["old"]
     if signs.fracture < points["fracture"]:
-        return _unbroken(signs, named, old, height_loss)
+        return _unbroken(signs, named, signs.old >= points["old"], height_loss)
     abstain = _abstain(signs, named, points["abstain_below"])
     notes = []
     if height_loss is not None and height_loss < _MEASURABLE:
         notes.append(Reason("no_measurable_deformity", f"signs of fracture, but height loss is {height_loss:.0%}"))
-    if named.review:
-        notes.append(Reason("posterior_wall", named.review))
     certain = abstain is None or abstain.code == "posterior_wall"
+    recent = named.fracture and signs.old < points["old"] / 2
     return Grading(
         True, signs.fracture, signs.evidence,
         named.denis if abstain is None else None,
         named.ao if certain else None,
         named.of if certain else None,
         abstain,
-        "indeterminate" if old else "recent_features",
-        old,
+        "recent_features" if recent else "indeterminate",
+        signs.old >= points["old"],
         tuple(notes),
     )
 
 
 def _unbroken(signs: Signs, named: FractureClass, old: bool, height_loss: float | None) -> Grading:
-    lost = height_loss is not None and height_loss >= _DEFORMED
-    notes = []
-    if lost:
-        notes.append(Reason(
-            "height_loss_without_break",
-            f"height loss {height_loss:.0%} without a broken endplate or cortex: old deformity, Scheuermann or a short "
-            "vertebra",
-        ))
+    """Grade a vertebra whose combined probability stays under the operating point: not broken, or undetermined."""
     if named.fracture:
-        notes.append(Reason(
+        return _undetermined(signs, Reason(
             "evidence_conflict", "a sign is above its operating point, the probability of fracture is not"
         ))
-    return Grading(
-        False, signs.fracture, signs.evidence, age="old" if old or lost else None, old_deformity=bool(old or lost),
-        notes=tuple(notes),
-    )
+    lost = None
+    if height_loss is not None and height_loss >= _DEFORMED:
+        lost = Reason(
+            "height_loss_without_break",
+            f"height loss {height_loss:.0%} without a broken endplate or cortex: old fracture, Scheuermann or a short "
+            "vertebra",
+        )
+    notes = (lost,) if lost else ()
+    if old:
+        return Grading(False, signs.fracture, signs.evidence, age="old", old_deformity=True, notes=notes)
+    if lost and height_loss >= _UNEXPLAINED:
+        return _undetermined(signs, lost)
+    if lost:
+        return Grading(False, signs.fracture, signs.evidence, age="indeterminate", notes=notes)
+    return Grading(False, signs.fracture, signs.evidence, old_deformity=False)
+
+
+def _undetermined(signs: Signs, why: Reason) -> Grading:
+    return Grading(None, signs.fracture, signs.evidence, abstain=why)
 
 
 def _abstain(signs: Signs, named: FractureClass, least: float) -> Reason | None:
     """Why the class of a fracture is withheld, or None."""
     if named.review:
         return Reason("posterior_wall", named.review)
+    if not named.fracture:
+        return Reason("no_sign", "the direct reading says fracture, no single sign reaches its operating point")
     direct = int(np.argmax(signs.types))
     if named.denis != _TYPES[direct]:
-        by_signs, by_type = named.denis or "none", _TYPES[direct] or "none"
-        return Reason("evidence_conflict", f"single signs say {by_signs}, the direct reading says {by_type}")
+        by_type = _TYPES[direct] or "none"
+        return Reason("evidence_conflict", f"single signs say {named.denis}, the direct reading says {by_type}")
     if signs.types[direct] < least:
         return Reason("low_confidence", f"probability of the class is {signs.types[direct]:.2f}, below {least:.2f}")
     return None

@@ -1,8 +1,9 @@
 """What a vertebra's heights would be unbroken: the patient's own unfractured neighbours on the norms' level curve.
 
-Every reference gives the logarithm of measured over normal height; a line through these over the levels, robust and
-weighted by nearness (cranial before caudal, as Genant readers choose), is read off at the level in question. The idea
-is that of the relative height loss of vertebrae (RHLV) without a generated image: the reference is the same patient.
+Every reference within three levels gives the logarithm of measured over normal height; a line through these over the
+levels, robust and weighted by nearness (cranial before caudal, as Genant readers choose), is read off at the level in
+question. The idea is that of the relative height loss of vertebrae (RHLV) without a generated image: the reference is
+the same patient.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,7 +15,8 @@ from ovcf_node.domain.findings import Genant, Heights
 from ovcf_node.infer.norms import NORMS
 
 LOSS_OF_A_REFERENCE = 0.20
-STANDARD_ERROR = 0.03
+STANDARD_ERROR = 0.03  # of a height loss against neighbours
+STANDARD_ERROR_OF_NORMS = 0.07  # against level norms alone: the spread between people
 _THRESHOLDS = (0.20, 0.25, 0.40)
 _NEAR_LEVELS = 3
 _CAUDAL = 0.7
@@ -26,10 +28,11 @@ _POSITIONS = ("anterior", "middle", "posterior")
 
 @dataclass(frozen=True)
 class Expectation:
-    """Expected heights of one level and where they come from: its references, or "level norms"."""
+    """Expected heights of one level, the references they come from (or "level norms"), standard error of the loss."""
 
     heights: Heights
     source: str
+    standard_error: float
 
 
 def expectations(
@@ -38,7 +41,7 @@ def expectations(
     """Return the expectation of every measured level T11..L5 (S1 has none: it is not graded).
 
     `unbroken` are the levels that no other evidence speaks against; those that lost more than 20 % against the others
-    leave the references one after the other, worst first. `widths` (mm) scale the norms when no reference is left.
+    leave the references one after the other, worst first. `widths` (mm) scale the norms when no reference is near.
     """
     levels = [level for level in _LEVELS if level in measured and None not in _triple(measured[level])]
     references = [level for level in levels if level in set(unbroken)]
@@ -60,8 +63,11 @@ def height_loss(measured: Heights, expected: Heights) -> float | None:
     return round(max(0.0, max(1.0 - m / e for m, e in pairs)), 4)
 
 
-def genant(loss: float | None, standard_error: float = STANDARD_ERROR) -> Genant | None:
-    """Grade a height loss (fraction): half-open bins [20, 25) [25, 40) [40, inf) percent; None where it is unknown."""
+def genant(loss: float | None, standard_error: float) -> Genant | None:
+    """Grade a height loss (fraction): half-open bins [20, 25) [25, 40) [40, inf) percent; None where it is unknown.
+
+    `near_boundary` where a threshold lies within one standard error of the loss.
+    """
     if loss is None:
         return None
     grade = sum(loss >= threshold for threshold in _THRESHOLDS)
@@ -71,18 +77,16 @@ def genant(loss: float | None, standard_error: float = STANDARD_ERROR) -> Genant
 def _expect(
     level: str, references: list[str], measured: Mapping[str, Heights], widths: Mapping[str, float | None]
 ) -> Expectation:
-    others = [reference for reference in references if reference != level]
-    if not others:
+    rise = {r: _LEVELS.index(r) - _LEVELS.index(level) for r in references}
+    near = [r for r in references if 0 < abs(rise[r]) <= _NEAR_LEVELS]
+    if not near:
         scale = _scale_from_widths(widths)
-        return Expectation(_heights(np.array(NORMS[level].heights) * scale), "level norms")
-    at = np.array([_LEVELS.index(reference) - _LEVELS.index(level) for reference in others], dtype=float)
-    logs = np.log([np.divide(_triple(measured[r]), NORMS[r].heights) for r in others])  # (references, 3)
+        return Expectation(_heights(np.array(NORMS[level].heights) * scale), "level norms", STANDARD_ERROR_OF_NORMS)
+    at = np.array([rise[r] for r in near], dtype=float)
+    logs = np.log([np.divide(_triple(measured[r]), NORMS[r].heights) for r in near])  # (references, 3)
     weight = 0.6 ** (np.abs(at) - 1) * np.where(at > 0, _CAUDAL, 1.0)
-    near = [r for r, distance in zip(others, at, strict=True) if abs(distance) <= _NEAR_LEVELS]
     ratio = _line_at_zero(at, logs, weight)
-    return Expectation(
-        _heights(np.exp(ratio) * np.array(NORMS[level].heights)), ", ".join(near) if near else "level norms"
-    )
+    return Expectation(_heights(np.exp(ratio) * np.array(NORMS[level].heights)), ", ".join(near), STANDARD_ERROR)
 
 
 def _line_at_zero(at: np.ndarray, logs: np.ndarray, weight: np.ndarray) -> np.ndarray:

@@ -25,7 +25,7 @@ _CEMENT_HU, _CEMENT_MM3 = 1500.0, 600.0
 
 @dataclass(frozen=True)
 class Geometry:
-    """What can be measured of one vertebra without judging it. Unknown is None; lengths in mm."""
+    """What can be measured of one vertebra without judging it. Unknown is None; lengths in mm; no CT number at metal."""
 
     complete: bool
     centroid: Point
@@ -44,10 +44,11 @@ def measure(crop: Crop, vertebra: np.ndarray, body: np.ndarray) -> Geometry:
     heights, lines, width = _heights(crop, body) if complete else (Heights(), HeightLines(), None)
     voxel_cm3 = float(np.prod(crop.grid.spacing)) / 1000.0
     centroid = crop.grid.point_of(np.argwhere(inner).mean(axis=0))
+    metal = _metal(crop, inner)
     return Geometry(
         complete, tuple(round(float(x), 2) for x in centroid), heights, lines, width,
         round(float((vertebra > 0.5).sum()) * voxel_cm3, 2) if _whole(crop, vertebra) else None,
-        _trabecular_hu(crop, inner), _metal(crop, inner),
+        None if metal else _trabecular_hu(crop, inner), metal,
     )
 
 

@@ -5,7 +5,7 @@ The only importer of SQLAlchemy. One class a table, each with the writers that `
 
 from sqlalchemy import Engine
 
-from ovcf_node.ledger.database import connect, migrate
+from ovcf_node.ledger.database import connect, migrate, probe
 from ovcf_node.ledger.deliveries import Deliveries, Delivery, Result
 from ovcf_node.ledger.events import Event, Events
 from ovcf_node.ledger.holds import Hold, Holds
@@ -15,7 +15,7 @@ from ovcf_node.ledger.revisions import Revision, Revisions, StaleAttempt
 
 __all__ = [
     "Arrival", "Deliveries", "Delivery", "Event", "Hold", "Instances", "Ledger", "Result", "Revision", "StaleAttempt",
-    "StoredInstance", "migrate",
+    "StoredInstance", "migrate", "probe",
 ]
 
 

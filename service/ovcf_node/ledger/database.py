@@ -6,9 +6,9 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import ExceptionContext, make_url
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
 
-from ovcf_node.errors import Transient
+from ovcf_node.errors import Permanent, Transient
 
 
 def connect(url: str) -> Engine:
@@ -49,6 +49,17 @@ def _as_transient(context: ExceptionContext) -> Transient | None:
     if isinstance(context.sqlalchemy_exception, OperationalError):
         return Transient("ledger_unavailable", type(context.original_exception).__name__)
     return None
+
+
+def probe(url: str) -> None:
+    """Try to open a database. Raises Transient (`ledger_unavailable`) or Permanent (`database_url`)."""
+    try:
+        engine = connect(url)
+        with reading(engine):
+            pass
+        engine.dispose()
+    except (ArgumentError, ImportError, NoSuchModuleError) as error:
+        raise Permanent("database_url", type(error).__name__) from error
 
 
 def migrate(url: str) -> None:

@@ -44,12 +44,13 @@ class Delivery:
     sop_instance_uid: str
     sop_class_uid: str
     path: str
+    sha256: str
 
 
 _JOINED = select(
     *(deliveries.c[name] for name in ("id", "revision_id", "destination", "position", "state", "attempts",
                                       "next_attempt_at", "updated_at", "status", "text")),
-    *(results.c[name] for name in ("role", "sop_instance_uid", "sop_class_uid", "path")),
+    *(results.c[name] for name in ("role", "sop_instance_uid", "sop_class_uid", "path", "sha256")),
 ).join(results, results.c.id == deliveries.c.result_id)
 
 _ARRIVED = (DeliveryState.ACCEPTED, DeliveryState.FOUND, DeliveryState.COMMITTED)
@@ -140,7 +141,7 @@ class Deliveries:
             return connection.execute(query).first() is not None
 
     def finished(self, delivery: Delivery, state: DeliveryState, now: float, *, status: int | None, text: str) -> None:
-        """Record the destination's answer; a delivery that was cancelled meanwhile stays cancelled."""
+        """Record the destination's answer. One that was cancelled while it was on the wire did arrive all the same."""
         check_delivery_move(delivery.state, state)
         self._update(delivery, now, state=state, status=status, text=text, attempts=delivery.attempts + 1)
 
@@ -150,10 +151,12 @@ class Deliveries:
                      next_attempt_at=next_attempt_at)
 
     def _update(self, delivery: Delivery, now: float, **values) -> None:
+        arrived = values.get("state") is DeliveryState.ACCEPTED
+        expected = (delivery.state, DeliveryState.CANCELLED) if arrived else (delivery.state,)
         with self._engine.begin() as connection:
             connection.execute(
                 update(deliveries)
-                .where(deliveries.c.id == delivery.id, deliveries.c.state == delivery.state)
+                .where(deliveries.c.id == delivery.id, deliveries.c.state.in_(expected))
                 .values(updated_at=now, **values)
             )
             series, study = connection.execute(
@@ -162,8 +165,7 @@ class Deliveries:
                 )
             ).one()
             state = values.get("state", "retry")
-            note(connection, now, "delivery", f"{delivery.role} -> {delivery.destination}: {state} {values['text']}".strip(),
-                 series, study)
+            note(connection, now, "delivery", f"{delivery.role} -> {delivery.destination}: {state}", series, study)
 
     def retry(self, revision_id: int, now: float) -> int:
         """Try rejected and waiting deliveries again at once; returns how many."""
@@ -183,25 +185,21 @@ class Deliveries:
         with reading(self._engine) as connection:
             return [Result(*row) for row in connection.execute(query.order_by(results.c.id))]
 
-    def is_own(self, sop_instance_uid: str) -> bool:
-        """Say whether an instance is one of our results."""
-        with reading(self._engine) as connection:
-            query = select(results.c.id).where(results.c.sop_instance_uid == sop_instance_uid)
-            return connection.execute(query).first() is not None
-
-    def arrived_reports(self, series_instance_uid: str, before_number: int) -> list[Result]:
-        """Return the SRs of earlier revisions of a series that some destination has taken: the predecessors."""
+    def arrived_report(self, series_instance_uid: str, before_number: int, dialect: str) -> Result | None:
+        """Return the newest SR of an earlier revision, in this dialect, that some destination has taken."""
         query = (
             select(*(results.c[name] for name in Result.__annotations__))
             .join(revisions, revisions.c.id == results.c.revision_id)
             .where(
                 revisions.c.series_instance_uid == series_instance_uid, revisions.c.number < before_number,
-                results.c.role == "sr",
+                results.c.role == "sr", results.c.dialect == dialect,
                 select(deliveries.c.id)
                 .where(deliveries.c.result_id == results.c.id, deliveries.c.state.in_(_ARRIVED))
                 .exists(),
             )
-            .order_by(results.c.id)
+            .order_by(revisions.c.number.desc())
+            .limit(1)
         )
         with reading(self._engine) as connection:
-            return [Result(*row) for row in connection.execute(query)]
+            row = connection.execute(query).first()
+            return Result(*row) if row else None

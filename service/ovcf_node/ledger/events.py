@@ -35,12 +35,6 @@ class Events:
     def __init__(self, engine: Engine):
         self._engine = engine
 
-    def add(self, at: float, kind: str, text: str, series_instance_uid: str | None = None,
-            study_instance_uid: str | None = None) -> None:
-        """Append one event on its own."""
-        with self._engine.begin() as connection:
-            note(connection, at, kind, text, series_instance_uid, study_instance_uid)
-
     def of_series(self, series_instance_uid: str) -> list[Event]:
         """Return the history of a series, oldest first."""
         query = (

@@ -8,7 +8,7 @@ from sqlalchemy.exc import IntegrityError
 
 from ovcf_node.domain.series import Receipt
 from ovcf_node.ledger.database import reading
-from ovcf_node.ledger.schema import instances
+from ovcf_node.ledger.schema import instances, revisions
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,8 @@ class Instances:
     def has_digest(self, sop_instance_uid: str, digest: str) -> bool:
         """Say whether exactly these bytes are already recorded under this UID."""
         query = select(instances.c.id).where(
-            instances.c.sop_instance_uid == sop_instance_uid, instances.c.digest == digest
+            instances.c.sop_instance_uid == sop_instance_uid, instances.c.digest == digest,
+            instances.c.kind != "discarded",
         )
         with reading(self._engine) as connection:
             return connection.execute(query).first() is not None
@@ -77,7 +78,8 @@ class Instances:
 
     @staticmethod
     def _known(connection, sop_instance_uid: str) -> bool:
-        return bool(connection.execute(select(exists().where(instances.c.sop_instance_uid == sop_instance_uid))).scalar())
+        known = exists().where(instances.c.sop_instance_uid == sop_instance_uid, instances.c.kind != "discarded")
+        return bool(connection.execute(select(known)).scalar())
 
     def originals(self, series_instance_uid: str, through: int | None = None) -> list[StoredInstance]:
         """Return the originals of a series in order of arrival, up to and including row `through`."""
@@ -109,20 +111,47 @@ class Instances:
             connection.execute(update(instances).where(instances.c.id.in_(list(ids))).values(kind=kind))
 
     def arrivals(self, since: int) -> list[Arrival]:
-        """Return what arrived after row `since`, one entry a series."""
+        """Return the series with originals that no revision knows yet, looking at rows after `since`."""
+        newest = func.max(instances.c.id)
+        known = (
+            select(func.max(revisions.c.through_instance_id))
+            .where(revisions.c.series_instance_uid == instances.c.series_instance_uid)
+            .scalar_subquery()
+        )
         query = (
             select(
-                instances.c.series_instance_uid,
-                func.min(instances.c.study_instance_uid),
-                func.max(instances.c.id),
-                func.max(instances.c.received_at),
-                func.max(case((instances.c.stat, 1), else_=0)),
+                instances.c.series_instance_uid, func.min(instances.c.study_instance_uid), newest,
+                func.max(instances.c.received_at), func.max(case((instances.c.stat, 1), else_=0)),
             )
             .where(instances.c.kind == "original", instances.c.id > since)
             .group_by(instances.c.series_instance_uid)
+            .having(newest > func.coalesce(known, 0))
         )
         with reading(self._engine) as connection:
             return [Arrival(s, t, i, at, bool(stat)) for s, t, i, at, stat in connection.execute(query)]
+
+    def discard_study(self, study_instance_uid: str) -> None:
+        """Forget a study: nothing of it is read any more, and the same bytes count as new when they come again."""
+        with self._engine.begin() as connection:
+            connection.execute(
+                update(instances).where(instances.c.study_instance_uid == study_instance_uid).values(kind="discarded")
+            )
+
+    def prefer_newest(self, study_instance_uid: str) -> None:
+        """Let the conflicting instances of a study stand instead of those that came first."""
+        mine = (instances.c.study_instance_uid == study_instance_uid) & (instances.c.kind == "conflict")
+        with self._engine.begin() as connection:
+            uids = [uid for (uid,) in connection.execute(select(instances.c.sop_instance_uid).where(mine).distinct())]
+            for uid in uids:
+                same = instances.c.sop_instance_uid == uid
+                newest = connection.execute(select(func.max(instances.c.id)).where(same, instances.c.kind == "conflict"))
+                chosen = newest.scalar_one()
+                connection.execute(
+                    update(instances)
+                    .where(same, instances.c.id != chosen, instances.c.kind.in_(("original", "conflict")))
+                    .values(kind="discarded")
+                )
+                connection.execute(update(instances).where(instances.c.id == chosen).values(kind="original"))
 
     def patients_of(self, study_instance_uid: str) -> set[str]:
         """Return the different patient keys among the originals of a study."""

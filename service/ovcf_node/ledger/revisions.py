@@ -59,6 +59,7 @@ class Revision:
 _COLUMNS = [revisions.c[name] for name in Revision.__annotations__]
 _QUIETABLE = (RevisionState.RECEIVING, RevisionState.WAITING)
 _DUE = (RevisionState.COMPLETE, RevisionState.INFERRED)
+_UNREAD = (RevisionState.EXCLUDED, RevisionState.NOT_ASSESSED, RevisionState.FAILED)
 
 
 def _revision(row) -> Revision:
@@ -66,6 +67,14 @@ def _revision(row) -> Revision:
     values["state"] = RevisionState(values["state"])
     values["verdict"] = json.loads(values["verdict"]) if values["verdict"] else None
     return Revision(**values)
+
+
+def _arrival(revision: Revision) -> Arrival:
+    """Return what stands for the instances of a revision when the next one begins with them."""
+    return Arrival(
+        revision.series_instance_uid, revision.study_instance_uid, revision.through_instance_id,
+        revision.last_received_at, revision.stat,
+    )
 
 
 class Revisions:
@@ -109,9 +118,9 @@ class Revisions:
         rows = self._select(revisions.c.series_instance_uid.endswith(series_instance_uid, autoescape=True))
         return list({row.series_instance_uid: row for row in rows}.values())
 
-    def quietable(self) -> list[Revision]:
+    def quietable(self, now: float) -> list[Revision]:
         """Return the revisions that still wait for instances or for the quiet period."""
-        return self._select(revisions.c.state.in_(_QUIETABLE))
+        return self._select(revisions.c.state.in_(_QUIETABLE), revisions.c.not_before <= now)
 
     def due(self, now: float) -> list[Revision]:
         """Return the revisions whose reading or answer is due and whose study is not held."""
@@ -153,12 +162,8 @@ class Revisions:
     def reopen(self, revision: Revision, now: float) -> None:
         """Open a new revision over the same instances (`jobs retry`, release of a hold)."""
         with self._engine.begin() as connection:
-            arrival = Arrival(
-                revision.series_instance_uid, revision.study_instance_uid, revision.through_instance_id,
-                revision.last_received_at, revision.stat,
-            )
             self._supersede(connection, revision, now)
-            self._open(connection, arrival, revision.number + 1, now)
+            self._open(connection, _arrival(revision), revision.number + 1, now)
 
     def discard(self, revision: Revision, now: float) -> None:
         """End a revision for good and cancel what it has not sent."""
@@ -191,7 +196,21 @@ class Revisions:
         """
         with self._engine.begin() as connection:
             self._move(connection, revision, state, now, reason=reason, **values)
+            if revision.state in _DUE and state in _UNREAD:
+                self._reconsider(connection, revision, now)
         return self.get(revision.id)
+
+    def _reconsider(self, connection: Connection, loser: Revision, now: float) -> None:
+        """The series that was chosen could not be read: those that stood back for it are judged again."""
+        rows = connection.execute(
+            select(*_COLUMNS).where(
+                revisions.c.study_instance_uid == loser.study_instance_uid,
+                revisions.c.state == RevisionState.EXCLUDED, revisions.c.reason_code == "better_series",
+            )
+        )
+        for revision in [_revision(row) for row in rows]:
+            self._supersede(connection, revision, now)
+            self._open(connection, _arrival(revision), revision.number + 1, now)
 
     @staticmethod
     def _move(connection: Connection, revision: Revision, state: RevisionState, now: float, *,
@@ -250,7 +269,10 @@ class Revisions:
         with self._engine.begin() as connection:
             changed = connection.execute(
                 update(revisions)
-                .where(revisions.c.id == revision.id, revisions.c.attempt == revision.attempt)
+                .where(
+                    revisions.c.id == revision.id, revisions.c.attempt == revision.attempt,
+                    revisions.c.state == revision.state, revisions.c.answered == revision.answered,
+                )
                 .values(attempt=revision.attempt + 1, failures=revision.failures + 1, not_before=not_before,
                         updated_at=now)
             )

@@ -44,7 +44,6 @@ instances = Table(  # written by the receiver; `kind` by the judge
     Column("stat", Boolean, nullable=False),
     # original | variant (same UID, other bytes, not judged yet) | duplicate | conflict | discarded
     Column("kind", String(16), nullable=False),
-    UniqueConstraint("sop_instance_uid", "digest"),
     Index("ix_instances_series", "series_instance_uid", "id"),
     Index("ix_instances_study", "study_instance_uid"),
     Index(
@@ -52,6 +51,14 @@ instances = Table(  # written by the receiver; `kind` by the judge
         "kind",
         sqlite_where=text("kind = 'variant'"),
         postgresql_where=text("kind = 'variant'"),
+    ),
+    Index(
+        "uq_instances_bytes",
+        "sop_instance_uid",
+        "digest",
+        unique=True,
+        sqlite_where=text("kind != 'discarded'"),
+        postgresql_where=text("kind != 'discarded'"),
     ),
     Index(
         "uq_instances_original",
@@ -75,7 +82,7 @@ revisions = Table(  # opened and judged by the judge, advanced by the worker
     Column("through_instance_id", Integer, nullable=False),  # the revision is every original up to here
     Column("last_received_at", Float, nullable=False),
     Column("stat", Boolean, nullable=False),
-    Column("verdict", Text),  # JSON of the judge's verdict: kind, reason, limits, rank
+    Column("verdict", Text),  # JSON of the judge's verdict: the problem it gave up on, the facts for the choice of series
     Column("attempt", Integer, nullable=False),  # fencing token: a writer with an older one writes nothing
     Column("failures", Integer, nullable=False),
     Column("not_before", Float, nullable=False),  # earliest next attempt

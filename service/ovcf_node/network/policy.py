@@ -30,7 +30,7 @@ class AssociationPolicy:
         self._called = {title.strip() for title in called_ae_titles}
         self._sources: dict[str, set[str | None]] = {}
         for source in sources:
-            address = None if source.address is None else _address(source.address)
+            address = None if source.address is None else _address(str(source.address))
             self._sources.setdefault(source.ae_title.strip(), set()).add(address)
 
     def rejection(self, *, called: str, calling: str, address: str) -> Rejection | None:

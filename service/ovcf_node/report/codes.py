@@ -27,7 +27,6 @@ LEVELS: dict[str, Code] = {
     "S1": Code("65985001", "SCT", "S1 vertebra"),
 }
 SPINE = Code("1217256009", "SCT", "Thoraco-lumbar spine")
-VERTEBRA = Code("51282000", "SCT", "Vertebra")
 ANTERIOR = Code("255549009", "SCT", "Anterior")  # CID 2
 CENTRAL = Code("26216008", "SCT", "Central")
 POSTERIOR = Code("255551008", "SCT", "Posterior")
@@ -49,8 +48,8 @@ NO = Code("373067005", "SCT", "No")
 
 # Questions
 SUSPECTED_FRACTURE = _own("VCF", "Suspected vertebral fracture")
-PATIENT_OVCF = _own("OVCF", "Suspected vertebral compression fracture in T12 to L5")
-COMPLETE = _own("COMPLETE", "Vertebra completely in the field of view")
+PATIENT_FRACTURE = _own("VCF-T12-L5", "Suspected vertebral fracture in T12 to L5")
+COMPLETE = _own("COMPLETE", "Vertebral body completely in the field of view")
 OLD_DEFORMITY = _own("OLD-DEFORMITY", "Old (healed) vertebral deformity")
 DENIS = _own("DENIS", "Denis compression type")
 AO = _own("AO", "AOSpine thoracolumbar injury type")
@@ -75,7 +74,7 @@ GENANT_GRADES: dict[int, Code] = {
     0: _own("GENANT-0", "Genant grade 0 (height loss below 20 %)"),
     1: _own("GENANT-1", "Genant grade 1 (mild, 20 to 25 %)"),
     2: _own("GENANT-2", "Genant grade 2 (moderate, 25 to 40 %)"),
-    3: _own("GENANT-3", "Genant grade 3 (severe, above 40 %)"),
+    3: _own("GENANT-3", "Genant grade 3 (severe, 40 % or more)"),
 }
 AGES: dict[str, Code] = {
     "recent_features": _own("AGE-RECENT", "CT features suggestive of recent fracture"),
@@ -110,6 +109,7 @@ TEXT_REPORT_TITLE = _own("REPORT", "Vertebral fracture analysis report")
 ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")  # CID 7162
 ACQUISITION_EQUIPMENT = Code("109101", "DCM", "Acquisition Equipment")  # CID 7005
 PROCESSING_EQUIPMENT = Code("109102", "DCM", "Processing Equipment")  # CID 7005
+SOURCE_IMAGE = Code("121322", "DCM", "Source image for image processing operation")  # CID 7202
 
 # CID 6047, by (everything succeeded, something found)
 SUMMARIES: dict[tuple[bool, bool], Code] = {
@@ -137,8 +137,9 @@ def presence(value: bool | None) -> Code:
     return UNDETERMINED if value is None else PRESENT if value else ABSENT
 
 
-def yes_no(value: bool) -> Code:
-    return YES if value else NO
+def yes_no(value: bool | None) -> Code:
+    """Return Yes, No or, for what is not known, Undetermined (never No)."""
+    return UNDETERMINED if value is None else YES if value else NO
 
 
 def fracture_type(vertebra: VertebraFinding) -> Code:

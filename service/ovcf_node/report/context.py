@@ -20,15 +20,12 @@ class ResultContext:
     analysis_started_at  timezone-aware; the date and time in every object (IHE AIR: start of the analysis)
     institution          InstitutionName of the contributing equipment; empty leaves it out
     predecessors         reports of earlier revisions (Predecessor Documents Sequence)
-    research             series are described as RESEARCH and the report is PRELIMINARY; the caveats and the watermark
-                         stay in any case
     """
 
     identity: ResultIdentity
     analysis_started_at: datetime
     institution: str = ""
     predecessors: tuple[Predecessor, ...] = ()
-    research: bool = True
 
     def __post_init__(self) -> None:
         if self.analysis_started_at.tzinfo is None:
@@ -40,7 +37,7 @@ class ResultContext:
         return max(1, self.identity.revision)
 
     def series_description(self, text: str) -> str:
-        return f"RESEARCH AI {text}" if self.research else f"AI {text}"
+        return f"RESEARCH AI {text}"
 
 
 @dataclass(frozen=True)

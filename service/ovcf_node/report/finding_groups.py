@@ -23,7 +23,7 @@ from ovcf_node.domain.identity import Dialect
 from ovcf_node.report import codes
 from ovcf_node.report.context import Algorithm, ResultContext
 from ovcf_node.report.header import plain
-from ovcf_node.report.measurements import MEASUREMENTS, PROBABILITY
+from ovcf_node.report.measurements import HIGHEST_PROBABILITY, MEASUREMENTS, PROBABILITY
 from ovcf_node.report.segmentation import SOP_CLASS_UID, Segment, SegmentPlan, fracture_tracking
 from ovcf_node.report.source import Source
 
@@ -57,11 +57,11 @@ class _Builder:
 
     def patient(self, findings: Findings) -> Group:
         probability = PROBABILITY.convert(findings.patient.probability)
-        items = [] if probability is None else [MeasurementItem(PROBABILITY.concept, probability, PROBABILITY.unit)]
+        items = [] if probability is None else [MeasurementItem(HIGHEST_PROBABILITY, probability, PROBABILITY.unit)]
         return self._group(
             # The finding is the spine, not "fracture": a text viewer prints it for a negative patient too.
             PATIENT_TRACKING, codes.SPINE, codes.SPINE, items,
-            [(codes.PATIENT_OVCF, codes.presence(findings.patient.ovcf))], None, "",
+            [(codes.PATIENT_FRACTURE, codes.presence(findings.patient.ovcf))], None, "",
         )
 
     def vertebra(self, vertebra: VertebraFinding) -> Group:

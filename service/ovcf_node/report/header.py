@@ -50,9 +50,13 @@ def series_arguments(context: ResultContext, source: Source, role: str, uids: tu
 
 
 def local_time(context: ResultContext, source: Source) -> datetime:
-    """Return the start of the analysis in the time zone of the source, because one object states one offset for all."""
+    """Return the start of the analysis in the time zone of the source, because one object states one offset for all.
+
+    A source that states none was written in local time: the offset of this system (TZ) at the start of the analysis
+    holds, else the copied study times would be declared to be another zone's.
+    """
     offset = source_offset(source)
-    return context.analysis_started_at if offset is None else context.analysis_started_at.astimezone(timezone(offset))
+    return context.analysis_started_at.astimezone(None if offset is None else timezone(offset))
 
 
 def source_offset(source: Source) -> timedelta | None:

@@ -150,6 +150,8 @@ def _picture(dataset: Dataset) -> Iterator[str]:
         yield "the picture is not 8-bit RGB"
     if dataset.get("BurnedInAnnotation") != "NO":
         yield "BurnedInAnnotation is not NO"
+    if not dataset.get("SourceImageSequence"):
+        yield "the picture does not name its source images"
     if not dataset.get("BodyPartExamined"):
         yield "BodyPartExamined is missing (Laterality would be required)"
 
@@ -163,9 +165,9 @@ def _report(dataset: Dataset, dialect: Dialect, segments: Mapping[str, set[int]]
     template = (dataset.get("ContentTemplateSequence") or [Dataset()])[0]
     if template.get("TemplateIdentifier") != "1500" or template.get("MappingResource") != "DCMR":
         yield "the SR does not name TID 1500"
-    flags = (dataset.get("CompletionFlag"), dataset.get("VerificationFlag"))
-    if flags != ("COMPLETE", "UNVERIFIED") or dataset.get("PreliminaryFlag") not in ("PRELIMINARY", "FINAL"):
-        yield "the SR's flags are not COMPLETE, UNVERIFIED and PRELIMINARY or FINAL"
+    flags = tuple(dataset.get(f"{name}Flag") for name in ("Completion", "Verification", "Preliminary"))
+    if flags != ("COMPLETE", "UNVERIFIED", "PRELIMINARY"):
+        yield "the SR's flags are not COMPLETE, UNVERIFIED and PRELIMINARY"
     top = {_name(item): item for item in dataset.get("ContentSequence", [])}
     rows = {"121049": "language", "121005": "observer type", "121012": "device observer UID",
             "121058": "procedure reported", "126010": "imaging measurements", "C0034375": "qualitative evaluations"}

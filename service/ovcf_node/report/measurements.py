@@ -84,6 +84,7 @@ def _probability(short: str, meaning: str, get: Getter, column: str | None = Non
 
 
 PROBABILITY = _probability("VCF", "Probability of vertebral fracture", lambda v: v.probability, column="Prob.\n%")
+HIGHEST_PROBABILITY = _own("P-VCF-MAX", "Highest probability of vertebral fracture of any level")
 
 MEASUREMENTS: tuple[Measurement, ...] = (
     PROBABILITY,

@@ -33,7 +33,7 @@ def render_summary(volume: Volume, findings: Findings, masks: Masks | None) -> n
     left = 4 * _GAP + _SAGITTAL_PX + _CORONAL_PX - 4
     width = WIDTH - left - _GAP
     below = table(draw, left, top, width, findings)
-    notes(draw, left, below + 14, width, bottom, findings)
+    notes(draw, left, below + 14, width, bottom, findings, volume.acquisition)
     _foot(draw)
     return np.asarray(picture)
 

@@ -3,10 +3,11 @@
 from PIL import ImageDraw
 
 from ovcf_node.domain.findings import Findings, HeightLines, VertebraFinding
-from ovcf_node.domain.levels import GRADED
+from ovcf_node.domain.levels import GRADED, REPORTED
+from ovcf_node.domain.volume import Acquisition
 from ovcf_node.report import codes, wording
 from ovcf_node.report.measurements import MEASUREMENTS, UNKNOWN
-from ovcf_node.report.picture_style import AMBER, FAINT, GREEN, RED, RULE, TEXT, Rgb, contrast, font, paragraph, wrap
+from ovcf_node.report.picture_style import AMBER, DIM, FAINT, GREEN, RED, RULE, TEXT, Rgb, contrast, font, paragraph, wrap
 
 _ROW_PX = 38
 _LEVEL_PX, _FRACTURE_PX, _TYPE_PX = 56, 84, 62
@@ -27,8 +28,14 @@ def table(draw: ImageDraw.ImageDraw, left: int, top: int, width: int, findings: 
         place = (x, top + heading_px // 2)
         draw.multiline_text(place, text, FAINT, font(_SMALL), anchor="mm", align="center", spacing=3)
     y = top + heading_px
-    for vertebra in findings.vertebrae:
+    found = {vertebra.level: vertebra for vertebra in findings.vertebrae}
+    for level in REPORTED:
         draw.line((left, y, left + width, y), RULE)
+        vertebra = found.get(level)
+        if vertebra is None:
+            _missing_row(draw, left, y, level)
+            y += _ROW_PX
+            continue
         _row(draw, left, y, width, vertebra)
         for x, measurement in zip(starts, columns, strict=True):
             text = measurement.text(vertebra)
@@ -37,6 +44,13 @@ def table(draw: ImageDraw.ImageDraw, left: int, top: int, width: int, findings: 
         y += _ROW_PX
     draw.line((left, y, left + width, y), RULE)
     return y
+
+
+def _missing_row(draw: ImageDraw.ImageDraw, left: int, y: int, level: str) -> None:
+    middle = y + _ROW_PX // 2
+    draw.rounded_rectangle((left + 5, y + 6, left + _LEVEL_PX - 5, y + _ROW_PX - 6), 5, outline=RULE)
+    draw.text((left + _LEVEL_PX // 2, middle), level, DIM, font(_BODY), anchor="mm")
+    draw.text((left + _LEVEL_PX + 12, middle), "not found", DIM, font(_SMALL), anchor="lm")
 
 
 def _row(draw: ImageDraw.ImageDraw, left: int, y: int, width: int, vertebra: VertebraFinding) -> None:
@@ -62,7 +76,10 @@ def answer(vertebra: VertebraFinding) -> tuple[str, Rgb]:
     return ("no (old)", AMBER) if vertebra.old_deformity else ("no", GREEN)
 
 
-def notes(draw: ImageDraw.ImageDraw, left: int, top: int, width: int, bottom: int, findings: Findings) -> None:
+def notes(
+    draw: ImageDraw.ImageDraw, left: int, top: int, width: int, bottom: int, findings: Findings,
+    acquisition: Acquisition,
+) -> None:
     """Set status, limits and provenance between `top` and `bottom`; what does not fit is said to be in the report."""
     provenance = _provenance(findings)
     floor = bottom - 22 * len(provenance) - 8
@@ -70,9 +87,10 @@ def notes(draw: ImageDraw.ImageDraw, left: int, top: int, width: int, bottom: in
     entries = [(f"Status: {findings.status.replace('_', ' ')}", TEXT, _BODY)]
     for vertebra in wording.fractured(findings):
         entries += [(text, TEXT, _SMALL) for text in wording.details(vertebra)]
-    entries += [(f"{v.level}: reading abstained - {v.abstain.text}", AMBER, _SMALL)
-                for v in findings.vertebrae if v.abstain]
-    entries += [(limit.text, AMBER if limit.urgent else FAINT, _SMALL) for limit in wording.limits(findings)]
+    entries += [(text, AMBER, _SMALL) for text in map(wording.abstained, findings.vertebrae) if text]
+    entries += [
+        (limit.text, AMBER if limit.urgent else FAINT, _SMALL) for limit in wording.limits(findings, acquisition)
+    ]
     if any(v.height_lines_mm != HeightLines() for v in findings.vertebrae):
         entries.append(("White lines: measured heights. Red: suspected fracture region.", FAINT, _SMALL))
     for text, colour, size in entries:

@@ -5,7 +5,7 @@ frame); here each is put right without inventing anything: what is missing becom
 positions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage
 
 from ovcf_node.domain.identity import uid_from
-from ovcf_node.domain.volume import FrameSource
+from ovcf_node.domain.volume import Acquisition, FrameSource, contrast_stated
 from ovcf_node.errors import Permanent
 
 _TYPE_2 = (
@@ -33,12 +33,14 @@ class Source:
     frames     where each slice of the volume came from
     slices     one small single-frame dataset per slice of the volume: geometry exactly as the source states it and a
                SOP Instance UID that stands for the frame (see `origin`); empty without a frame of reference
+    acquisition  tube voltage and contrast as the headers state them; the other facts stay unknown here
     """
 
     header: Dataset
     instances: tuple[Dataset, ...]
     frames: tuple[FrameSource, ...]
     slices: tuple[Dataset, ...]
+    acquisition: Acquisition
 
     @property
     def origin(self) -> dict[str, FrameSource]:
@@ -65,7 +67,39 @@ def source_of(headers: Sequence[Dataset], frames: Sequence[FrameSource]) -> Sour
     _set_thickness(planes)
     references = [_reference(h) for h in by_uid.values()]
     references[0].update(common)
-    return Source(header, tuple(references), located, tuple(planes))
+    return Source(header, tuple(references), located, tuple(planes), _acquisition(by_uid.values()))
+
+
+def _acquisition(headers: Iterable[Dataset]) -> Acquisition:
+    """Return the tube voltage all agree on, and whether any states contrast."""
+    voltages: set[float | None] = set()
+    contrasts: set[bool | None] = set()
+    for header in headers:
+        details = _macros(header, "CTXRayDetailsSequence") or [header]
+        usages = _macros(header, "ContrastBolusUsageSequence") or [Dataset()]
+        voltages |= {_number(item, "KVP") for item in details}
+        agent, coded = str(header.get("ContrastBolusAgent") or ""), bool(header.get("ContrastBolusAgentSequence"))
+        contrasts |= {
+            contrast_stated(agent, administered=str(u.get("ContrastBolusAgentAdministered") or ""), coded=coded)
+            for u in usages
+        }
+    return Acquisition(
+        kvp=voltages.pop() if len(voltages) == 1 else None,
+        contrast=True if True in contrasts else None if None in contrasts else False,
+    )
+
+
+def _macros(header: Dataset, keyword: str) -> list[Dataset]:
+    groups = [*(header.get("PerFrameFunctionalGroupsSequence") or [])]
+    groups += header.get("SharedFunctionalGroupsSequence") or []
+    return [item for group in groups for item in group.get(keyword) or []]
+
+
+def _number(item: Dataset, keyword: str) -> float | None:
+    try:
+        return float(item.get(keyword))
+    except (TypeError, ValueError):
+        return None  # absent, empty or malformed
 
 
 def _complete(header: Dataset) -> Dataset:

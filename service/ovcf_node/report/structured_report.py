@@ -49,7 +49,7 @@ def encode_report(
         evidence=_evidence(context, source, plan),
         content=content,
         is_complete=True,
-        is_final=not context.research,
+        is_final=False,
         is_verified=False,
         requested_procedures=_requests(source.header) or None,
         previous_versions=[_document(p) for p in context.predecessors] or None,
@@ -80,26 +80,27 @@ def _content(
         title=codes.TEXT_REPORT_TITLE if dialect.sr_profile == "ohif-text" else codes.REPORT_TITLE,
     )
     root = report[0]
-    root.ContentSequence.append(_evaluations(findings, local_time(context, source)))
+    root.ContentSequence.append(_evaluations(findings, source, local_time(context, source)))
     _separate(root)
     return root
 
 
-def _evaluations(findings: Findings, moment: datetime) -> ContainerContentItem:
+def _evaluations(findings: Findings, source: Source, moment: datetime) -> ContainerContentItem:
     """Return the study-level Qualitative Evaluations (TID 1500 rows 12 to 14), the impression first."""
     container = ContainerContentItem(name=codes.QUALITATIVE_EVALUATIONS, relationship_type=_CONTAINS)
     items = [
         text_item(codes.IMPRESSION, wording.headline(findings)),
-        _code_item(codes.PATIENT_OVCF, codes.presence(findings.patient.ovcf)),
+        _code_item(codes.PATIENT_FRACTURE, codes.presence(findings.patient.ovcf)),
     ]
     if findings.patient.probability is not None:
-        text = f"{100 * findings.patient.probability:.0f} % (probability of at least one fracture, model estimate)"
+        text = f"{100 * findings.patient.probability:.0f} % (highest probability of any level, model estimate)"
         items.append(text_item(codes.PROBABILITY_TEXT, text))
     items.append(_code_item(codes.STATUS, codes.STATUSES[findings.status]))
     items.append(_code_item(codes.PROCESSING_SUMMARY, _summary(findings)))
-    if findings.numbering_uncertain is not None:
-        items.append(_code_item(codes.NUMBERING_UNCERTAIN, codes.yes_no(findings.numbering_uncertain)))
-    items += [text_item(codes.QUALITY_FINDING, limit.text) for limit in wording.limits(findings)]
+    if findings.status != "not_assessed":
+        # Never "No": transitional anatomy cannot be ruled out in a field that does not show the whole spine.
+        items.append(_code_item(codes.NUMBERING_UNCERTAIN, codes.yes_no(findings.numbering_uncertain or None)))
+    items += [text_item(codes.QUALITY_FINDING, limit.text) for limit in wording.limits(findings, source.acquisition)]
     items.append(text_item(codes.DISCLAIMER, f"{wording.DISCLAIMER} Read at {moment:%Y-%m-%d %H:%M:%S %z}."))
     container.ContentSequence = ContentSequence(items)
     return container
@@ -109,8 +110,8 @@ def _summary(findings: Findings) -> Code:
     """Return the CID 6047 code that tells "succeeded, nothing found" from "failed"."""
     if findings.status == "not_assessed":
         return codes.NOTHING_SUCCEEDED
-    found = bool(findings.patient.ovcf or wording.fractured(findings))
-    return codes.SUMMARIES[findings.patient.ovcf is not None, found]
+    graded = findings.patient.ovcf is not None and not wording.ungraded(findings)
+    return codes.SUMMARIES[graded, bool(wording.fractured(findings))]
 
 
 def _code_item(name: Code, value: Code) -> CodeContentItem:

@@ -6,8 +6,9 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from ovcf_node.domain.identity import Dialect
+from ovcf_node.report import codes
 from ovcf_node.report.context import Algorithm, ResultContext
-from ovcf_node.report.header import BODY_PART, finish, local_time, series_arguments
+from ovcf_node.report.header import BODY_PART, coded, finish, local_time, plain, series_arguments
 from ovcf_node.report.source import Source
 
 
@@ -35,6 +36,22 @@ def encode_summary(context: ResultContext, source: Source, rgb: np.ndarray, algo
     dataset.DateOfSecondaryCapture = moment.strftime("%Y%m%d")
     dataset.TimeOfSecondaryCapture = moment.strftime("%H%M%S")
     dataset.BurnedInAnnotation = "NO"  # no identity in the picture
-    dataset.DerivationDescription = "Sagittal and coronal reformats through the vertebral bodies with the reading"
+    dataset.DerivationDescription = _derivation(source.header)
+    dataset.SourceImageSequence = [_source_image(instance) for instance in source.instances]
     finish(dataset, context, source, algorithm)
     return dataset
+
+
+def _derivation(header: Dataset) -> str:
+    series = f"series {header.get('SeriesNumber') or 'without number'}"
+    if header.get("SeriesDescription"):
+        series += f" ({plain(str(header.SeriesDescription), 64)})"
+    return f"Sagittal and coronal reformats of {series} through the vertebral bodies, with the reading"
+
+
+def _source_image(instance: Dataset) -> Dataset:
+    """Return the Source Image item (PS3.3 C.12.4.1.1) of an instance that the picture was made from."""
+    item = Dataset()
+    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = instance.SOPClassUID, instance.SOPInstanceUID
+    item.PurposeOfReferenceCodeSequence = [coded(codes.SOURCE_IMAGE)]
+    return item

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -41,19 +41,19 @@ def answer(
         ),
         analysis_started_at=datetime.fromtimestamp(revision.analysis_started_at, UTC),
         institution=settings.node.institution,
-        predecessors=tuple(
-            (revision.study_instance_uid, r.series_instance_uid, r.sop_class_uid, r.sop_instance_uid)
-            for r in ledger.deliveries.arrived_reports(revision.series_instance_uid, revision.number)
-        ),
     )
     stored: dict[tuple[str, str], Result] = {}
     for dialect in sorted({dialect_of(d) for d in settings.destinations}, key=lambda d: d.key):
         wanted = {role for d in settings.destinations if dialect_of(d) == dialect for role in d.objects}
         # SEG and picture are the same in every dialect: encode them once.
         roles = tuple(r for r in ROLES if r in wanted and (r, dialect_key(r, dialect)) not in stored)
+        before = ledger.deliveries.arrived_report(revision.series_instance_uid, revision.number, dialect.key)
+        superseded = (
+            (revision.study_instance_uid, before.series_instance_uid, before.sop_class_uid, before.sop_instance_uid),
+        ) if before else ()
         for item in report.encode(
-            context, source_headers(inspection, read), read.findings, read.masks, read.picture, dialect,
-            read.sources, roles=roles,
+            replace(context, predecessors=superseded), source_headers(inspection, read), read.findings, read.masks,
+            read.picture, dialect, read.sources, roles=roles,
         ):
             key = dialect_key(item.role, dialect)
             stored[item.role, key] = _store(item, key, revision, results)
@@ -81,11 +81,13 @@ def dialect_key(role: str, dialect: Dialect) -> str:
 
 
 def _store(item: report.EncodedObject, dialect: str, revision: Revision, results: Results) -> Result:
-    data = report.to_bytes(item.dataset)
-    name = f"{item.role}-{dialect.replace('/', '-')}.dcm" if dialect else f"{item.role}.dcm"
-    path = str(results.put(result_key(revision), name, data).relative_to(results.root))
+    # What is stored under a SOP Instance UID stays: it may have been sent.
+    path = results.put(
+        result_key(revision), f"{item.sop_instance_uid}.dcm", report.to_bytes(item.dataset), replace=False
+    )
+    data = path.read_bytes()
     return Result(
         revision_id=revision.id, role=item.role, dialect=dialect, sop_instance_uid=item.sop_instance_uid,
         sop_class_uid=str(item.dataset.SOPClassUID), series_instance_uid=str(item.dataset.SeriesInstanceUID),
-        path=path, sha256=hashlib.sha256(data).hexdigest(), size=len(data),
+        path=str(path.relative_to(results.root)), sha256=hashlib.sha256(data).hexdigest(), size=len(data),
     )

@@ -1,20 +1,22 @@
 """Run decoding and inference in child processes: a crash there ends neither the worker nor the queue.
 
 The parent writes one JSON job as a line to the child's standard input; the child answers with JSON lines on standard
-output: progress lines `{"stage": ..., "fraction": ...}`, then one `{"done": ...}` or `{"error": {...}}`. The parent keeps
-that standard input open while it lives, so a child whose parent was killed sees its end and leaves. What a child prints
+output: progress lines `{"stage": ..., "fraction": ...}`, then one `{"done": ...}` or `{"error": {...}}`. A child
+serves one job after the other; at the end of its input, which is also what it sees when its parent was killed, it
+leaves at once. What a child prints
 to standard error is dropped: libraries quote data sets there.
 """
 
 import contextlib
 import json
 import os
+import queue
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +24,28 @@ from ovcf_node.config import Assemble, Infer, Settings
 from ovcf_node.domain.reasons import Reason
 from ovcf_node.errors import OvcfError, Permanent, Transient
 
-_Progress = Any  # Callable[[str, float], None]; spelled out in `reading`, which a parent need not import
+Progress = Callable[[str, float], None]
+
+_JOBS_PER_CHILD = 50
+_IDLE_AT_MOST = 2
 
 
 class Children:
-    """Child processes, one a job. The next one is started ahead: importing the libraries costs seconds."""
+    """Child processes, one job each at a time. An idle one is kept for the next job: its imports cost seconds."""
 
     def __init__(self, settings: Settings):
         self._settings = settings
         self._lock = threading.Lock()
-        self._spare: subprocess.Popen | None = None
+        self._idle: list[_Child] = []
+
+    def inspect(self, paths: Sequence[Path]) -> "Inspected":
+        """Judge the headers of a series; raises as `read`."""
+        job = {"kind": "inspect", "paths": [str(p) for p in paths], "assemble": self._dump("assemble")}
+        return Inspected(**self._run(job, _silent))
 
     def read(
         self, paths: Sequence[Path], results: Path, key: str, *, given_up: Reason | None = None,
-        progress: _Progress = lambda stage, fraction: None,
+        progress: Progress = lambda stage, fraction: None,
     ) -> None:
         """Read one series; its findings, masks and picture are stored under `key` afterwards.
 
@@ -44,69 +54,110 @@ class Children:
         job = {
             "kind": "read", "paths": [str(p) for p in paths], "bundle": str(self._settings.node.bundle),
             "results": str(results), "key": key, "given_up": asdict(given_up) if given_up else None,
-            "assemble": self._settings.assemble.model_dump(mode="json"),
-            "infer": self._settings.infer.model_dump(mode="json"),
+            "assemble": self._dump("assemble"), "infer": self._dump("infer"),
         }
         self._run(job, progress)
 
     def compare(self, first: Path, second: Path) -> str:
         """Compare two instances of one SOP Instance UID as `assemble.compare` does; raises as `read`."""
-        job = {"kind": "compare", "first": str(first), "second": str(second)}
-        return self._run(job, lambda stage, fraction: None)
+        return self._run({"kind": "compare", "first": str(first), "second": str(second)}, _silent)
 
-    def start_spare(self) -> None:
+    def start_idle(self) -> None:
         """Have a child ready for the next job."""
         with self._lock:
-            if self._spare is None or self._spare.poll() is not None:
-                self._spare = _spawn()
+            if not self._idle:
+                self._idle.append(_Child(_spawn()))
 
     def close(self) -> None:
-        """End the spare child."""
+        """End the idle children."""
         with self._lock:
-            if self._spare is not None:
-                _end(self._spare)
-                self._spare = None
+            idle, self._idle = self._idle, []
+        for child in idle:
+            _end(child.process)
 
-    def _take(self) -> subprocess.Popen:
+    def _dump(self, section: str) -> dict[str, Any]:
+        return getattr(self._settings, section).model_dump(mode="json")
+
+    def _take(self) -> "_Child":
         with self._lock:
-            spare, self._spare = self._spare, None
-        return spare if spare is not None and spare.poll() is None else _spawn()
+            while self._idle:
+                child = self._idle.pop()
+                if child.process.poll() is None:
+                    return child
+        return _Child(_spawn())
 
-    def _run(self, job: dict[str, Any], progress: _Progress) -> Any:
+    def _give_back(self, child: "_Child") -> None:
+        # A long life hides a slow leak; a child that failed is never trusted again.
+        child.jobs += 1
+        with self._lock:
+            if child.jobs < _JOBS_PER_CHILD and len(self._idle) < _IDLE_AT_MOST:
+                self._idle.append(child)
+                return
+        _end(child.process)
+
+    def _run(self, job: dict[str, Any], progress: Progress) -> Any:
         timeout_s = self._settings.infer.timeout_s
         child = self._take()
         expired = threading.Event()
 
         def stop() -> None:
             expired.set()
-            child.kill()
+            child.process.kill()
 
         timer = threading.Timer(timeout_s, stop)
         timer.start()
+        answer: dict[str, Any] = {}
         try:
-            answer = _converse(child, job, progress)
+            answer = _converse(child.process, job, progress)
         finally:
             timer.cancel()
-            _end(child)
+            if "done" in answer and not expired.is_set():
+                self._give_back(child)
+            else:
+                _end(child.process)
         if expired.is_set():
             raise Transient("child_timeout", f"stopped after {timeout_s:.0f} s")
         if "error" in answer:
             kind = Transient if answer["error"]["transient"] else Permanent
             raise kind(answer["error"]["code"], answer["error"]["text"])
         if "done" not in answer:
-            raise Transient("child_died", _obituary(child.returncode))
+            raise Transient("child_died", _obituary(child.process.returncode))
         return answer["done"]
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """What `assemble.inspect` says of a series, in plain values: the judge never decodes anything itself."""
+
+    kind: str
+    reason: dict[str, str] | None
+    candidate: dict[str, Any] | None
+
+    @property
+    def why(self) -> Reason | None:
+        return Reason(**self.reason) if self.reason else None
+
+
+@dataclass
+class _Child:
+    process: subprocess.Popen
+    jobs: int = 0
+
+
+def _silent(stage: str, fraction: float) -> None:
+    """Progress of a short job: nobody asks."""
 
 
 def _spawn() -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-m", "ovcf_node.workflow.child"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+        start_new_session=True,  # Ctrl-C and a supervisor's group signal are for the parent, which drains
     )
 
 
-def _converse(child: subprocess.Popen, job: dict[str, Any], progress: _Progress) -> dict[str, Any]:
-    """Give the job and return the child's last line, empty if it died without one."""
+def _converse(child: subprocess.Popen, job: dict[str, Any], progress: Progress) -> dict[str, Any]:
+    """Give the job and return the child's answer, empty if it died without one."""
     with contextlib.suppress(BrokenPipeError):  # it died before reading
         child.stdin.write(json.dumps(job) + "\n")
         child.stdin.flush()
@@ -142,6 +193,12 @@ def _perform(job: dict[str, Any]) -> Any:
 
     if job["kind"] == "compare":
         return assemble.compare(Path(job["first"]), Path(job["second"]))
+    if job["kind"] == "inspect":
+        seen = assemble.inspect([Path(p) for p in job["paths"]], Assemble(**job["assemble"]))
+        verdict, candidate = seen.verdict, seen.candidate
+        return asdict(Inspected(
+            verdict.kind, verdict.reason.to_json() if verdict.reason else None, asdict(candidate) if candidate else None
+        ))
     read = read_series(
         [Path(p) for p in job["paths"]], Path(job["bundle"]), Assemble(**job["assemble"]), Infer(**job["infer"]),
         progress=lambda stage, fraction: _say({"stage": stage, "fraction": fraction}),
@@ -170,26 +227,26 @@ def _failure(error: BaseException) -> dict[str, Any]:
     return {"code": "defect", "text": f"{type(error).__name__} in {place}", "transient": False}
 
 
-def _leave_with_parent() -> None:
-    sys.stdin.read()
-    os._exit(1)
+def _receive(jobs: queue.SimpleQueue) -> None:
+    for line in sys.stdin:
+        jobs.put(json.loads(line))
+    os._exit(0)  # the parent closed the pipe, or is dead
 
 
-def main() -> int:
-    """Perform the one job that comes on standard input; without one, leave."""
+def main() -> None:
+    """Perform the jobs that come on standard input, one after the other, until it ends."""
+    jobs: queue.SimpleQueue = queue.SimpleQueue()
+    threading.Thread(target=_receive, args=(jobs,), daemon=True).start()
     import ovcf_node.workflow.reading  # noqa: F401 - the costly imports happen while nobody waits
 
-    line = sys.stdin.readline()
-    if not line:
-        return 0
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
-    try:
-        answer = {"done": _perform(json.loads(line))}
-    except Exception as error:  # noqa: BLE001 - the child's boundary: whatever happened becomes one coded line
-        answer = {"error": _failure(error)}
-    _say(answer)
-    os._exit(0)  # the thread above still waits for the parent
+    while True:
+        job = jobs.get()
+        try:
+            answer = {"done": _perform(job)}
+        except Exception as error:  # noqa: BLE001 - the child's boundary: whatever happened becomes one coded line
+            answer = {"error": _failure(error)}
+        _say(answer)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,5 +1,6 @@
 """The recorded step of workflow `deliver`, which senders run: send what is pending of one revision to one destination."""
 
+import hashlib
 import time
 from collections.abc import Callable
 
@@ -41,7 +42,11 @@ class Sender:
             return "unknown destination"  # removed from the configuration; the rows stay visible
         if self._ledger.deliveries.held(revision_id):
             return "held"
-        pending = [d for d in self._ledger.deliveries.of_revision(revision_id, name) if d.state is DeliveryState.PENDING]
+        begun = self._clock()
+        pending = [
+            d for d in self._ledger.deliveries.of_revision(revision_id, name)
+            if d.state is DeliveryState.PENDING and d.next_attempt_at <= begun
+        ]
         revision = self._ledger.revisions.get(revision_id)
         outcomes = self._in_order(destination, pending)
         by_uid = {d.sop_instance_uid: d for d in pending}
@@ -73,5 +78,17 @@ class Sender:
         return outcomes + self._send(destination, reports)
 
     def _send(self, destination: Destination, batch: list[Delivery]) -> list[deliver.Outcome]:
-        files = [(self._results.root / d.path, d.sop_class_uid, d.sop_instance_uid) for d in batch]
-        return deliver.send(destination, files) if files else []
+        sound = [d for d in batch if self._unchanged(d)]
+        damaged = [d.sop_instance_uid for d in batch if d not in sound]
+        files = [(self._results.root / d.path, d.sop_class_uid, d.sop_instance_uid) for d in sound]
+        text = "the stored object is missing or changed: not sent"
+        return (deliver.send(destination, files) if files else []) + [
+            deliver.Outcome(uid, "rejected", None, text) for uid in damaged
+        ]
+
+    def _unchanged(self, delivery: Delivery) -> bool:
+        try:
+            data = (self._results.root / delivery.path).read_bytes()
+        except OSError:
+            return False
+        return hashlib.sha256(data).hexdigest() == delivery.sha256

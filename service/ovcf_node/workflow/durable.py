@@ -4,6 +4,7 @@ A step is repeated only when the process died inside it, so each is idempotent: 
 by the attempt, UIDs and bytes of results are deterministic.
 """
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -96,8 +97,7 @@ class Worker:
             given_up=Reason(**problem) if problem else None,
             progress=lambda stage, fraction: log.info("progress", stage=stage, fraction=round(fraction, 2)),
         )
-        self._children.start_spare()
-        findings = self._stored(revision).findings
+        findings = Findings.from_json(json.loads(self._results.get(result_key(revision), "findings.json")))
         states = {"excluded": RevisionState.EXCLUDED, "not_assessed": RevisionState.NOT_ASSESSED}
         state = states.get(findings.status, RevisionState.INFERRED)
         why = findings.reasons[0] if findings.reasons and state is not RevisionState.INFERRED else None
@@ -117,13 +117,18 @@ class Worker:
         """Return the stored reading, or the plain fact that there is none and why."""
         if revision.reason_code != "technical_failure":
             return self._stored(revision)
+        try:
+            bundle = infer.load_identity(self._settings.node.bundle)
+        except OvcfError:
+            bundle = None  # the bundle may be what failed; the answer must leave all the same
         findings = Findings(
-            status="not_assessed", reasons=(revision.reason,), software=SOFTWARE,
-            series_instance_uid=revision.series_instance_uid, bundle=infer.load_identity(self._settings.node.bundle),
+            status="not_assessed", reasons=(revision.reason,), software=SOFTWARE, bundle=bundle,
+            series_instance_uid=revision.series_instance_uid,
         )
         self._results.put(result_key(revision), "findings.json", findings_bytes(findings))
         return Read(findings, None, (), None)
 
     def _stored(self, revision: Revision) -> Read:
         key = result_key(revision)
-        return Read.from_files({name: self._results.get(key, name) for name in self._results.names(key)})
+        names = [name for name in self._results.names(key) if not name.endswith(".dcm")]
+        return Read.from_files({name: self._results.get(key, name) for name in names})

@@ -15,14 +15,17 @@ from ovcf_node import assemble
 from ovcf_node.config import Settings
 from ovcf_node.domain.reasons import Reason, reason
 from ovcf_node.domain.states import RevisionState
-from ovcf_node.errors import OvcfError
-from ovcf_node.ledger import Delivery, Ledger, Revision, StaleAttempt
+from ovcf_node.errors import OvcfError, Permanent, Transient
+from ovcf_node.ledger import Delivery, Ledger, Revision, StaleAttempt, StoredInstance
 from ovcf_node.observe.logging import Pseudonyms
-from ovcf_node.workflow.child import Children
+from ovcf_node.workflow.child import Children, Inspected
 
 _LOG = structlog.get_logger("judge")
 _READ_STATES = (RevisionState.COMPLETE, RevisionState.INFERRED, RevisionState.ENCODED)
 _ID_OVERLAP = 1000  # PostgreSQL may show a lower row id after a higher one; look back this far
+_LOOK_AGAIN_S = 60.0  # and at everything this often: a released conflict has an old row id
+_RETRY_S = 10.0
+_COMPARISONS_PER_TICK = 25  # a router that changed every instance must not stop the judging of other patients
 
 
 class Scheduler(Protocol):
@@ -48,53 +51,97 @@ class Judge:
         self._priority = priority
         self._count = count
         self._seen = 0
+        self._look_again_at = 0.0
+        self._inspected: dict[tuple[str, int], Inspected] = {}
 
     def tick(self, now: float) -> None:
         """Do everything that is due at `now` (seconds since the epoch)."""
         self._take_arrivals(now)
-        self._compare_variants(now)
-        for revision in self._ledger.revisions.quietable():
-            if now - revision.last_received_at >= self._settings.assemble.quiet_s:
-                self._judge(revision, now)
+        undecided = self._compare_variants(now)
+        open_ = self._ledger.revisions.quietable(now)
+        self._inspected = {key: seen for key, seen in self._inspected.items() if key in {_set_of(r) for r in open_}}
+        for revision in open_:
+            quiet = now - revision.last_received_at >= self._settings.assemble.quiet_s
+            if quiet and revision.study_instance_uid not in undecided:
+                self._guarded_judge(revision, now)
         self._enqueue_readings(now)
         self._enqueue_deliveries(now)
 
     # --- arrivals -------------------------------------------------------------------------------------------------
 
     def _take_arrivals(self, now: float) -> None:
-        arrivals = self._ledger.instances.arrivals(max(0, self._seen - _ID_OVERLAP))
-        for arrival in arrivals:
+        since = max(0, self._seen - _ID_OVERLAP)
+        if now >= self._look_again_at:
+            since, self._look_again_at = 0, now + _LOOK_AGAIN_S
+        for arrival in self._ledger.instances.arrivals(since):
             self._ledger.revisions.arrived(arrival, now)
-            if arrival.through_instance_id > self._seen and (
-                len(self._ledger.instances.patients_of(arrival.study_instance_uid)) > 1
-            ):
+            self._seen = max(self._seen, arrival.through_instance_id)
+            if len(self._ledger.instances.patients_of(arrival.study_instance_uid)) > 1:
                 self._hold(arrival.study_instance_uid, Reason("two_patients", "one study, two Patient IDs"), now)
-        self._seen = max([self._seen, *(a.through_instance_id for a in arrivals)])
 
-    def _compare_variants(self, now: float) -> None:
-        for variant in self._ledger.instances.of_kind("variant"):
+    def _compare_variants(self, now: float) -> set[str]:
+        """Decide what instances with a known UID and other bytes are; return the studies with some still undecided."""
+        variants = self._ledger.instances.of_kind("variant")
+        for variant in variants[:_COMPARISONS_PER_TICK]:
             original = self._ledger.instances.original(variant.sop_instance_uid)
+            if original is None:  # discarded meanwhile
+                self._ledger.instances.set_kind([variant.id], "original")
+                continue
             try:
                 outcome = self._children.compare(self._spool / original.path, self._spool / variant.path)
-            except OvcfError as error:
+            except Transient as error:
+                _LOG.warning("comparison_postponed", series=self._hash(variant.series_instance_uid), code=error.code)
+                break
+            except Permanent as error:
                 # What cannot be decoded cannot be called equal.
                 _LOG.warning("variant_not_comparable", series=self._hash(variant.series_instance_uid), code=error.code)
                 outcome = "content_conflict"
-            if outcome == "duplicate":
-                self._ledger.instances.set_kind([variant.id], "duplicate")
-                continue
-            self._ledger.instances.set_kind([variant.id], "conflict")
-            text = {
-                "identity_conflict": "the same instance came again with another identity",
-                "content_conflict": "the same SOP Instance UID came again with other content",
-            }[outcome]
-            self._hold(original.study_instance_uid, Reason(outcome, text), now, again=True)
+            self._decided(variant, original, outcome, now)
+        left = self._ledger.instances.of_kind("variant") if variants else []
+        return {variant.study_instance_uid for variant in left}
+
+    def _decided(self, variant: StoredInstance, original: StoredInstance, outcome: str, now: float) -> None:
+        self._ledger.instances.set_kind([variant.id], "duplicate" if outcome == "duplicate" else "conflict")
+        texts = {
+            "identity_conflict": "the same instance came again with another identity",
+            "content_conflict": "the same SOP Instance UID came again with other content",
+        }
+        if outcome in texts:
+            for study in {original.study_instance_uid, variant.study_instance_uid}:
+                self._hold(study, Reason(outcome, texts[outcome]), now, again=True)
 
     def _hold(self, study_instance_uid: str, why: Reason, now: float, *, again: bool = False) -> None:
         if self._ledger.holds.place(study_instance_uid, why, now, again=again):
             _LOG.error("study_held", study=self._hash(study_instance_uid), code=why.code)
 
     # --- judging --------------------------------------------------------------------------------------------------
+
+    def _guarded_judge(self, revision: Revision, now: float) -> None:
+        """Judge one series so that nothing wrong with it keeps the others waiting."""
+        try:
+            self._judge(revision, now)
+        except StaleAttempt:
+            return  # more instances arrived while it was judged; the next tick judges again
+        except OvcfError as error:
+            self._could_not_judge(revision, now, error.code)
+        except Exception as error:  # noqa: BLE001 - a defect met by one series must not stop the node
+            _LOG.error("defect", error_type=type(error).__name__, exc_info=True)
+            self._could_not_judge(revision, now, type(error).__name__)
+
+    def _could_not_judge(self, revision: Revision, now: float, code: str) -> None:
+        _LOG.warning("judging_failed", series=self._hash(revision.series_instance_uid), code=code)
+        if revision.failures + 1 < self._settings.infer.attempts:
+            self._ledger.revisions.failed(revision, now, not_before=now + _RETRY_S, text=f"judge: {code}")
+            return
+        # Without a readable header there is nothing a report could refer to: a person must look.
+        self._move(revision, RevisionState.FAILED, now, Reason("unreadable_series", f"cannot be judged: {code}"))
+
+    def _inspect(self, revision: Revision) -> Inspected:
+        key = _set_of(revision)
+        if key not in self._inspected:
+            instances = self._ledger.instances.originals(revision.series_instance_uid, revision.through_instance_id)
+            self._inspected[key] = self._children.inspect([self._spool / i.path for i in instances])
+        return self._inspected[key]
 
     def _judge(self, revision: Revision, now: float) -> None:
         rules = self._settings.assemble
@@ -103,13 +150,11 @@ class Judge:
             return  # nothing new arrived: it was judged already
         if not late and self._study_still_arrives(revision, now):
             return
-        instances = self._ledger.instances.originals(revision.series_instance_uid, revision.through_instance_id)
-        inspection = assemble.inspect([self._spool / i.path for i in instances], rules)
-        verdict = inspection.verdict
+        verdict = self._inspect(revision)
         if verdict.kind == "excluded":
-            self._move(revision, RevisionState.EXCLUDED, now, verdict.reason)
+            self._move(revision, RevisionState.EXCLUDED, now, verdict.why)
             return
-        missing = verdict.reason if verdict.kind == "incomplete" else self._short_of(revision, len(instances))
+        missing = verdict.why if verdict.kind == "incomplete" else self._short_of(revision)
         if missing is not None and not late:
             if revision.state is not RevisionState.WAITING:
                 self._move(revision, RevisionState.WAITING, now, missing)
@@ -117,8 +162,8 @@ class Judge:
         if verdict.kind == "eligible" and missing is not None:
             problem = reason("incomplete", missing.text)
         else:
-            problem = verdict.reason if verdict.kind != "eligible" else None
-        mine = inspection.candidate if problem is None else None
+            problem = verdict.why if verdict.kind != "eligible" else None
+        mine = assemble.Candidate(**verdict.candidate) if problem is None else None
         better = self._better_series(revision, mine)
         if better is not None:
             self._move(revision, RevisionState.EXCLUDED, now, reason("better_series", better))
@@ -127,16 +172,14 @@ class Judge:
         self._move(revision, RevisionState.COMPLETE, now, None, verdict=record)
 
     def _move(self, revision: Revision, state: RevisionState, now: float, why: Reason | None, **values) -> None:
-        try:
-            self._ledger.revisions.move(revision, state, now, reason=why, **values)
-        except StaleAttempt:
-            return  # more instances arrived while it was judged; the next tick judges again
+        self._ledger.revisions.move(revision, state, now, reason=why, **values)
         _LOG.info("judged", series=self._hash(revision.series_instance_uid), state=str(state),
                   code=why.code if why else None)
 
-    def _short_of(self, revision: Revision, count: int) -> Reason | None:
+    def _short_of(self, revision: Revision) -> Reason | None:
         if self._count is None:
             return None
+        count = len(self._ledger.instances.originals(revision.series_instance_uid, revision.through_instance_id))
         try:
             expected = self._count(revision.study_instance_uid, revision.series_instance_uid)
         except OvcfError as error:
@@ -173,8 +216,11 @@ class Judge:
             return assemble.Candidate(**facts) if facts else None
         if revision.state is not RevisionState.RECEIVING:
             return None
-        instances = self._ledger.instances.originals(revision.series_instance_uid, revision.through_instance_id)
-        return assemble.inspect([self._spool / i.path for i in instances], self._settings.assemble).candidate
+        try:
+            facts = self._inspect(revision).candidate
+        except OvcfError:
+            return None  # its own judgement will say what is wrong with it
+        return assemble.Candidate(**facts) if facts else None
 
     # --- enqueuing ------------------------------------------------------------------------------------------------
 
@@ -182,19 +228,24 @@ class Judge:
         due = {f"read:{r.series_instance_uid}:{r.number}:{r.attempt}": r for r in self._ledger.revisions.due(now)}
         states = self._engine.states(list(due)) if due else {}
         for workflow_id, revision in due.items():
-            state = states.get(workflow_id, "absent")
-            if revision.failures >= self._settings.infer.attempts:
-                self._give_up(revision, now)
-            elif state == "absent":
-                priority = self._priority(revision.last_received_at, revision.stat)
-                self._engine.enqueue("read", workflow_id, "read", (revision.id, revision.attempt), priority=priority)
-            elif state in ("done", "failed"):
-                # The engine is through with this attempt and the ledger still calls it due: it died half-way.
-                self._ledger.revisions.failed(revision, now, not_before=now, text=f"workflow {state} without result")
+            try:
+                self._enqueue_reading(workflow_id, revision, states.get(workflow_id, "absent"), now)
+            except StaleAttempt:
+                continue  # it moved on since it was listed
+
+    def _enqueue_reading(self, workflow_id: str, revision: Revision, state: str, now: float) -> None:
+        if revision.failures >= self._settings.infer.attempts:
+            self._give_up(revision, now)
+        elif state == "absent":
+            priority = self._priority(revision.last_received_at, revision.stat)
+            self._engine.enqueue("read", workflow_id, "read", (revision.id, revision.attempt), priority=priority)
+        elif state in ("done", "failed"):
+            # The engine is through with this attempt and the ledger still calls it due: it died half-way.
+            self._ledger.revisions.failed(revision, now, not_before=now, text=f"workflow {state} without result")
 
     def _give_up(self, revision: Revision, now: float) -> None:
         """After the last attempt: answer 'not assessed', and if even that failed, show it to a person."""
-        if revision.state is RevisionState.COMPLETE:
+        if revision.state in (RevisionState.COMPLETE, RevisionState.INFERRED):
             why = reason("technical_failure", f"{revision.failures} attempts")
             self._move(revision, RevisionState.NOT_ASSESSED, now, why, failures=0, attempt=revision.attempt + 1)
         else:
@@ -202,8 +253,11 @@ class Judge:
 
     def _enqueue_deliveries(self, now: float) -> None:
         due: dict[str, list[Delivery]] = {}
+        configured = {destination.name for destination in self._settings.destinations}
         for batch in _batches(self._ledger.deliveries.due(now)):
             first = batch[0]
+            if first.destination not in configured:
+                continue  # removed from the configuration: the rows stay visible, nobody would take the work
             attempts = sum(d.attempts for d in self._ledger.deliveries.of_revision(first.revision_id, first.destination))
             newest = max(d.next_attempt_at for d in batch)
             due[f"deliver:{first.revision_id}:{first.destination}:{attempts}:{newest:.3f}"] = batch
@@ -222,6 +276,10 @@ class Judge:
                 for delivery in batch:
                     self._ledger.deliveries.again(delivery, now, next_attempt_at=now + 1.0, status=None,
                                                   text="the sender ended without an answer")
+
+
+def _set_of(revision: Revision) -> tuple[str, int]:
+    return revision.series_instance_uid, revision.through_instance_id
 
 
 def _batches(due: list[Delivery]) -> list[list[Delivery]]:

@@ -7,9 +7,9 @@ from ovcf_node import assemble, report
 from ovcf_node.config import Settings
 from ovcf_node.domain.findings import Findings
 from ovcf_node.domain.identity import Dialect, ResultIdentity, source_digest
+from ovcf_node.workflow.child import Progress
 from ovcf_node.workflow.reading import (
     SOFTWARE,
-    Progress,
     Read,
     findings_bytes,
     png_bytes,
@@ -52,7 +52,8 @@ def _write_objects(
             series_instance_uid=str(headers[0].SeriesInstanceUID),
             source_digest=source_digest(str(h.SOPInstanceUID) for h in headers), software=SOFTWARE,
             bundle_digest=read.findings.bundle.digest, settings_digest=settings_digest(settings.assemble), revision=1,
-            namespace="analyze",
+            # Two runs are two readings, of different times: they must not share UIDs.
+            namespace=f"analyze {started_at.isoformat()}",
         ),
         analysis_started_at=started_at, institution=settings.node.institution, predecessors=(),
     )

@@ -4,7 +4,7 @@ import hashlib
 import io
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,14 +15,13 @@ from pydicom import Dataset
 from ovcf_node import __version__, assemble, infer, report
 from ovcf_node.config import Assemble, Infer
 from ovcf_node.domain.findings import Findings, PatientFinding
-from ovcf_node.domain.reasons import Reason, reason
+from ovcf_node.domain.reasons import NOT_ASSESSED, Reason, reason
 from ovcf_node.domain.volume import FrameSource, Masks
 from ovcf_node.errors import Permanent
 from ovcf_node.storage import masks
+from ovcf_node.workflow.child import Progress
 
 SOFTWARE = f"ovcf-node {__version__}"
-
-Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
@@ -122,9 +121,9 @@ def read_series(
     try:
         volume = assemble.build(verdict.stack, regularise=problem is not None)
     except Permanent as error:
-        if error.code != "unreadable_pixels":
+        if error.code not in NOT_ASSESSED:
             raise
-        return _not_assessed(base, reason("unreadable_pixels", error.text), clock)
+        return _not_assessed(base, problem or reason(error.code, error.text), clock)
     clock.lap("assemble")
     progress("infer", 0.0)
     bundle = infer.load(bundle_folder, providers=inference.providers, threads=inference.threads)

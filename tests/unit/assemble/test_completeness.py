@@ -17,7 +17,7 @@ SHAPE = (40, 24, 24)
 
 
 def judged(
-    folder: Path, *, shape: tuple = SHAPE, spacing: tuple = (1.0, 2.0, 2.0), orientation: str = "axial",
+    folder: Path, *, shape: tuple = SHAPE, spacing: tuple = (1.0, 1.0, 1.0), orientation: str = "axial",
     rotation: np.ndarray | None = None, tilt_degrees: float = 0.0, rules: Assemble = RULES, **options,
 ) -> Verdict:
     affine = grid(shape, spacing=spacing, orientation=orientation, rotation=rotation, tilt_degrees=tilt_degrees)
@@ -41,12 +41,29 @@ def along(offsets: list[float]) -> dict:
     (3.0, 3.0, ["thick_slices"], False),
     (3.0, 5.0, ["grading_withheld"], True),
     (5.0, 1.0, ["grading_withheld"], True),
-    (1.0, None, [], False),
+    (1.0, None, ["thickness_unknown"], False),
+    (1.0, "0", ["thickness_unknown"], False),
+    (2.0, None, ["thickness_unknown", "thick_slices"], False),
+    (5.0, None, ["thickness_unknown", "grading_withheld"], True),
+    (1.0, lambda i: None if i == 7 else 1.0, ["thickness_unknown"], False),
 ])
 def test_slice_spacing_and_thickness_limit_the_reading(tmp_path, spacing, thickness, limits, withheld) -> None:
-    verdict = judged(tmp_path, spacing=(spacing, 2.0, 2.0), SliceThickness=thickness)
+    verdict = judged(tmp_path, spacing=(spacing, 1.0, 1.0), SliceThickness=thickness)
     assert facts(verdict) == ("eligible", None)
     assert ([limit.code for limit in verdict.limits], verdict.withhold_grading) == (limits, withheld)
+
+
+@pytest.mark.parametrize("orientation", ["axial", "sagittal", "coronal"])
+@pytest.mark.parametrize(("pixels", "limits", "withheld"), [
+    ((1.25, 0.9), [], False),
+    ((2.5, 0.9), ["thick_slices"], False),
+    ((0.9, 2.5), ["thick_slices"], False),
+    ((5.0, 0.9), ["grading_withheld"], True),
+])
+def test_pixels_limit_the_reading_like_slices(tmp_path, orientation, pixels, limits, withheld) -> None:
+    verdict = judged(tmp_path, shape=(40, 40, 40), spacing=(1.0, *pixels), orientation=orientation)
+    assert ([limit.code for limit in verdict.limits], verdict.withhold_grading) == (limits, withheld)
+    assert not limits or f"pixels {max(pixels):.2f} mm" in verdict.limits[0].text
 
 
 def test_the_rules_are_configured(tmp_path) -> None:
@@ -71,7 +88,7 @@ def test_no_frame_of_reference_is_a_limit(tmp_path) -> None:
     ({"shape": (1, 40, 40), "orientation": "sagittal"}, ("excluded", "too_short")),
 ])
 def test_orientation_and_extent(tmp_path, options, expected) -> None:
-    assert facts(judged(tmp_path, **options)) == expected
+    assert facts(judged(tmp_path, **{"spacing": (1.0, 2.0, 2.0), **options})) == expected
 
 
 @pytest.mark.parametrize(("omit", "expected"), [

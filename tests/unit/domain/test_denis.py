@@ -22,6 +22,16 @@ def test_compression_types(superior, inferior, anterior, denis):
     assert classify(superior=superior, inferior=inferior, anterior=anterior, posterior=False).denis == denis
 
 
+@pytest.mark.parametrize(("superior", "inferior", "anterior", "ao", "of"), [
+    (True, True, False, None, "OF4"), (True, True, True, None, "OF4"), (True, False, False, "A1", "OF2"),
+    (True, False, True, "A1", "OF2"), (False, True, False, "A1", "OF2"), (False, True, True, "A1", "OF2"),
+    (False, False, True, None, None),
+])
+def test_what_the_signs_cannot_tell_is_not_named(superior, inferior, anterior, ao, of):
+    found = classify(superior=superior, inferior=inferior, anterior=anterior, posterior=False)
+    assert (found.ao, found.of) == (ao, of)
+
+
 @pytest.mark.parametrize(("superior", "inferior", "anterior"), list(product([False, True], repeat=3)))
 def test_posterior_wall_is_never_a_compression_type(superior, inferior, anterior):
     found = classify(superior=superior, inferior=inferior, anterior=anterior, posterior=True)

@@ -30,7 +30,7 @@ def example() -> Findings:
         genant=Genant(1, near_boundary=True), mean_hu=96.0, volume_cm3=41.2, centroid_mm=(1.0, -20.0, 310.5),
         height_lines_mm=HeightLines(anterior=((0.0, -33.0, 320.0), (0.0, -33.0, 301.0))),
     )
-    undetermined = VertebraFinding(level="S1", complete=False, abstain=reason("incomplete_coverage"))
+    undetermined = VertebraFinding(level="S1", complete=None, abstain=reason("incomplete_coverage"))
     return Findings(
         status="limited", reasons=(reason("thick_slices", "2.00 mm"),), patient=PatientFinding(True, 0.93),
         vertebrae=(fractured, undetermined), numbering_uncertain=False, numbering_basis="counted up from the sacrum",

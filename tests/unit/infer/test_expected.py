@@ -3,7 +3,7 @@
 import pytest
 
 from ovcf_node.domain.findings import Heights
-from ovcf_node.infer.expected import expectations, genant, height_loss
+from ovcf_node.infer.expected import STANDARD_ERROR, expectations, genant, height_loss
 from ovcf_node.infer.norms import NORMS
 
 _LEVELS = ("T11", "T12", "L1", "L2", "L3", "L4", "L5")
@@ -56,15 +56,19 @@ def test_without_references_the_norms_scale_with_the_width():
     measured = {"L1": Heights(15.0, 15.0, 20.0)}
     assert expectations(measured, [], {})["L1"].heights.anterior == NORMS["L1"].anterior
     found = expectations(measured, [], {"L1": 0.9 * NORMS["L1"].width})["L1"]
-    assert found.source == "level norms"
+    assert found.source == "level norms" and found.standard_error == 0.07
     assert found.heights.anterior == pytest.approx(0.9 * NORMS["L1"].anterior, abs=0.01)
 
 
-def test_far_references_scale_the_norms():
-    spine = _spine(0.95, levels=("T11", "L5"))
-    found = expectations(spine, ["T11"], {})["L5"]
-    assert found.source == "level norms"
-    assert found.heights.middle == pytest.approx(0.95 * NORMS["L5"].middle, abs=0.05)
+def test_only_what_is_named_is_used():
+    spine = _spine()
+    before = expectations(spine, _LEVELS, {})["L5"]
+    assert before.source == "L2, L3, L4" and before.standard_error == 0.03
+    far = spine | {"T11": Heights(*(1.1 * h for h in vars(spine["T11"]).values()))}
+    assert expectations(far, _LEVELS, {})["L5"] == before
+    assert expectations(far, _LEVELS, {})["L2"] != expectations(spine, _LEVELS, {})["L2"]
+    alone = expectations(_spine(0.95, levels=("T11", "L5")), ["T11"], {})["L5"]
+    assert (alone.source, alone.heights.middle) == ("level norms", NORMS["L5"].middle)
 
 
 def test_s1_and_the_unmeasured_have_no_expectation():
@@ -86,9 +90,13 @@ def test_height_loss_is_the_largest_and_never_negative():
     (0.429, 3, True), (0.44, 3, False), (1.0, 3, False),
 ])
 def test_genant_bins_are_half_open(loss, grade, near):
-    result = genant(loss)
+    result = genant(loss, STANDARD_ERROR)
     assert (result.grade, result.near_boundary) == (grade, near)
 
 
+def test_a_larger_error_reaches_more_boundaries():
+    assert not genant(0.15, 0.03).near_boundary and genant(0.15, 0.07).near_boundary
+
+
 def test_unknown_loss_has_no_grade():
-    assert genant(None) is None
+    assert genant(None, STANDARD_ERROR) is None

@@ -104,7 +104,9 @@ def test_screws_and_cement_are_metal_calcium_is_not():
         crop, whole, body = _crop(_block())
         z, y, x = place
         crop.hu[z - 4 : z + 5, y - 4 : y + 5, x - 2 : x + 3] = hu
-        assert measure(crop, whole, body).metal is metal, (place, hu)
+        found = measure(crop, whole, body)
+        assert found.metal is metal, (place, hu)
+        assert (found.mean_hu is None) is metal, "metal leaves no CT number to trust"
     crop, whole, body = _crop(_block())
     crop.hu[24:32, 20:28, 13:18] = 1900.0
     assert measure(crop, whole, body).metal

@@ -49,6 +49,7 @@ def test_one_wedge_among_seven(monkeypatch, shear):
     assert fracture.genant.grade == 2 and fracture.height_loss == pytest.approx(0.35 * 0.9, abs=0.04)
     assert "L1" not in fracture.expected_from and "L2" in fracture.expected_from
     assert reading.ovcf is True and reading.probability == fracture.probability
+    assert not any(v.notes for v in reading.vertebrae)
     assert found["S1"].fracture is None and found["S1"].genant is None and found["S1"].heights_mm.middle is None
     assert all(v.genant.grade == 0 for v in reading.vertebrae if v.level not in ("L1", "S1"))
     for block in blocks[2:-1]:
@@ -98,7 +99,62 @@ def test_a_cut_field_grades_what_is_complete(monkeypatch):
     assert reading.status == "limited" and [r.code for r in reading.reasons] == ["incomplete_coverage"]
     found = {v.level: v for v in reading.vertebrae}
     assert found["L1"].fracture is True and found["L3"].complete
-    assert not found["L4"].complete and found["L4"].fracture is None and found["L4"].heights_mm.middle is None
+    assert found["L4"].complete is False and found["L4"].fracture is None and found["L4"].heights_mm.middle is None
+    assert [n.code for n in found["L4"].notes] == ["incomplete_body"] and found["L3"].notes == ()
+
+
+def test_no_fracture_in_the_patient_needs_all_six_levels(monkeypatch):
+    def said(levels):
+        blocks = spine(levels)
+        with monkeypatch.context() as context:
+            return read(axial_volume(blocks, spacing=(2.0, 1.5, 1.5)), KnowingBundle(blocks).watch(context))
+
+    whole = said(_FULL)
+    assert whole.ovcf is False and [v.fracture for v in whole.vertebrae] == [False] * 6 + [None]
+    part = said(_FULL[4:])  # L2 and what is below
+    assert all(v.fracture is False for v in part.vertebrae if v.level in ("L2", "L3", "L4", "L5"))
+    assert part.ovcf is None and part.probability is not None and part.status == "limited"
+
+
+def _blind_to(bundle, levels):
+    """Let the crops of `levels` show no body, as metal or a collapse may."""
+    answer = bundle._crop
+
+    def crop(grid):
+        origin = grid.point_of(np.array(bundle.vertebra.origin_index))
+        block = min(bundle.blocks, key=lambda b: np.linalg.norm(b.centre - origin))
+        found = answer(grid)
+        return found | {"body": np.full_like(found["body"], -5.0)} if block.level in levels else found
+
+    bundle._crop = crop
+    return bundle
+
+
+def test_a_named_vertebra_without_a_measurable_body_stays_in_the_findings(monkeypatch):
+    blocks = spine(_FULL)
+    bundle = _blind_to(KnowingBundle(blocks).watch(monkeypatch), ("L2",))
+    reading = read(axial_volume(blocks, spacing=(2.0, 1.5, 1.5)), bundle)
+    assert [v.level for v in reading.vertebrae] == list(REPORTED) and reading.spine == 7
+    lost = reading.vertebrae[2]
+    assert (lost.complete, lost.fracture, lost.probability, lost.mean_hu) == (None, None, None, None)
+    assert [n.code for n in lost.notes] == ["not_measurable"]
+    assert np.linalg.norm(np.array(lost.centroid_mm) - blocks[4].centre) < 3.0
+    assert reading.status == "limited" and "L2" in reading.reasons[0].text and reading.ovcf is None
+
+
+def test_a_spine_no_crop_confirms_is_not_assessed_rather_than_excluded(monkeypatch):
+    blocks = spine(_FULL)
+    bundle = _blind_to(KnowingBundle(blocks).watch(monkeypatch), _FULL)
+    reading = read(axial_volume(blocks, spacing=(3.0, 2.0, 2.0)), bundle)
+    assert reading.status == "not_assessed" and [r.code for r in reading.reasons] == ["too_little_spine"]
+    assert "0 of at least 3" in reading.reasons[0].text and reading.ovcf is None and reading.masks is None
+
+
+def test_scraps_that_only_resemble_vertebrae_stay_no_spine(monkeypatch):
+    scraps = [type(b)(b.level, b.centre, b.frame, 12.0, 12.0, 9.0, 9.0) for b in spine(("L1", "L2", "L3", "L4"))]
+    bundle = KnowingBundle(scraps).watch(monkeypatch)
+    reading = read(axial_volume(scraps, spacing=(3.0, 2.0, 2.0)), bundle)
+    assert reading.status == "excluded" and [r.code for r in reading.reasons] == ["no_spine"]
 
 
 def test_too_little_spine_is_not_assessed_and_no_spine_is_excluded(monkeypatch):
@@ -132,7 +188,9 @@ def test_metal_takes_a_vertebra_out_and_much_of_it_the_series(monkeypatch):
     found = {v.level: v for v in reading.vertebrae}
     for level in ("L1", "L3"):
         assert found[level].fracture is None and found[level].abstain.code == "metal"
-    assert found["L2"].fracture is False and reading.ovcf is False
+        assert found[level].mean_hu is None and found[level].notes == ()
+    assert found["L2"].fracture is False and found["L2"].mean_hu is not None
+    assert reading.ovcf is None, "two levels were not graded"
     hidden = read(with_screws(("T12", "L1", "L2", "L3")), bundle)
     assert hidden.status == "not_assessed" and [r.code for r in hidden.reasons] == ["metal"]
 
@@ -144,6 +202,7 @@ def test_a_bundle_without_vertebra_stage_names_levels_only(monkeypatch):
     assert reading.status == "limited" and reading.reasons[0].code == "grading_absent"
     assert [v.level for v in reading.vertebrae] == list(REPORTED) and reading.ovcf is None
     assert all(v.fracture is None and v.volume_cm3 is None and v.centroid_mm for v in reading.vertebrae)
+    assert all(v.complete is None for v in reading.vertebrae)
 
 
 def test_the_same_volume_gives_the_same_reading(monkeypatch):

@@ -36,7 +36,7 @@ def open_revision(ledger, *receipts: Receipt, now=100.0):
         ledger.instances.record(one)
     for arrival in ledger.instances.arrivals(0):
         ledger.revisions.arrived(arrival, now)
-    return ledger.revisions.quietable()[-1]
+    return ledger.revisions.quietable(1e9)[-1]
 
 
 def encoded(ledger, revision, now=102.0):
@@ -59,10 +59,9 @@ def test_same_bytes_are_recorded_once(ledger):
 def test_other_bytes_of_one_uid_are_a_variant_and_open_nothing(ledger):
     revision = open_revision(ledger)
     ledger.instances.record(receipt(digest="b"))
-    for arrival in ledger.instances.arrivals(0):
-        ledger.revisions.arrived(arrival, 101.0)
+    assert ledger.instances.arrivals(0) == []
     assert [i.digest for i in ledger.instances.of_kind("variant")] == ["b"]
-    assert ledger.revisions.quietable() == [revision]
+    assert ledger.revisions.quietable(1e9) == [revision]
 
 
 def test_new_instances_extend_an_open_revision(ledger):
@@ -80,18 +79,21 @@ def test_late_instance_supersedes_and_cancels_what_was_not_sent(ledger):
     assert ledger.revisions.get(first.id).state is S.SUPERSEDED
     assert [d.state for d in ledger.deliveries.of_revision(first.id)] == [DeliveryState.ACCEPTED, DeliveryState.CANCELLED]
     assert ledger.deliveries.due(200.0) == []
-    ledger.deliveries.finished(pending, DeliveryState.ACCEPTED, 111.0, status=0, text="too late")
+    ledger.deliveries.finished(pending, DeliveryState.REJECTED, 111.0, status=0xC000, text="")
     assert ledger.deliveries.of_revision(first.id)[1].state is DeliveryState.CANCELLED
+    ledger.deliveries.finished(pending, DeliveryState.ACCEPTED, 111.0, status=0, text="it was on the wire")
+    assert ledger.deliveries.of_revision(first.id)[1].state is DeliveryState.ACCEPTED
 
 
 def test_predecessors_are_reports_that_arrived(ledger):
     first = encoded(ledger, open_revision(ledger))
     second = open_revision(ledger, receipt("1.9", "late"), now=110.0)
-    assert ledger.deliveries.arrived_reports("1.2", second.number) == []
+    assert ledger.deliveries.arrived_report("1.2", second.number, "") is None
     third = encoded(ledger, second)
     for delivery in ledger.deliveries.of_revision(third.id):
         ledger.deliveries.finished(delivery, DeliveryState.ACCEPTED, 120.0, status=0, text="")
-    assert [r.role for r in ledger.deliveries.arrived_reports("1.2", 3)] == ["sr"]
+    assert ledger.deliveries.arrived_report("1.2", 3, "").sop_instance_uid == "9.2.1"
+    assert ledger.deliveries.arrived_report("1.2", 3, "88.22/air") is None
     assert first.id != third.id
 
 
@@ -177,3 +179,29 @@ def test_database_that_cannot_be_used_is_transient_and_names_nobody(tmp_path):
     with pytest.raises(Transient) as caught:
         ledger.instances.record(receipt(patient="secret-patient"))
     assert caught.value.code == "ledger_unavailable" and "secret" not in str(caught.value)
+
+
+def test_series_that_stood_back_is_judged_again_when_the_chosen_one_cannot_be_read(ledger):
+    chosen = open_revision(ledger)
+    other = open_revision(ledger, receipt("2.1", "b", series="2.2"))
+    ledger.revisions.move(other, S.EXCLUDED, 101.0, reason=reason("better_series", "1.2"))
+    due = ledger.revisions.move(chosen, S.COMPLETE, 101.0, verdict={})
+    ledger.revisions.move(due, S.EXCLUDED, 102.0, reason=reason("no_spine"))
+    assert [(r.number, r.state) for r in ledger.revisions.of_series("2.2")] == [(1, S.SUPERSEDED), (2, S.RECEIVING)]
+
+
+def test_discarded_study_stays_away_until_it_comes_again(ledger):
+    revision = open_revision(ledger)
+    ledger.instances.discard_study("1.3")
+    ledger.revisions.discard(revision, 102.0)
+    assert ledger.instances.arrivals(0) == [] and not ledger.instances.has_digest("1.1", "a")
+    again = open_revision(ledger)
+    assert again.number == 2
+
+
+def test_newest_of_a_conflict_can_be_preferred(ledger):
+    open_revision(ledger)
+    ledger.instances.record(receipt(digest="corrected"))
+    ledger.instances.set_kind([i.id for i in ledger.instances.of_kind("variant")], "conflict")
+    ledger.instances.prefer_newest("1.3")
+    assert [i.digest for i in ledger.instances.originals("1.2")] == ["corrected"]

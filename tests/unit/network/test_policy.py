@@ -1,7 +1,6 @@
 import pytest
 
 from ovcf_node.config import Source
-from ovcf_node.errors import Permanent
 from ovcf_node.network.policy import CALLED_UNKNOWN, CALLING_ADDRESS, CALLING_UNKNOWN, AssociationPolicy
 
 SOURCES = (
@@ -37,8 +36,3 @@ def test_rejection(called, calling, address, expected):
 
 def test_no_sources_accepts_nobody():
     assert AssociationPolicy(("NODE",), ()).rejection(called="NODE", calling="X", address="::1") is CALLING_UNKNOWN
-
-
-def test_an_address_must_be_one():
-    with pytest.raises(Permanent, match="scanner-room"):
-        AssociationPolicy(("NODE",), (Source(ae_title="X", address="scanner-room"),))

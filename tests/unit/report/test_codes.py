@@ -41,6 +41,16 @@ def test_presence(value: bool | None, meaning: str):
     assert codes.presence(value).meaning == meaning
 
 
+@pytest.mark.parametrize(("value", "meaning"), [(True, "Yes"), (False, "No"), (None, "Undetermined")])
+def test_yes_no(value: bool | None, meaning: str):
+    assert codes.yes_no(value).meaning == meaning
+
+
+def test_grades_meet_without_a_gap():
+    assert codes.GENANT_GRADES[2].meaning.endswith("25 to 40 %)")
+    assert codes.GENANT_GRADES[3].meaning.endswith("40 % or more)")
+
+
 def test_every_level_has_a_code_and_a_colour():
     assert tuple(codes.LEVELS) == tuple(codes.LEVEL_RGB) == REPORTED
 

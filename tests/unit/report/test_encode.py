@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydicom.dataset import Dataset
 
 from ovcf_node.domain.identity import ROLES, Dialect
 from ovcf_node.errors import Permanent
@@ -57,6 +58,26 @@ def test_the_report_does_not_depend_on_the_roles_asked_for(case: Case):
     alone = objects(case, roles=("sr",), summary_rgb=None)
     assert roles(alone) == ["sr"]
     assert digests(alone)["sr"] == digests(objects(case))["sr"]
+
+
+def test_the_picture_names_what_it_was_made_from(case: Case):
+    [summary] = objects(case, roles=("summary",))
+    items = summary.dataset.SourceImageSequence
+    assert [i.ReferencedSOPInstanceUID for i in items] == [h.SOPInstanceUID for h in case.headers]
+    assert {i.ReferencedSOPClassUID for i in items} == {case.headers[0].SOPClassUID}
+    assert {i.PurposeOfReferenceCodeSequence[0].CodeValue for i in items} == {"121322"}
+
+
+def test_the_picture_says_which_series_it_shows(case: Case):
+    first = Dataset()
+    first.update(case.headers[0])
+    first.SeriesNumber, first.SeriesDescription = 4, "Spine 1.0 Br59"
+    [summary] = objects(case, headers=[first, *case.headers[1:]], roles=("summary",))
+    assert "series 4 (Spine 1.0 Br59)" in summary.dataset.DerivationDescription
+
+
+def test_everything_is_called_research(case: Case):
+    assert {o.dataset.SeriesDescription.split()[0] for o in objects(case)} == {"RESEARCH"}
 
 
 def test_no_fracture_no_fracture_segmentation(case: Case):

@@ -1,7 +1,10 @@
 """What all objects share: identity and character set of the source, time zone, equipment; no identity in warnings."""
 
+import time
 import warnings
+from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 
@@ -94,16 +97,35 @@ def test_no_warning_holds_identity(tmp_path: Path, caplog: pytest.LogCaptureFixt
     assert "secret" not in told
 
 
+@pytest.fixture
+def new_york(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let the system's local time be five hours behind UTC, four from 10 March 2024, 07:00 UTC."""
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "EST5EDT,M3.2.0,M11.1.0")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("new_york")
 @pytest.mark.parametrize(
-    ("offset", "content_time"), [(None, "093015.250000"), ("+0530", "140015.250000"), ("nonsense", "093015.250000")],
+    ("stated", "content_time", "offset"),
+    [(None, "033015.250000", "-0500"), ("nonsense", "033015.250000", "-0500"), ("+0530", "140015.250000", "+0530")],
 )
-def test_times_are_in_the_sources_time_zone(tmp_path: Path, offset: str | None, content_time: str):
+def test_times_are_in_the_sources_zone_or_else_local(tmp_path: Path, stated: str | None, content_time: str, offset: str):
     case = small(tmp_path)
-    if offset:
-        case.headers[0].TimezoneOffsetFromUTC = offset
+    if stated:
+        case.headers[0].TimezoneOffsetFromUTC = stated
     for dataset in written(case).values():
-        assert dataset.ContentTime == content_time
-        assert dataset.TimezoneOffsetFromUTC == ("+0530" if offset == "+0530" else "+0100")
+        assert (dataset.ContentTime, dataset.TimezoneOffsetFromUTC) == (content_time, offset)
+
+
+@pytest.mark.usefixtures("new_york")
+def test_local_time_is_that_of_the_start_not_of_today(tmp_path: Path):
+    summer = make_context(analysis_started_at=datetime(2024, 7, 2, 1, 30, tzinfo=UTC))
+    for dataset in written(small(tmp_path), summer).values():
+        assert dataset.TimezoneOffsetFromUTC == "-0400"
+        assert (dataset.ContentDate, dataset.ContentTime) == ("20240701", "213000.000000")
 
 
 def test_algorithm_is_named_the_same_way_everywhere(case: Case):

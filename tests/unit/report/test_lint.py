@@ -52,6 +52,8 @@ BREAKS: dict[str, tuple[str, Callable[[Dataset], None], str]] = {
     "time zone": ("sr", lambda d: d.pop("TimezoneOffsetFromUTC"), "TimezoneOffsetFromUTC"),
     "equipment": ("seg_vertebrae", lambda d: put(d, "SoftwareVersions", ""), "SoftwareVersions is empty"),
     "device UID": ("sr", lambda d: d.ContributingEquipmentSequence[-1].pop("DeviceUID"), "has no DeviceUID"),
+    "source images": ("summary", lambda d: d.pop("SourceImageSequence"), "does not name its source images"),
+    "final": ("sr", lambda d: put(d, "PreliminaryFlag", "FINAL"), "flags are not"),
     "no algorithm": ("sr", lambda d: put(d, "ContributingEquipmentSequence", []), "names the algorithm"),
     "scheme": ("sr", lambda d: put(d, "CodingSchemeIdentificationSequence", []), "99OVCF is not declared"),
     "long text": ("sr", lambda d: d["SeriesDescription"].__setattr__("_value", "x" * 65), "longer than 64"),

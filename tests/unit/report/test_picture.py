@@ -11,8 +11,8 @@ from ovcf_node.domain.volume import Volume
 from ovcf_node.report import codes, render_summary
 from ovcf_node.report.picture import HEIGHT, WIDTH
 from ovcf_node.report.picture_reformat import views
-from ovcf_node.report.picture_style import wrap
-from result_cases import Case, body_centre, make_findings, make_vertebra, withheld
+from ovcf_node.report.picture_style import DIM, RULE, wrap
+from result_cases import Case, body_centre, make_findings, make_vertebra, partly_graded, withheld
 
 
 def count(rgb: np.ndarray, colour: tuple[int, int, int]) -> int:
@@ -45,9 +45,21 @@ def test_fracture_region_is_drawn_only_for_a_found_fracture(case: Case):
 def test_the_bar_tells_the_result(case: Case):
     clear = tuple(make_vertebra(level, fracture=False, denis=None) for level in REPORTED)
     negative = make_findings(patient=PatientFinding(False, 0.1), vertebrae=clear)
-    bars = [tuple(int(c) for c in picture(case, f)[2, 2]) for f in (case.findings, negative, withheld())]
-    assert len(set(bars)) == 3
+    readings = (case.findings, negative, withheld(), partly_graded())
+    bars = [tuple(int(c) for c in picture(case, f)[2, 2]) for f in readings]
+    assert bars[2] == bars[3] and len(set(bars)) == 3
     assert np.argmax(bars[0]) == 0 and np.argmax(bars[1]) == 1
+
+
+def test_the_table_has_a_row_for_every_level_found_or_not(case: Case):
+    """The rules between rows stand at the same places; the row of a missing level is dim."""
+    x = 4 * 10 + 438 + 242 + 300
+    complete, some = picture(case)[:, x], picture(case, make_findings(vertebrae=(make_vertebra("L1"),)))[:, x]
+    rows = [set(np.flatnonzero((column[100:420] == RULE).all(axis=-1)) + 100) for column in (complete, some)]
+    assert len(rows[0]) == len(REPORTED) + 1 and rows[0] == rows[1]
+    table = picture(case, make_findings(vertebrae=(make_vertebra("L1"),)))[100:420, 720:]
+    assert count(table, DIM) > 200
+    assert count(picture(case)[100:420, 720:], DIM) == 0
 
 
 @pytest.mark.parametrize("findings", [make_findings(vertebrae=()), make_findings(vertebrae=(make_vertebra("L1"),))])

@@ -2,17 +2,28 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from ovcf_node.domain.findings import Findings
+from ovcf_node.domain.findings import Findings, PatientFinding
 from ovcf_node.domain.identity import Dialect
 from ovcf_node.domain.levels import REPORTED
 from ovcf_node.report import encode
 from ovcf_node.report.measurements import MEASUREMENTS
-from result_cases import ABSTAINED, Case, make_context, make_findings, make_vertebra, not_assessed, withheld
+from result_cases import (
+    ABSTAINED,
+    Case,
+    make_case,
+    make_context,
+    make_findings,
+    make_vertebra,
+    not_assessed,
+    partly_graded,
+    withheld,
+)
 
 
 def report(case: Case, findings: Findings | None = None, dialect: Dialect | None = None, **changes) -> Dataset:
@@ -58,6 +69,9 @@ def evaluations(dataset: Dataset) -> Dataset:
 
 def said(item: Dataset, wanted: str) -> list[object]:
     return [value(child) for child in children(item, wanted)]
+
+
+PATIENT = "Suspected vertebral fracture in T12 to L5"
 
 
 def walk(item: Dataset) -> Iterator[Dataset]:
@@ -111,10 +125,59 @@ def test_tracking_and_segments_are_those_of_the_segmentations(case: Case):
 def test_study_level_result(usual: Dataset):
     container = evaluations(usual)
     assert said(container, "Impression")[0].startswith("Suspected vertebral fracture: L1 (Denis compression type B")
-    assert said(container, "Suspected vertebral compression fracture in T12 to L5") == ["Present"]
+    assert said(container, PATIENT) == ["Present"]
+    assert said(container, "Probability in words") == ["97 % (highest probability of any level, model estimate)"]
+    assert said(groups(usual)["T12-S1"], "Highest probability of vertebral fracture of any level") == [97.0]
     assert said(container, "CAD Processing and Findings Summary") == ["All algorithms succeeded; with findings"]
     assert any("Not for diagnosis" in text for text in said(container, "Conditions of use"))
     assert any("Supine CT" in text for text in said(container, "Quality Finding"))
+
+
+def clear(**changes) -> Findings:
+    vertebrae = tuple(
+        make_vertebra(v, fracture=None if v == "S1" else False, denis=None, ao=None, of=None) for v in REPORTED
+    )
+    return make_findings(**{"patient": PatientFinding(False, 0.04), "vertebrae": vertebrae, **changes})
+
+
+@pytest.mark.parametrize(("findings", "answer", "summary"), [
+    (clear(), "Absent", "All algorithms succeeded; without findings"),
+    (clear(patient=PatientFinding(None, 0.04)), "Undetermined", "Not all algorithms succeeded; without findings"),
+    (partly_graded(), "Undetermined", "Not all algorithms succeeded; without findings"),
+    (make_findings(vertebrae=(make_vertebra("L1"),)), "Present", "Not all algorithms succeeded; with findings"),
+], ids=["clear", "patient undetermined", "partly", "fracture, other levels unread"])
+def test_absence_and_success_need_every_level(case: Case, findings: Findings, answer: str, summary: str):
+    dataset = report(case, findings)
+    container = evaluations(dataset)
+    assert said(container, PATIENT) == said(groups(dataset)["T12-S1"], PATIENT) == [answer]
+    assert said(container, "CAD Processing and Findings Summary") == [summary]
+
+
+def test_numbering_is_uncertain_or_unknown_never_certain(case: Case, usual: Dataset):
+    assert said(evaluations(usual), "Vertebral numbering uncertain") == ["Undetermined"]
+    based = evaluations(report(case, make_findings(numbering_basis="counted from the sacrum")))
+    assert [t for t in said(based, "Quality Finding") if t.endswith("Basis: counted from the sacrum.")]
+
+
+@pytest.mark.parametrize(("complete", "answer"), [(True, "Yes"), (False, "No"), (None, "Undetermined")])
+def test_completeness_of_a_body(case: Case, complete: bool | None, answer: str):
+    group = groups(report(case, make_findings(vertebrae=(make_vertebra("L2", complete=complete),))))["L2"]
+    assert said(group, "Vertebral body completely in the field of view") == [answer]
+
+
+@pytest.mark.parametrize(("header", "expected"), [
+    ({"KVP": "120", "ContrastBolusAgent": "NONE"}, None),
+    ({"KVP": "140", "ContrastBolusAgent": "Omnipaque"}, "HU: 140 kVp, contrast stated: not comparable"),
+    ({"KVP": "120"}, "HU: 120 kVp, contrast not stated: may not be comparable"),
+    ({"KVP": lambda i: "120" if i else "100"}, "HU: tube voltage not stated, contrast not stated: may not be comparable"),
+    ({"KVP": "100", "ContrastBolusAgent": "NONE"}, "HU: 100 kVp, no contrast: not comparable"),
+    ({"KVP": "80", "enhanced": True}, "HU: 80 kVp, contrast not stated: not comparable"),
+])
+def test_comparability_of_hu_comes_from_the_headers(tmp_path: Path, header: dict, expected: str | None):
+    case = make_case(tmp_path, spacing=4.0, **header)
+    findings = make_findings(vertebrae=case.findings.vertebrae[:1])
+    said_of_hu = [t for t in said(evaluations(report(case, findings)), "Quality Finding") if t.startswith("HU:")]
+    assert [t.startswith(expected) for t in said_of_hu] == ([] if expected is None else [True])
 
 
 def test_withheld_grading_is_undetermined_never_absent(case: Case):
@@ -140,7 +203,7 @@ def test_not_assessed_gives_one_group_and_the_reason(case: Case):
     container = evaluations(dataset)
     assert said(container, "Analysis status") == ["Not assessed"]
     assert said(container, "CAD Processing and Findings Summary") == ["No algorithms succeeded; without findings"]
-    assert said(container, "Suspected vertebral compression fracture in T12 to L5") == ["Undetermined"]
+    assert said(container, PATIENT) == ["Undetermined"]
     assert said(container, "Quality Finding") == ["Slices are missing (3 of 120)."]
 
 

@@ -1,15 +1,12 @@
 """Networks, losses and augmentation of the reference bundle (models/training), on tiny made-up samples."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "models" / "training"))
 
 import augment  # noqa: E402
+import blocks  # noqa: E402
 import networks  # noqa: E402
 import pool  # noqa: E402
 from losses import label_loss, vertebra_loss  # noqa: E402
@@ -33,7 +30,10 @@ def ball_field(shape=(40, 30, 26), centres=((12, 14, 12), (26, 16, 13)), radius=
     rows = np.zeros((22, 3), np.float32)
     rows[15], rows[14] = centres
     return {
-        "hu": hu, "labels": labels, "instance": instance, "body": (instance > 0).astype(np.uint8) * 255,
+        "hu": hu,
+        "labels": labels,
+        "instance": instance,
+        "body": (instance > 0).astype(np.uint8) * 255,
         "centres": rows,
     }
 
@@ -71,7 +71,7 @@ def test_vertebra_network_gives_the_contract_tensors():
 
 
 def test_attention_cost_is_bounded_in_tokens():
-    block = networks.GuidedAttention((8, 8, 8), 12).eval()
+    block = blocks.GuidedAttention((8, 8, 8), 12).eval()
     with torch.no_grad():
         out, _ = block([torch.zeros(1, 8, n, n, n) for n in (6, 12, 24)])
     assert out.shape == (1, 12, 12, 12, 12)
@@ -83,14 +83,14 @@ def test_crops_of_a_batch_do_not_influence_each_other():
     x = torch.randn(3, 1, *networks.CROP_SHAPE)
     with torch.no_grad():
         together, alone = net(x), net(x[1:2])
-    for a, b in zip(together, alone):
+    for a, b in zip(together, alone, strict=True):
         assert torch.allclose(a[1:2], b, atol=1e-4)
 
 
 def test_offsets_point_at_the_own_centre_after_every_augmentation():
     sample, seen = ball_field(), 0
     for seed in range(12):
-        _, labels, _, offset, level = pool.field_tensors(sample, np.random.default_rng(seed))
+        _, labels, _, offset, _level = pool.field_tensors(sample, np.random.default_rng(seed))
         for label in (6, 7):
             where = (labels[0] == label).nonzero().float()
             if len(where) < 20:
@@ -157,7 +157,11 @@ def test_vertebra_loss_falls_and_prefers_the_truth(tmp_path):
     assert set(sampler.groups) == {"B", "plain"}
     batch = sampler.batch(2, np.random.default_rng(0))
     assert [tuple(x.shape) for x in batch] == [
-        (2, 1, *networks.CROP_SHAPE), (2, 3, *networks.CROP_SHAPE), (2, 4), (2,), (2, 1),
+        (2, 1, *networks.CROP_SHAPE),
+        (2, 3, *networks.CROP_SHAPE),
+        (2, 4),
+        (2,),
+        (2, 1),
     ]
     _, masks, evidence, kind, old = batch
     sure = lambda y: (y * 2 - 1) * 5  # noqa: E731

@@ -40,13 +40,23 @@ def test_error_of_the_child_is_the_caller_s(tmp_path):
 
 def test_killed_child_is_transient(tmp_path):
     children = Children(Settings())
-    children.start_spare()
-    pid = children._spare.pid
+    children.start_idle()
+    pid = children._idle[0].process.pid
 
     with pytest.raises(Transient) as caught:
         children.read(series(tmp_path / "in"), tmp_path / "out", "key",
                       progress=lambda stage, fraction: os.kill(pid, signal.SIGKILL))
     assert caught.value.code == "child_died" and "SIGKILL" in caught.value.text
+
+
+def test_one_child_serves_several_jobs(tmp_path):
+    children = Children(Settings())
+    paths = series(tmp_path / "in")
+    assert children.inspect(paths).kind == "eligible"
+    pid = children._idle[0].process.pid
+    assert children.inspect(paths).candidate["orientation"] == "axial"
+    assert [c.process.pid for c in children._idle] == [pid]
+    children.close()
 
 
 def test_time_limit(tmp_path):
@@ -72,7 +82,7 @@ def alive(pid: int) -> bool:
 def test_child_leaves_when_its_parent_is_killed(tmp_path):
     program = (
         "import sys, time; from ovcf_node.config import Settings; from ovcf_node.workflow.child import Children\n"
-        "c = Children(Settings()); c.start_spare(); print(c._spare.pid, flush=True); time.sleep(60)"
+        "c = Children(Settings()); c.start_idle(); print(c._idle[0].process.pid, flush=True); time.sleep(60)"
     )
     parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     pid = int(parent.stdout.readline())

@@ -8,8 +8,9 @@ import numpy as np
 import pydicom
 import pytest
 
-from ct_series import grid, linear_hu, write_ct
+from ct_series import grid, linear_hu, uid, write_ct
 from ovcf_node.config import Settings
+from ovcf_node.domain.reasons import reason
 from ovcf_node.domain.series import Receipt
 from ovcf_node.domain.states import RevisionState
 from ovcf_node.ledger import Ledger, migrate
@@ -48,8 +49,9 @@ class Node:
         self.ledger = Ledger(url)
         self.scheduler = Scheduler()
         self.count: int | None = None
+        self.children = Children(self.settings)
         self.judge = Judge(
-            self.settings, self.ledger, self.spool, self.scheduler, Children(self.settings), lambda uid: "hash",
+            self.settings, self.ledger, self.spool, self.scheduler, self.children, lambda uid: "hash",
             lambda at, stat: 1 if stat else 2, lambda study, series: self.count,
         )
 
@@ -79,6 +81,7 @@ def node(tmp_path):
     made = Node(tmp_path)
     yield made
     made.ledger.close()
+    made.children.close()
 
 
 def test_quiet_complete_series_is_read_once(node):
@@ -185,6 +188,12 @@ def changed(path: Path, copy: Path, **elements) -> Path:
     return copy
 
 
+def replace_study(paths: list[Path], study: str) -> list[Path]:
+    for path in paths:
+        changed(path, path, StudyInstanceUID=uid(study))
+    return paths
+
+
 def holds(node):
     return [h.reason_code for h in node.ledger.holds.all()]
 
@@ -245,6 +254,33 @@ def test_attempt_that_died_is_counted_and_the_last_one_is_answered(node):
     assert (given_up.state, given_up.reason_code) == (S.NOT_ASSESSED, "technical_failure")
     node.judge.tick(now + 1)  # the answer itself is due now
     assert node.scheduler.calls[-1][3] == (given_up.id, given_up.attempt)
+
+
+def test_series_that_cannot_be_judged_keeps_nobody_waiting_and_is_shown(node):
+    bad, good = node.series("bad"), node.series("good")
+    node.receive(bad)
+    for path in bad:
+        path.write_bytes(b"no DICOM any more")
+    uid = node.ledger.instances.arrivals(0)[0].series_instance_uid
+    other = replace_study(good, "another study")
+    node.receive(other)
+    now = T0 + 31
+    for _ in range(4):
+        node.judge.tick(now)
+        now += 11
+    assert node.newest(other[0]).state is S.COMPLETE
+    failed = node.ledger.revisions.of_series(uid)[-1]
+    assert (failed.state, failed.reason_code) == (S.FAILED, "unreadable_series")
+
+
+def test_series_that_stood_back_is_read_when_the_chosen_one_shows_no_spine(node):
+    thick, thin = node.series("thick", 2.0), node.series("thin", 1.0)
+    node.receive(thin)
+    node.receive(thick)
+    node.judge.tick(T0 + 31)
+    node.ledger.revisions.move(node.newest(thin[0]), S.EXCLUDED, T0 + 40, reason=reason("no_spine"))
+    node.judge.tick(T0 + 41)
+    assert node.newest(thick[0]).state is S.COMPLETE
 
 
 def test_stat_goes_first(node):

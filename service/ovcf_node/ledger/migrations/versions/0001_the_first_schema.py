@@ -49,13 +49,13 @@ def upgrade() -> None:
     sa.Column('association', sa.String(length=64), nullable=False),
     sa.Column('stat', sa.Boolean(), nullable=False),
     sa.Column('kind', sa.String(length=16), nullable=False),
-    sa.PrimaryKeyConstraint('id'),
-    sa.UniqueConstraint('sop_instance_uid', 'digest')
+    sa.PrimaryKeyConstraint('id')
     )
     with op.batch_alter_table('instances', schema=None) as batch_op:
         batch_op.create_index('ix_instances_series', ['series_instance_uid', 'id'], unique=False)
         batch_op.create_index('ix_instances_study', ['study_instance_uid'], unique=False)
         batch_op.create_index('ix_instances_variant', ['kind'], unique=False, sqlite_where=sa.text("kind = 'variant'"), postgresql_where=sa.text("kind = 'variant'"))
+        batch_op.create_index('uq_instances_bytes', ['sop_instance_uid', 'digest'], unique=True, sqlite_where=sa.text("kind != 'discarded'"), postgresql_where=sa.text("kind != 'discarded'"))
         batch_op.create_index('uq_instances_original', ['sop_instance_uid'], unique=True, sqlite_where=sa.text("kind = 'original'"), postgresql_where=sa.text("kind = 'original'"))
 
     op.create_table('leases',
@@ -151,6 +151,7 @@ def downgrade() -> None:
     op.drop_table('leases')
     with op.batch_alter_table('instances', schema=None) as batch_op:
         batch_op.drop_index('uq_instances_original', sqlite_where=sa.text("kind = 'original'"), postgresql_where=sa.text("kind = 'original'"))
+        batch_op.drop_index('uq_instances_bytes', sqlite_where=sa.text("kind != 'discarded'"), postgresql_where=sa.text("kind != 'discarded'"))
         batch_op.drop_index('ix_instances_variant', sqlite_where=sa.text("kind = 'variant'"), postgresql_where=sa.text("kind = 'variant'"))
         batch_op.drop_index('ix_instances_study')
         batch_op.drop_index('ix_instances_series')
