@@ -181,7 +181,7 @@ def calibrate(sess, work: Path) -> dict:
     broken = evidence[:, :3].any(1)
     usual = np.where(g["true_old"] > 0, 0.25, 1.0)  # cases.crops repeats healed deformities
     points = {
-        "fracture": operating_point(p["fracture"], broken, power=7, weight=usual),
+        "fracture": operating_point(p["fracture"], broken, 0.35, 0.55, 7, usual),  # calibrated: stays near one half
         "old": operating_point(p["old"], g["true_old"], power=2),
     }
     for k, name in enumerate(EVIDENCE):  # signs name the type of a fracture: judged among fractures and their false alarms

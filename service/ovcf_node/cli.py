@@ -11,6 +11,7 @@ from rich.console import Console
 from ovcf_node import __version__
 from ovcf_node.cli_jobs import jobs
 from ovcf_node.config import Settings, load
+from ovcf_node.domain.levels import GRADED
 from ovcf_node.errors import OvcfError
 from ovcf_node.observe import logging
 
@@ -200,7 +201,8 @@ def analyze(
         raise typer.Exit(Exit.UNUSABLE) from error
     print(f"{findings.status}: " + ("; ".join(f"{r.code}: {r.text}" for r in findings.reasons) or "no limitations"))
     for vertebra in findings.vertebrae:
-        fracture = {True: "fracture", False: "no fracture", None: "undetermined"}[vertebra.fracture]
+        undetermined = "undetermined" if vertebra.level in GRADED else "labelled"
+        fracture = {True: "fracture", False: "no fracture", None: undetermined}[vertebra.fracture]
         denis = f", Denis compression type {vertebra.denis}" if vertebra.denis else ""
         loss = f", height loss {vertebra.height_loss:.0%}" if vertebra.height_loss is not None else ""
         print(f"  {vertebra.level:4} {fracture}{denis}{loss}")

@@ -76,9 +76,9 @@ class Assemble(_Section):
     incomplete_limit_s: float = Field(default=900.0, ge=0)
     """A series with gaps waits this long for the missing slices, then is answered 'not assessed', seconds."""
     full_mm: float = Field(default=1.25, gt=0)
-    """Slice spacing and thickness up to which the reading is unrestricted, mm."""
+    """Slice spacing, thickness and pixel size up to which the reading is unrestricted, mm."""
     limited_mm: float = Field(default=3.0, gt=0)
-    """Slice spacing and thickness above which fractures are not graded, mm."""
+    """Slice spacing, thickness and pixel size above which fractures are not graded, mm."""
     prefer_kernel: Literal["bone", "standard"] = "bone"
     """Which kernel is preferred among equally thin series of a study."""
     count_source: CountSource | None = None

@@ -34,8 +34,15 @@ CASES = [
     ("odd/d2n_sliceincrement_002", Exit.EXCLUDED, "excluded", "too_short", []),
     ("odd/cs3d_transfer_syntaxes", Exit.EXCLUDED, "excluded", "too_short", []),
     ("odd/enhanced_ct_2frame_perfusion.dcm", Exit.EXCLUDED, "excluded", "derived_map", []),
-    ("odd/dcmqi_segmentations", Exit.EXCLUDED, "excluded", "too_short", []),
-    ("odd/fodicom", Exit.EXCLUDED, "excluded", "too_short", []),
+    ("odd/dcmqi_segmentations/23x38x3/image", Exit.EXCLUDED, "excluded", "too_short", []),
+    ("odd/dcmqi_segmentations/23x38x3/multiframe", Exit.EXCLUDED, "excluded", "too_short", []),
+    ("odd/dcmqi_segmentations/23x38x3/seg", Exit.EXCLUDED, "excluded", "not_ct", []),
+    ("odd/dcmqi_segmentations/ct-3slice", Exit.EXCLUDED, "excluded", "too_short", []),
+    ("odd/dcmqi_segmentations", Exit.EXCLUDED, "excluded", "not_ct", []),
+    ("odd/fodicom/CT1_J2KI", Exit.EXCLUDED, "excluded", "too_short", []),
+    ("odd/fodicom/GH342.dcm", Exit.EXCLUDED, "excluded", "scout", []),
+    ("odd/fodicom/GH178.dcm", Exit.EXCLUDED, "excluded", "not_original_image", []),
+    ("odd/fodicom", Exit.EXCLUDED, "excluded", "not_original_image", []),
 ]
 
 

@@ -41,6 +41,7 @@ class Candidate:
     kernel: str | None = None
     contrast: bool | None = None
     coverage_mm: float = 0.0
+    pixel_mm: float = 0.0
 
 
 def candidate(verdict: Verdict) -> Candidate:
@@ -49,7 +50,7 @@ def candidate(verdict: Verdict) -> Candidate:
     facts = acquisition_of(grid.frames)
     return Candidate(
         verdict.stack.series_instance_uid, grid.orientation, grid.spacing_mm, facts.slice_thickness_mm, facts.kernel,
-        facts.contrast, grid.extent_mm[2],
+        facts.contrast, grid.extent_mm[2], max(size for frame in grid.frames for size in frame.pixel_spacing),
     )
 
 
@@ -61,7 +62,8 @@ def kernel_kind(name: str | None) -> Kernel:
 def rank(candidates: Sequence[Candidate], prefer_kernel: Literal["bone", "standard"] = "bone") -> tuple[int, ...]:
     """Return the indices of the candidates, best first.
 
-    Thinnest (to 0.1 mm, the larger of spacing and thickness), then kernel, without contrast before unknown before with,
+    Thinnest (to 0.1 mm, the larger of spacing and thickness; in reformats also of the pixels, because the slices they
+    were made from lie there), then kernel, without contrast before unknown before with,
     axial before sagittal before coronal, more coverage along the patient, and the UID so that ties never change.
     """
     second: Kernel = "standard" if prefer_kernel == "bone" else "bone"
@@ -70,7 +72,7 @@ def rank(candidates: Sequence[Candidate], prefer_kernel: Literal["bone", "standa
     def key(index: int) -> tuple:
         c = candidates[index]
         return (
-            round(max(c.spacing_mm, c.thickness_mm or 0.0), 1),
+            round(max(c.spacing_mm, c.thickness_mm or 0.0, 0.0 if c.orientation == "axial" else c.pixel_mm), 1),
             kernels[kernel_kind(c.kernel)],
             (False, None, True).index(c.contrast),
             ("axial", "sagittal", "coronal").index(c.orientation),

@@ -19,6 +19,7 @@ from ovcf_node.config import load
 from ovcf_node.demo import phantom
 from ovcf_node.demo.pacs import AE_TITLE, StandIn, stand_in
 from ovcf_node.domain.findings import Findings
+from ovcf_node.domain.levels import GRADED
 from ovcf_node.errors import OvcfError, Transient
 from ovcf_node.ledger import Ledger, Revision
 from ovcf_node.network.associate import Remote
@@ -174,7 +175,8 @@ def _report(console: Console, outcome: _Outcome, built_in: phantom.Phantom) -> i
     missed = []
     for planted in built_in.planted:
         vertebra = found.get(planted.level)
-        says = {True: "fracture", False: "-", None: "undetermined"}[vertebra.fracture] if vertebra else "not found"
+        undetermined = "undetermined" if planted.level in GRADED else "labelled"
+        says = {True: "fracture", False: "-", None: undetermined}[vertebra.fracture] if vertebra else "not found"
         if planted.fracture and not (vertebra and vertebra.fracture):
             missed.append(planted.level)
         table.add_row(

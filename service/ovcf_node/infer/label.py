@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from ovcf_node.domain.levels import REPORTED
+from ovcf_node.domain.levels import GRADED, REPORTED
 from ovcf_node.domain.volume import Volume
 from ovcf_node.infer.bundle import Bundle
 from ovcf_node.infer.instances import Instance, Voxels, find_instances
@@ -55,9 +55,12 @@ class Labels:
 
     @property
     def reported(self) -> tuple[Placed, ...]:
-        """The vertebrae T12..S1; none where not a single one convinces (a skull, a hip)."""
+        """The vertebrae T12..S1; none where not a single one of T12..L5 convinces.
+
+        A skull or a hip may resemble a vertebra, and a skull base alone resembles a sacrum best.
+        """
         found = tuple(v for v in self.vertebrae if v.label in REPORTED)
-        return found if any(v.instance.convincing for v in found) else ()
+        return found if any(v.instance.convincing and v.label in GRADED for v in found) else ()
 
 
 def locate(field: Field, bundle: Bundle) -> Labels:

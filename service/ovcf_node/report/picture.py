@@ -46,14 +46,21 @@ def _bar(draw: ImageDraw.ImageDraw, findings: Findings) -> None:
         colour = _CLEAR if findings.patient.ovcf is False else _UNKNOWN
     draw.rectangle((0, 0, WIDTH, _BAR_PX), fill=colour)
     text = wording.headline(findings)
-    size = next((s for s in (30, 26, 22, 19) if len(wrap(text, s, WIDTH - 30)) * s * 1.3 <= _BAR_PX - 8), 16)
+    size = _headline_size(text, WIDTH - 30)
     lines = wrap(text, size, WIDTH - 30)
     paragraph(draw, (15, round((_BAR_PX - len(lines) * size * 1.3) / 2)), text, size, WIDTH - 30, WHITE)
 
 
+def _headline_size(text: str, width: int) -> int:
+    """Return the largest size on one line, or else the largest that fits the bar."""
+    one_line = [s for s in (30, 28, 26, 24) if len(wrap(text, s, width)) == 1]
+    fitting = [s for s in (26, 22, 19) if len(wrap(text, s, width)) * s * 1.3 <= _BAR_PX - 8]
+    return next(iter([*one_line, *fitting]), 16)
+
+
 def _foot(draw: ImageDraw.ImageDraw) -> None:
     middle = HEIGHT - _FOOT_PX // 2
-    draw.text((_GAP, middle), wording.WATERMARK, WHITE, font(20), anchor="lm", stroke_width=1, stroke_fill=WHITE)
+    draw.text((_GAP, middle), wording.WATERMARK, WHITE, font(20), anchor="lm")
     start = _GAP + round(font(20).getlength(wording.WATERMARK)) + 26
     size = 14
     width = WIDTH - start - _GAP

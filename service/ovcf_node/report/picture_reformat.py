@@ -16,7 +16,7 @@ from ovcf_node.domain.volume import OUTSIDE_HU, Masks, Volume
 
 _WINDOW_HU = (-250.0, 850.0)  # a bone window that still shows soft tissue
 _MARGIN_MM = 32.0  # above the topmost and below the lowest body centre
-_LEAST_EXTENT_MM = 140.0
+_LEAST_EXTENT_MM = 200.0  # the coronal view is then wide enough for a whole body
 _SLAB_MM = (-1.0, 0.0, 1.0)  # averaged across the view against noise
 
 
@@ -48,9 +48,7 @@ def views(
 ) -> tuple[View, View]:
     """Return the sagittal and the coronal view at one common scale."""
     knots = _knots(volume, findings)
-    top, bottom = knots[0, 2] + _MARGIN_MM, knots[-1, 2] - _MARGIN_MM
-    lacking = max(0.0, _LEAST_EXTENT_MM - (top - bottom)) / 2
-    top, bottom = top + lacking, bottom - lacking
+    top, bottom = _window(volume, knots)
     scale = height / (top - bottom)
     sagittal_centre = (knots[:, 1].min() + knots[:, 1].max()) / 2
     coronal_centre = (knots[:, 0].min() + knots[:, 0].max()) / 2
@@ -58,6 +56,18 @@ def views(
         _view(volume, masks, knots, 1, scale, sagittal_centre, top, (height, sagittal_width)),
         _view(volume, masks, knots, 0, scale, coronal_centre, top, (height, coronal_width)),
     )
+
+
+def _window(volume: Volume, knots: np.ndarray) -> tuple[float, float]:
+    """Return top and bottom (LPS z, mm) of the views: round the bodies, moved to where the volume has an image."""
+    top, bottom = float(knots[0, 2]) + _MARGIN_MM, float(knots[-1, 2]) - _MARGIN_MM
+    lacking = max(0.0, _LEAST_EXTENT_MM - (top - bottom)) / 2
+    top, bottom = top + lacking, bottom - lacking
+    corners = np.stack(np.meshgrid(*((0, n - 1) for n in volume.hu.shape), indexing="ij"), axis=-1).reshape(-1, 3)
+    heights = corners @ volume.affine[2, :3] + volume.affine[2, 3]
+    up = min(max(0.0, heights.min() - bottom), max(0.0, heights.max() - top))
+    down = min(max(0.0, top - heights.max()), max(0.0, bottom - heights.min()))
+    return top + up - down, bottom + up - down
 
 
 def _knots(volume: Volume, findings: Findings) -> np.ndarray:

@@ -92,7 +92,8 @@ def notes(
         (limit.text, AMBER if limit.urgent else FAINT, _SMALL) for limit in wording.limits(findings, acquisition)
     ]
     if any(v.height_lines_mm != HeightLines() for v in findings.vertebrae):
-        entries.append(("White lines: measured heights. Red: suspected fracture region.", FAINT, _SMALL))
+        red = " Red: suspected fracture region." if wording.fractured(findings) else ""
+        entries.append((f"White lines: measured heights.{red}", FAINT, _SMALL))
     for text, colour, size in entries:
         needed = paragraph_height(text, size, width - 16)
         if y + needed > floor:

@@ -39,6 +39,13 @@ def test_one_difference_decides(worse: dict) -> None:
     assert choose([PLAIN, other]) is PLAIN
 
 
+def test_reformats_of_thick_slices_are_not_thin() -> None:
+    coarse = replace(PLAIN, spacing_mm=0.7, thickness_mm=0.7, orientation="sagittal", pixel_mm=5.0)
+    assert choose([coarse, PLAIN]) is PLAIN
+    assert choose([replace(coarse, pixel_mm=0.7), PLAIN]) is not PLAIN
+    assert choose([replace(PLAIN, spacing_mm=0.7, thickness_mm=0.7, pixel_mm=0.9), PLAIN]) is not PLAIN
+
+
 def test_order_of_the_criteria() -> None:
     thin_contrast = replace(PLAIN, spacing_mm=0.6, thickness_mm=0.6, kernel="B30f", contrast=True)
     bone_contrast = replace(PLAIN, contrast=True)

@@ -126,6 +126,14 @@ def test_scraps_of_bone_are_no_spine():
     assert len(found.vertebrae) == 2 and found.reported == ()
 
 
+@pytest.mark.parametrize(("levels", "count"), [(("S1",), 0), (("S1", "S2"), 0), (("L5",), 1), (("L5", "S1"), 2)])
+def test_a_sacrum_alone_is_no_spine(levels, count):
+    blocks = spine(levels)
+    grid = _field(blocks)
+    labels = decode(_voxels(blocks, grid), grid, LABELS)
+    assert any(v.instance.convincing for v in labels.vertebrae) and len(labels.reported) == count
+
+
 def test_frames_are_right_handed_and_follow_a_scoliotic_curve():
     heights = np.linspace(0, 240, 8)
     centres = [np.array([15 * np.sin(z / 80), 10 * np.cos(z / 60), z]) for z in heights]

@@ -116,6 +116,16 @@ def test_no_fracture_in_the_patient_needs_all_six_levels(monkeypatch):
     assert part.ovcf is None and part.probability is not None and part.status == "limited"
 
 
+def test_a_grade_against_norms_alone_knows_their_spread(monkeypatch):
+    blocks = [type(b)(**{**vars(b), "old": True}) for b in spine(_FULL, losses=dict.fromkeys(REPORTED, 0.23))]
+    reading = read(axial_volume(blocks, spacing=(2.0, 1.5, 1.5)), KnowingBundle(blocks).watch(monkeypatch))
+    graded = [v for v in reading.vertebrae if v.genant]
+    assert {v.expected_from for v in graded} == {"level norms"}
+    away = {v.level: min(abs(v.height_loss - t) for t in (0.2, 0.25, 0.4)) for v in graded}
+    assert any(0.03 <= away[v.level] < 0.07 for v in graded), away
+    assert all(v.genant.near_boundary == (away[v.level] < 0.07) for v in graded)
+
+
 def _blind_to(bundle, levels):
     """Let the crops of `levels` show no body, as metal or a collapse may."""
     answer = bundle._crop

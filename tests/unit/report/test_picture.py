@@ -8,8 +8,8 @@ import pytest
 from ovcf_node.domain.findings import Findings, PatientFinding
 from ovcf_node.domain.levels import REPORTED
 from ovcf_node.domain.volume import Volume
-from ovcf_node.report import codes, render_summary
-from ovcf_node.report.picture import HEIGHT, WIDTH
+from ovcf_node.report import codes, render_summary, wording
+from ovcf_node.report.picture import HEIGHT, WIDTH, _headline_size
 from ovcf_node.report.picture_reformat import views
 from ovcf_node.report.picture_style import DIM, RULE, wrap
 from result_cases import Case, body_centre, make_findings, make_vertebra, partly_graded, withheld
@@ -89,6 +89,31 @@ def test_views_are_where_the_patient_is():
     expected_column, expected_row = sagittal.pixel(tuple(ball))
     assert abs(rows.mean() - expected_row) < 2 and abs(columns.mean() - expected_column) < 2
     assert expected_column < 210 and expected_row < 350
+
+
+def test_a_whole_body_fits_into_the_coronal_view_of_a_short_field(case: Case):
+    findings = make_findings(vertebrae=(make_vertebra("L3"),))
+    _, coronal = views(case.volume, findings, case.masks, height=790, sagittal_width=438, coronal_width=242)
+    body = coronal.levels["L3"]
+    assert not body[:, [0, -1]].any() and body.shape[1] / coronal.scale > 60
+
+
+@pytest.mark.parametrize("level", ["T12", "S1"])
+def test_the_views_show_no_emptiness_while_there_is_image(case: Case, level: str):
+    """A single body at the end of a field as high as the view: the view moves into the field."""
+    findings = make_findings(vertebrae=(make_vertebra(level),))
+    for view in views(case.volume, findings, case.masks, height=790, sagittal_width=438, coronal_width=242):
+        middle = view.grey[:, view.grey.shape[1] // 2]
+        assert (middle > 0).mean() > 0.95
+
+
+def test_a_headline_stays_on_one_line_where_it_can():
+    words = wording.headline(make_findings(vertebrae=tuple(make_vertebra(level) for level in REPORTED)))
+    assert len(wrap(words, _headline_size(words, WIDTH - 30), WIDTH - 30)) == 1
+    for many in (30, 60, 90):
+        long = "word " * many
+        size = _headline_size(long, WIDTH - 30)
+        assert len(wrap(long, size, WIDTH - 30)) * size * 1.3 <= 88
 
 
 def test_wrap_keeps_every_word():
