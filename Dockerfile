@@ -16,7 +16,7 @@ FROM debian:bookworm-slim
 LABEL org.opencontainers.image.title="ovcf-node" \
       org.opencontainers.image.description="Reads thoracolumbar CT for vertebral compression fractures; research use" \
       org.opencontainers.image.licenses="Apache-2.0"
-RUN apt-get update && apt-get install -y --no-install-recommends python3 && rm -rf /var/lib/apt/lists/* \
+RUN apt-get update && apt-get install -y --no-install-recommends python3 tzdata && rm -rf /var/lib/apt/lists/* \
  && groupadd --gid 10001 ovcf \
  && useradd --uid 10001 --gid ovcf --home-dir /var/lib/ovcf-node --no-create-home --shell /usr/sbin/nologin ovcf \
  && install --directory --owner=ovcf --group=ovcf --mode=0700 /var/lib/ovcf-node

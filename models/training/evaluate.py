@@ -181,13 +181,15 @@ def calibrate(sess, work: Path) -> dict:
     broken = evidence[:, :3].any(1)
     usual = np.where(g["true_old"] > 0, 0.25, 1.0)  # cases.crops repeats healed deformities
     points = {
-        "fracture": operating_point(p["fracture"], broken, 0.35, 0.55, 7, usual),  # calibrated: stays near one half
+        "fracture": operating_point(p["fracture"], broken, 0.35, 0.55, 7, usual),
         "old": operating_point(p["old"], g["true_old"], power=2),
     }
-    for k, name in enumerate(EVIDENCE):  # signs name the type of a fracture: judged among fractures and their false alarms
-        near = broken | (p["fracture"] >= points["fracture"])
+    for k, name in enumerate(EVIDENCE):  # signs name the type: judged among fractures and their false alarms
+        group = broken | (p["fracture"] >= points["fracture"])
+        if name == "anterior":  # decides only where no endplate is broken
+            group = ~evidence[:, :2].any(1)
         power = 3 if name == "posterior" else 1  # a false one withholds the type
-        points[name] = operating_point(p["evidence"][near, k], evidence[near, k], 0.3, 0.7, power)
+        points[name] = operating_point(p["evidence"][group, k], evidence[group, k], 0.3, 0.7, power)
     return {"temperature": temperature, "operating_points": points, "crops": len(evidence)}
 
 
