@@ -196,9 +196,9 @@ def calibrate(sess, work: Path) -> dict:
 def markdown(result: dict) -> str:
     """The tables of the model card."""
     a, b = result["label"], result["vertebra"]
+    source = f"{result['cases']} phantom cases, profile `{result['profile']}`, seeds from {result['first_seed']} "
     lines = [
-        f"{result['cases']} phantom cases, profile `{result['profile']}`, seeds from {result['first_seed']} "
-        "(never trained on); counts and Wilson 95 % intervals; stages scored apart, not end to end.",
+        source + "(never trained on); counts and Wilson 95 % intervals; stages scored apart, not end to end.",
         "",
     ]
     if a:
@@ -244,18 +244,6 @@ def markdown(result: dict) -> str:
     return "\n".join(lines)
 
 
-def rendered(cache: Path | None, profile: str, seed: int, kind: str) -> dict[str, np.ndarray]:
-    """Field or crops of an evaluation case, from the cache where it is there."""
-    path = cache / profile / kind / f"{seed}.npz" if cache else None
-    if path and path.exists():
-        with np.load(path) as data:
-            return {k: data[k] for k in data.files}
-    sample = cases.field(seed, profile) if kind == "fields" else cases.crops(seed, profile, every=True)
-    if path:
-        cases.save(path.parent, str(seed), sample)
-    return sample
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path, required=True)
@@ -279,8 +267,8 @@ def main() -> None:
         files = list(Pool(a.held / "held" / "crops", 10_000).samples.values())
     for k in range(0 if a.held else a.cases):
         seed = cases.EVALUATION + k
-        labels.append(label_case(label, rendered(a.cache, a.profile, seed, "fields")))
-        files.append(rendered(a.cache, a.profile, seed, "crops"))
+        labels.append(label_case(label, cases.rendered(a.cache, a.profile, seed, "fields")))
+        files.append(cases.rendered(a.cache, a.profile, seed, "crops"))
         print(f"case {k + 1} of {a.cases}, {time.time() - began:.0f} s", flush=True)
     stage = settings["vertebra"]
     result = {

@@ -171,7 +171,7 @@ def train(stage: str, work: Path, minutes: float, resume: bool, warm: Path | Non
     print(f"{stage}: done, {steps} steps", flush=True)
 
 
-def train_all(work: Path, minutes: float, out: Path, profile: str) -> None:
+def train_all(work: Path, minutes: float, out: Path, profile: str, cases: int) -> None:
     """Producer beside both trainings, then export, calibration on held-out seeds, export again, evaluation."""
     here = Path(__file__).resolve().parent
     call = lambda script, *args: [sys.executable, str(here / script), *map(str, args)]  # noqa: E731
@@ -190,7 +190,7 @@ def train_all(work: Path, minutes: float, out: Path, profile: str) -> None:
     subprocess.run(call("export.py", "--work", work, "--out", work / "bundle"), check=True)
     subprocess.run(call("evaluate.py", "--bundle", work / "bundle", "--calibrate", work), check=True)
     subprocess.run(call("export.py", "--work", work, "--out", work / "bundle"), check=True)
-    evaluation = ("--cases", 40, "--profile", profile, "--out", work)
+    evaluation = ("--cases", cases, "--profile", profile, "--out", work)
     subprocess.run(call("evaluate.py", "--bundle", work / "bundle", *evaluation), check=True)
     subprocess.run(call("export.py", "--work", work, "--out", out), check=True)
 
@@ -206,9 +206,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parents[1] / "reference", help="bundle (all)")
     parser.add_argument("--profile", default="study", help="case mix of the final evaluation (all)")
+    parser.add_argument("--cases", type=int, default=40, help="patients of the final evaluation (all)")
     a = parser.parse_args()
     if a.stage == "all":
-        train_all(a.work, a.minutes, a.out, a.profile)
+        train_all(a.work, a.minutes, a.out, a.profile, a.cases)
     else:
         train(a.stage, a.work, a.minutes, a.resume, a.warm, a.seed, a.rate)
 

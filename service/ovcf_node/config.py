@@ -22,12 +22,18 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
+def _reference_bundle() -> Path:
+    """Return the bundle of the checkout this package runs from, else the one below the working folder."""
+    checkout = Path(__file__).resolve().parents[2] / "models" / "reference"
+    return checkout if checkout.is_dir() else Path("models/reference")
+
+
 class Node(_Section):
     installation: str = "ovcf-node"
     """Name of this installation: part of every result UID and the DeviceSerialNumber; unique per site, never changed."""
     data: Path = Path("/var/lib/ovcf-node")
     """Folder of everything durable: spool, results, ledger, engine."""
-    bundle: Path = Path("models/reference")
+    bundle: Path = Field(default_factory=_reference_bundle)
     """Folder of the model bundle to run."""
     institution: str = ""
     """Written into results as InstitutionName of the contributing equipment; empty leaves it out."""

@@ -104,7 +104,7 @@ def _with_node(
     configuration = out / "node" / "ovcf-node.toml"
     configuration.parent.mkdir()
     configuration.write_text(_CONFIGURATION.format(
-        bundle=Path("models/reference").resolve(), port=port, node=_NODE, scanner=_SCANNER, pacs=AE_TITLE,
+        bundle=load(None).node.bundle.resolve(), port=port, node=_NODE, scanner=_SCANNER, pacs=AE_TITLE,
         pacs_port=pacs.port,
     ))
     log = out / "node" / "node.log"

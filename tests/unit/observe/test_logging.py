@@ -129,12 +129,12 @@ def test_only_our_errors_keep_their_text(lines: Lines) -> None:
 
 def test_libraries_that_read_data_sets_only_say_where(lines: Lines) -> None:
     logging.getLogger("pydicom").info("not heard")
-    for library in ("pydicom", "pynetdicom.acse", "unknown"):
+    for library in ("pydicom", "highdicom.seg", "unknown"):
         logging.getLogger(library).warning("Invalid value for VR PN: %r", NAME)
     logging.getLogger("dbos").warning("Workflow read:%s:1 is slow", UID)
     logging.getLogger("sqlalchemy.engine").info("not heard")
-    pydicom_line, pynetdicom_line, unknown, dbos = lines()
-    for line, name in ((pydicom_line, "pydicom"), (pynetdicom_line, "pynetdicom.acse"), (unknown, "unknown")):
+    pydicom_line, highdicom_line, unknown, dbos = lines()
+    for line, name in ((pydicom_line, "pydicom"), (highdicom_line, "highdicom.seg"), (unknown, "unknown")):
         assert (line["logger"], line["event"]) == (name, "library_message")
         assert line["where"].startswith("test_logging.py:")
     assert dbos["event"] == "Workflow read:<uid>:1 is slow"
