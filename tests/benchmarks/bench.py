@@ -21,7 +21,6 @@ from ovcf_node import assemble, infer
 from ovcf_node.config import Settings
 from ovcf_node.demo import phantom
 from ovcf_node.domain.identity import uid_from
-from ovcf_node.storage.results import Results
 from ovcf_node.workflow.child import Children
 
 SHAPE, SPACING = (450, 512, 512), (0.625, 0.625, 0.625)
@@ -52,18 +51,18 @@ def measure_assembly(paths: list[Path], rounds: int) -> None:
 
 def measure_reading(paths: list[Path], folder: Path) -> None:
     settings = Settings(node={"bundle": BUNDLE})
-    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    children = Children(settings)
     begun = time.perf_counter()
-    Children(settings).read(paths, folder / "results", "bench")
+    children.read(paths, folder / "results", "bench")
     seconds = time.perf_counter() - begun
+    children.close()  # the memory of a child is known when it has ended
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    print(f"reading    cold child {seconds:.1f} s; peak memory {max(peak, before) / 1024:.0f} MB")
+    print(f"reading    cold child {seconds:.1f} s; its peak memory {peak / 1024:.0f} MB")
     volume = assemble.build(assemble.inspect(paths, settings.assemble).verdict)
     bundle = infer.load(BUNDLE, providers=settings.infer.providers, threads=settings.infer.threads)
     begun = time.perf_counter()
     infer.read(volume, bundle)
     print(f"inference  450x512x512 -> findings and masks {time.perf_counter() - begun:.1f} s (networks and geometry)")
-    print(f"           stages {Results(folder / 'results').names('bench')}")
 
 
 def measure_end_to_end(paths: list[Path], folder: Path) -> None:
