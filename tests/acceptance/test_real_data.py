@@ -4,13 +4,14 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from io import BytesIO
 from pathlib import Path
 
 import pydicom
 import pytest
 from pydicom.errors import InvalidDicomError
 
-from node_harness import Node, RecordingPacs, dciodvfy_errors, dicom_destination, wait_for
+from node_harness import Node, RecordingPacs, dciodvfy_errors, dicom_destination, get, orthanc, storescu, wait_for
 from ovcf_node.app.checks import send_folder
 from ovcf_node.cli import Exit
 from ovcf_node.network.associate import Remote
@@ -72,6 +73,29 @@ def test_thick_slices_are_labelled_and_never_graded(shared_data, tmp_path):
         assert vertebra["centroid_mm"] is not None
         for graded in ("fracture", "probability", "denis", "genant", "height_loss", "old_deformity", "age"):
             assert vertebra[graded] is None, graded
+
+
+def test_real_abdomen_from_storescu_to_orthanc(shared_data, tmp_path):
+    source = shared_data / "ct/acrin_flt_001_abdomen_pelvis"
+    series = next(iter(series_in(next(source.glob("*")))))
+    with orthanc(tmp_path / "orthanc") as (port, url):
+        node = Node(tmp_path / "node", dicom_destination("pacs", "ORTHANC", port))
+        with node.running():
+            storescu(node.port, source)
+            revision = node.settled(series)
+            findings = node.findings(revision)
+            assert (findings.status, findings.reasons[0].code) == ("limited", "grading_withheld")
+            deliveries = node.ledger.deliveries.of_revision(revision.id)
+            assert {(d.role, d.state) for d in deliveries} == {
+                ("seg_vertebrae", "ACCEPTED"), ("summary", "ACCEPTED"), ("sr", "ACCEPTED"),
+            }
+            there = {}
+            for identifier in json.loads(get(f"{url}/instances")):
+                ds = pydicom.dcmread(BytesIO(get(f"{url}/instances/{identifier}/file")))
+                there[ds.SOPInstanceUID] = ds
+            for delivery in deliveries:
+                ours = pydicom.dcmread(node.settings.node.data / "results" / delivery.path)
+                assert there[delivery.sop_instance_uid] == ours
 
 
 def copy_with_uids(source: Path, target: Path) -> Path:
