@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import Engine, and_, case, exists, func, insert, select, update
+from sqlalchemy import Engine, and_, case, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from ovcf_node.domain.series import Receipt
@@ -66,20 +66,13 @@ class Instances:
         for kind in ("original", "variant"):
             try:
                 with self._engine.begin() as connection:
-                    if kind == "original" and self._known(connection, receipt.sop_instance_uid):
-                        continue
                     connection.execute(insert(instances).values(**row, kind=kind))
                     return
             except IntegrityError:
-                # Lost a race: either the same bytes (done) or another original (we are a variant).
+                # The unique indices decide, races included: the same bytes (done), or another original (a variant).
                 if self.has_digest(receipt.sop_instance_uid, receipt.digest):
                     return
         raise AssertionError("a variant always fits beside the original")
-
-    @staticmethod
-    def _known(connection, sop_instance_uid: str) -> bool:
-        known = exists().where(instances.c.sop_instance_uid == sop_instance_uid, instances.c.kind != "discarded")
-        return bool(connection.execute(select(known)).scalar())
 
     def originals(self, series_instance_uid: str, through: int | None = None) -> list[StoredInstance]:
         """Return the originals of a series in order of arrival, up to and including row `through`."""
