@@ -32,6 +32,11 @@ _SCANNER = "DEMO_CT"
 _MARKER = ".ovcf-node-demo"
 _LIMIT_S = 600.0
 _START_S = 60.0
+_WORDS = {
+    "RECEIVING": "received; waiting until nothing more comes", "WAITING": "waiting for missing slices",
+    "COMPLETE": "complete; being read", "INFERRED": "read; being encoded", "ENCODED": "encoded and linted",
+    "NOT_ASSESSED": "not assessed", "EXCLUDED": "excluded", "FAILED": "failed", "SUPERSEDED": "superseded",
+}
 _EXPECTED = {"seg_vertebrae": "Vertebrae SEG", "seg_fractures": "Fracture SEG", "sr": "SR", "summary": "Summary picture"}
 
 _CONFIGURATION = """\
@@ -136,8 +141,7 @@ def _wait_for_results(console: Console, configuration: Path, pacs: StandIn, fold
     settings = load(configuration)
     ledger = Ledger(settings.ledger_url)
     try:
-        with console.status("waiting for the series to be quiet") as status:
-            revision = _final_revision(ledger, lambda text: status.update(text))
+        revision = _final_revision(ledger, lambda text: console.print(f"progress  {text}"))
         files = {path: pydicom.dcmread(path, stop_before_pixels=True) for path in pacs.fetch(folder)}
         by_uid = {str(ds.SOPInstanceUID): path for path, ds in files.items()}
         arrived = {
@@ -152,12 +156,15 @@ def _wait_for_results(console: Console, configuration: Path, pacs: StandIn, fold
 
 def _final_revision(ledger: Ledger, say: Callable[[str], None]) -> Revision:
     """Wait until every delivery of the one series has its final state."""
-    deadline = time.monotonic() + _LIMIT_S
-    while time.monotonic() < deadline:
+    begun, told = time.monotonic(), ""
+    while time.monotonic() < begun + _LIMIT_S:
         for revision in ledger.revisions.newest(1):
             deliveries = ledger.deliveries.of_revision(revision.id)
             done = sum(d.state != "PENDING" for d in deliveries)
-            say(f"{revision.state.lower()}" + (f", {done} of {len(deliveries)} objects delivered" if deliveries else ""))
+            text = _WORDS[revision.state] + (f", {done} of {len(deliveries)} objects delivered" if deliveries else "")
+            if text != told:
+                say(f"{time.monotonic() - begun:5.1f} s  {text}")
+                told = text
             if revision.state in ("EXCLUDED", "FAILED"):
                 raise Transient("demo", f"the series ended as {revision.state}: {revision.reason_text}")
             if revision.answered and deliveries and done == len(deliveries):
