@@ -1,14 +1,13 @@
 """Every kind of result object against DCMTK and dicom3tools: valid IODs, and reports that read with names and values."""
 
-import os
 import re
-import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from dicom_peers import program
 from ovcf_node.domain.findings import Findings, PatientFinding
 from ovcf_node.domain.identity import ROLES, Dialect
 from ovcf_node.report import encode, render_summary, to_bytes
@@ -17,18 +16,8 @@ from result_cases import Case, make_case, make_context, make_findings, not_asses
 pytestmark = pytest.mark.peer
 
 
-def tool(name: str) -> str:
-    found = shutil.which(name)
-    if found is None:
-        message = f"{name} is not installed"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
-    return found
-
-
 def errors(path: Path) -> list[str]:
-    run = subprocess.run([tool("dciodvfy"), path], capture_output=True, timeout=120, check=False)
+    run = subprocess.run([program("dciodvfy"), path], capture_output=True, timeout=120, check=False)
     return [line for line in (run.stdout + run.stderr).decode(errors="replace").splitlines() if line.startswith("Error")]
 
 
@@ -104,9 +93,9 @@ NAMED = {
 @pytest.mark.parametrize("dialect", [Dialect(), Dialect("88.33", "ohif-text"), Dialect("88.22")], ids=lambda d: d.key)
 def test_dsrdump_and_dsr2html_show_names_with_values(dialect: Dialect, case: Case, tmp_path: Path):
     path = write(tmp_path, case, case.findings, dialect, roles=("sr",))["sr"]
-    dumped = subprocess.run([tool("dsrdump"), path], capture_output=True, text=True, check=True, timeout=60).stdout
+    dumped = subprocess.run([program("dsrdump"), path], capture_output=True, text=True, check=True, timeout=60).stdout
     html = tmp_path / "sr.html"
-    subprocess.run([tool("dsr2html"), path, html], check=True, timeout=60)
+    subprocess.run([program("dsr2html"), path, html], check=True, timeout=60)
     shown = re.sub(r"<[^>]+>|\s+|&nbsp;", " ", html.read_text())
     for name, value in NAMED.items():
         assert re.search(rf'"{re.escape(name)}"\)=[^\n]*"{re.escape(value)}', dumped), name

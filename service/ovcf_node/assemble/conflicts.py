@@ -49,4 +49,5 @@ def _pixels(dataset: Dataset) -> np.ndarray | None:
     try:
         return pixel_array(dataset)
     except (ValueError, RuntimeError, AttributeError, NotImplementedError) as error:
+        # pydicom's ways to say "no decoder" or "broken stream"; the judge then holds the study for a person.
         raise Permanent("unreadable_pixels", type(error).__name__) from error

@@ -15,6 +15,7 @@ from ovcf_node.domain.identity import source_digest, uid_from
 
 _DEFER_BYTES = 65536  # larger elements (private reports, thumbnails) are read only when somebody asks for them
 _UNDEFINED_LENGTH = 0xFFFFFFFF
+# What pydicom's parser raises on broken bytes; the file is then reported as unparsable, never dropped.
 _UNPARSABLE = (AttributeError, EOFError, KeyError, NotImplementedError, TypeError, ValueError, struct.error)
 
 

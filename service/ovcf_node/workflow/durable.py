@@ -75,6 +75,8 @@ class Worker:
         except OvcfError as error:
             code, text, delay = error.code, error.text, _RETRY_S * (revision.failures + 1)
         except Exception as error:
+            # The one boundary of the stage: a defect becomes a recorded, counted failure and at last an answer. Let
+            # through, it would end the workflow and the series would wait without a reason.
             log.error("defect", error_type=type(error).__name__, exc_info=True)
             code, text, delay = "defect", type(error).__name__, _RETRY_S
         else:

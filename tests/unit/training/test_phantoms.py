@@ -1,12 +1,13 @@
 """The phantom generator: determinism, truth that agrees with the picture, anatomy in order, valid DICOM."""
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from dicom_peers import program
 
 torch = pytest.importorskip("torch")
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "models" / "training"))
@@ -153,14 +154,13 @@ def test_tissues_have_their_hu(demo):
     assert abs(float(core.mean()) - demo.trabecular_hu) < 30
 
 
-@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy is not installed")
 def test_written_slices_are_valid(tmp_path, demo):
     z = demo.find("L3").centre_mm[2]
     axial = P.axial_grid(demo, spacing=1.0, slice_spacing=3.0, field_mm=(90, 80), z_range=(z, z + 6))
     for name, grid in (("axial", axial), ("oblique", P.crop_grid(demo.find("L1")))):
         paths = P.write_series(tmp_path / name, torch.zeros(grid.shape), grid, seed=2)
         assert len(paths) == grid.shape[0]
-        answer = subprocess.run(["dciodvfy", str(paths[0])], capture_output=True, text=True, check=False)
+        answer = subprocess.run([program("dciodvfy"), str(paths[0])], capture_output=True, text=True, check=False)
         assert "Error" not in answer.stdout + answer.stderr
 
 
@@ -177,8 +177,8 @@ def test_written_series_reads_back(tmp_path, demo):
     assert np.allclose([float(x) for x in files[1].ImagePositionPatient], grid.point_of((1, 0, 0)), atol=1e-4)
 
 
-@pytest.mark.skipif(P.atlas.shapes_folder() is None, reason="SHAPES names no folder with real label maps")
-def test_label_maps_give_the_same_truth():
+def test_label_maps_give_the_same_truth(shared_data, monkeypatch):
+    monkeypatch.setenv("SHAPES", str(shared_data))
     made, truth = P.label_map_case(3)
     for item in truth:
         index = np.rint(made.grid.index_of(np.asarray(item.centre_mm))).astype(int)
