@@ -61,7 +61,8 @@ def result_object(name: str, sop_class: str, **elements) -> Dataset:
 
 
 def store(
-    ledger: Ledger, objects: list[Dataset], results: Results | None = None, *, source: str = "", dialects: dict | None = None,
+    ledger: Ledger, objects: list[Dataset], results: Results | None = None, *, source: str = "",
+    dialects: dict[str, str] | None = None,
 ) -> Revision:
     """Store objects as the answer to a new revision of source series `source` (default: of their study), as the worker does.
 

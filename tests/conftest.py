@@ -3,9 +3,9 @@
 import os
 from pathlib import Path
 
-import postgresql
 import pytest
 
+import postgresql
 from ovcf_node.ledger import migrate
 
 _REPOSITORY = Path(__file__).resolve().parent.parent

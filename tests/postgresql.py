@@ -1,4 +1,4 @@
-"""A private PostgreSQL cluster for tests: reached by a socket in its own folder, run by a user that is not root, and ended."""
+"""A private PostgreSQL cluster for tests: a socket in its own folder, a user that is not root, ended with the tests."""
 
 import os
 import pwd
