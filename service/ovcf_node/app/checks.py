@@ -11,7 +11,7 @@ from pydicom.filereader import read_file_meta_info
 from ovcf_node import deliver, infer
 from ovcf_node.app.process import spool_root
 from ovcf_node.config import Settings
-from ovcf_node.errors import OvcfError, Permanent, Transient
+from ovcf_node.errors import OvcfError, Permanent
 from ovcf_node.ledger import Ledger, probe
 from ovcf_node.network import associate
 from ovcf_node.storage.spool import Spool
@@ -73,22 +73,11 @@ def alive(settings: Settings) -> list[str]:
 
 
 def echo(settings: Settings, name: str) -> str:
-    """Try one destination: C-ECHO, or a write into its folder; returns what was done.
+    """Try one destination: C-ECHO, a write into its folder, or a QIDO-RS query; returns what was done.
 
     Raises Transient or Permanent with the peer's words, KeyError for an unknown name.
     """
-    destination = {d.name: d for d in settings.destinations}[name]
-    if destination.type == "folder":
-        try:
-            destination.path.mkdir(parents=True, exist_ok=True)
-            probe = destination.path / ".ovcf-node-probe"
-            probe.write_bytes(b"")
-            probe.unlink()
-        except OSError as error:
-            raise Transient("folder", f"cannot write to {destination.path}: {error.strerror}") from error
-        return f"folder {destination.path} is writable"
-    seconds = associate.echo(deliver.remote_of(destination))
-    return f"C-ECHO to {destination.ae_title} at {destination.host}:{destination.port} answered in {seconds * 1000:.0f} ms"
+    return deliver.echo({d.name: d for d in settings.destinations}[name])
 
 
 def send_folder(folder: Path, remote: associate.Remote) -> list[associate.StoreReply]:
