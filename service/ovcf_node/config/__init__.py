@@ -61,6 +61,8 @@ class Settings(BaseSettings):
             double = sorted({n for n in names if names.count(n) > 1})
             if double:
                 raise ValueError(f"{kind} names must differ: {', '.join(double)}")
+        if self.web.dialect_of not in (None, *(d.name for d in self.destinations)):
+            raise ValueError("web.dialect_of is not the name of a destination")
         if self.assemble.full_mm > self.assemble.limited_mm:
             raise ValueError("assemble.full_mm must not exceed assemble.limited_mm")
         return self

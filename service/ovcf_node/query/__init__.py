@@ -1,0 +1,1 @@
+"""The results for PACS and viewers: DICOMweb (QIDO-RS, WADO-RS)."""
