@@ -23,7 +23,10 @@ from starlette.routing import Route
 @contextmanager
 def serving(application, **options) -> Iterator[int]:
     """Run an ASGI application under uvicorn on loopback; yields its port."""
-    listener = socket.create_server(("127.0.0.1", 0))
+    # With its protocol named: asyncio switches Nagle's algorithm off only there, and an answer would wait 40 ms.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen()
     server = uvicorn.Server(uvicorn.Config(application, log_config=None, access_log=False, lifespan="off", **options))
     thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])), daemon=True)
     thread.start()

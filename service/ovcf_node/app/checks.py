@@ -14,6 +14,7 @@ from ovcf_node.config import Settings
 from ovcf_node.errors import OvcfError, Permanent
 from ovcf_node.ledger import Ledger, probe
 from ovcf_node.network import associate
+from ovcf_node.query import tokens
 from ovcf_node.storage.spool import Spool
 
 
@@ -25,6 +26,11 @@ def check(settings: Settings) -> list[str]:
     except OvcfError as error:
         problems.append(f"model bundle: {error}")
     problems += _check_data(settings) + _check_port(settings) + _check_databases(settings)
+    if settings.web.tokens is not None:
+        try:
+            tokens.read(settings.web.tokens)
+        except OvcfError as error:
+            problems.append(f"web.tokens: {error.text}")
     if not settings.receive.sources:
         problems.append("receive.sources is empty: every association will be rejected; list the calling AE titles")
     if not settings.destinations:

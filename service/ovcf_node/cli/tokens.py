@@ -51,7 +51,7 @@ def add(
     config: ConfigFile = None,
 ) -> None:
     """Make a token and print it, this once: only its hash is kept. A running node accepts it at once."""
-    from ovcf_node.query.dicomweb import tokens as file
+    from ovcf_node.query import tokens as file
 
     expires = (datetime.now(UTC) + timedelta(days=days)).replace(microsecond=0) if days else None
     with _file(config) as path:
@@ -63,7 +63,7 @@ def add(
 @tokens.command("list")
 def list_(config: ConfigFile = None) -> None:
     """List names, permissions and ends; tokens themselves are not kept."""
-    from ovcf_node.query.dicomweb import tokens as file
+    from ovcf_node.query import tokens as file
 
     with _file(config) as path:
         for token in file.read(path):
@@ -73,7 +73,7 @@ def list_(config: ConfigFile = None) -> None:
 @tokens.command()
 def remove(name: Name, config: ConfigFile = None) -> None:
     """Forget a token: a running node refuses it at once."""
-    from ovcf_node.query.dicomweb import tokens as file
+    from ovcf_node.query import tokens as file
 
     with _file(config) as path:
         file.remove(path, name)

@@ -30,6 +30,7 @@ _JSON = "application/dicom+json"
 _STORE_RESPONSES = (200, 202, 400, 409)
 _ABOUT_THE_INSTANCE = (400, 409, 413, 415, 422)
 _NOT_OFFERED = (404, 405, 501)
+_WANTS_CERTIFICATE = " (does it want a client certificate?)"
 
 _REFERENCED, _FAILED, _OTHER_FAILURES = "00081199", "00081198", "0008119A"
 _SOP_INSTANCE_UID, _FAILURE_REASON, _WARNING_REASON = "00081155", "00081197", "00081196"
@@ -219,7 +220,11 @@ def _transport_errors(destination: Destination) -> Iterator[None]:
         yield
     except httpx.TimeoutException as error:
         raise Transient("no_answer", f"{where}: nothing within {destination.timeout_s:g} s") from error
-    except httpx.ConnectError as error:
-        raise Transient("no_connection", f"{where}: {re.sub(r'[^ -~]', '?', str(error))[:160]}") from error
-    except httpx.TransportError as error:
+    except httpx.NetworkError as error:
+        code = "no_connection" if isinstance(error, httpx.ConnectError) else "connection_lost"
+        raise Transient(code, f"{where}: {re.sub(r'[^ -~]', '?', str(error))[:160]}") from error
+    except httpx.RemoteProtocolError as error:
+        hint = "" if destination.certificate or urlsplit(destination.url).scheme == "http" else _WANTS_CERTIFICATE
+        raise Transient("connection_lost", f"{where}: it ended the connection without a valid answer{hint}") from error
+    except httpx.TransportError as error:  # its words may quote a header of ours
         raise Transient("connection_lost", f"{where}: {type(error).__name__}") from error

@@ -10,11 +10,13 @@ import pytest
 from starlette.applications import Starlette
 from typer.testing import CliRunner
 
+from catalogue_rows import SR, result_object, store
 from ovcf_node.cli import app as cli
 from ovcf_node.config import Destination, Settings, Web
 from ovcf_node.errors import Permanent
 from ovcf_node.observe import logging
-from ovcf_node.query.dicomweb import dicomweb, server_options, tokens
+from ovcf_node.query import tokens
+from ovcf_node.query.dicomweb import dicomweb, rendering, server_options
 from ovcf_node.query.dicomweb.access import Failures
 from tls_files import authority
 from web_server import serving
@@ -186,11 +188,33 @@ def test_the_log_names_the_route_and_nobody(served, file):
         assert secret not in text
 
 
+def test_a_defect_and_an_outage_say_nothing(served, monkeypatch):
+    stream = io.StringIO()
+    logging.configure("DEBUG", "json", stream)
+    client = served.client()
+
+    def defect(*_):
+        raise ValueError("Yamada^Tarou")
+
+    monkeypatch.setattr(rendering.pixels, "picture", defect)
+    answer = client.get(served.path("summary") + "/rendered")
+    assert (answer.status_code, answer.json()) == (500, {"status": 500, "title": "failed"})
+    with served.ledger._engine.begin() as connection:
+        connection.exec_driver_sql("DROP TABLE catalogue")
+    answer = client.get("/studies?PatientName=Yamada")
+    assert (answer.status_code, answer.json()) == (503, {"status": 503, "title": "not now"})
+    assert "Yamada" not in stream.getvalue() and "ValueError" in stream.getvalue()
+
+
 def test_whose_dialect_is_served(served):
     folder = {"type": "folder", "path": "x"}
-    settings = Settings(web=Web(dialect_of="b"), destinations=[
-        Destination(name="a", **folder), Destination(name="b", sr_class="88.33", **folder),
-    ])
-    assert settings.web.dialect_of == "b"
+    destinations = Destination(name="a", **folder), Destination(name="b", sr_class="88.33", **folder)
+    other = result_object("other", SR)
+    older = result_object("other", SR, SOPInstanceUID="1.2.3.4")
+    store(served.ledger, [other, older], served.results, dialects={"1.2.3.4": "88.33/air"})
+    shown = {"StudyInstanceUID": str(other.StudyInstanceUID)}
+    for chosen, uid in (("a", str(other.SOPInstanceUID)), ("b", "1.2.3.4"), (None, str(other.SOPInstanceUID))):
+        (found,) = served.client(*destinations, dialect_of=chosen).get("/instances", params=shown).json()
+        assert found["00080018"]["Value"] == [uid]
     with pytest.raises(ValueError, match=r"web\.dialect_of"):
         Settings(web=Web(dialect_of="c"))

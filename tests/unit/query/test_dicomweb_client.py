@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 from requests import Session
 from requests.exceptions import HTTPError
 
-from ovcf_node.query.dicomweb import tokens
+from ovcf_node.query import tokens
 
 
 @pytest.fixture

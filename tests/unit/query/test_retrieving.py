@@ -3,9 +3,12 @@
 import email
 import email.policy
 import io
+from urllib.parse import quote
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from pydicom import dcmread
 from pydicom.dataset import Dataset
@@ -189,3 +192,17 @@ def test_addresses_behind_a_proxy(served):
     assert found == f"https://ovcf.hospital.example/node/dicom-web{served.path('sr', 'study')}"
     (header,) = client.get(served.path("summary") + "/metadata").json()
     assert header["7FE00010"]["BulkDataURI"].startswith("https://ovcf.hospital.example/node/dicom-web/studies/")
+
+
+_SEGMENT = st.one_of(st.text(max_size=20), st.from_regex(r"[0-9.*?\\\\,]{0,70}", fullmatch=True))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(study=_SEGMENT, instance=_SEGMENT, last=st.one_of(_SEGMENT, st.just("1")), accept=st.text(
+    st.characters(min_codepoint=32, max_codepoint=126), max_size=40,
+))
+def test_no_path_breaks_it_or_finds_what_it_does_not_name(client, study, instance, last, accept):
+    for tail in ("", "/metadata", "/rendered", f"/frames/{quote(last, safe='')}", f"/bulkdata/{quote(last, safe='')}"):
+        path = f"/studies/{quote(study, safe='')}/series/1.2/instances/{quote(instance, safe='')}{tail}"
+        status = client.get(path, headers={"Accept": accept.strip() or "*/*"}).status_code
+        assert status in (400, 404, 406) or (status == 405 and not last)

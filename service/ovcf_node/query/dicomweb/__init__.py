@@ -1,6 +1,6 @@
 """DICOMweb over our own results: QIDO-RS and WADO-RS (PS3.18), as one mount for the web process.
 
-`access`        who may ask: bearer tokens (`tokens`), client certificates (`client_certificate`)
+`access`        who may ask: bearer tokens (`query.tokens`), client certificates (`client_certificate`)
 `searching`     QIDO-RS
 `retrieving`    WADO-RS: instances, metadata, frames, bulk data (`multipart`, `negotiation`, `pixels`)
 `rendering`     WADO-RS: the summary picture

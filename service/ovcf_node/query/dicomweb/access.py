@@ -11,7 +11,7 @@ from starlette.requests import Request
 from ovcf_node.config import Web
 from ovcf_node.query.dicomweb import client_certificate
 from ovcf_node.query.dicomweb.answers import Problem
-from ovcf_node.query.dicomweb.tokens import Permission, TokenFile
+from ovcf_node.query.tokens import Permission, TokenFile
 
 _REALM = 'Bearer realm="DICOMweb"'
 

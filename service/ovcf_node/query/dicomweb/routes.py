@@ -25,7 +25,7 @@ from ovcf_node.query.dicomweb import rendering, retrieving, searching
 from ovcf_node.query.dicomweb.access import Access
 from ovcf_node.query.dicomweb.answers import Problem
 from ovcf_node.query.dicomweb.service import Service
-from ovcf_node.query.dicomweb.tokens import Permission
+from ovcf_node.query.tokens import Permission
 
 PATH = "/dicom-web"
 
@@ -68,7 +68,9 @@ def dicomweb(settings: Settings, ledger: Ledger, results: Path) -> Mount:
         CORSMiddleware, allow_origins=settings.web.origins, allow_headers=["Authorization", "Accept"],
         expose_headers=["Warning"],
     )
-    return Mount(PATH, Starlette(routes=routes, middleware=[cross_origin] if settings.web.origins else []))
+    application = Starlette(routes=routes, middleware=[cross_origin] if settings.web.origins else [])
+    application.router.redirect_slashes = False  # a redirect would repeat the query string and ask nobody for a token
+    return Mount(PATH, application)
 
 
 def _route(path: str, permission: Permission, handler: Handler, service: Service, access: Access) -> Route:
