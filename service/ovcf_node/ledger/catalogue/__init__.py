@@ -11,11 +11,11 @@ study, and nothing that a person discarded or replaced, is shown at all.
 """
 
 from ovcf_node.ledger.catalogue.entry import Entry, entry_of
-from ovcf_node.ledger.catalogue.keys import COMPUTED, KEYS, Level, level_of
+from ovcf_node.ledger.catalogue.keys import COMPUTED, KEYS, Level, is_listed, level_of
 from ovcf_node.ledger.catalogue.matching import BadKey
 from ovcf_node.ledger.catalogue.queries import Catalogue, Match, Query, TooManyMatches, dialect_for
 
 __all__ = [
     "COMPUTED", "KEYS", "BadKey", "Catalogue", "Entry", "Level", "Match", "Query", "TooManyMatches", "dialect_for",
-    "entry_of", "level_of",
+    "entry_of", "is_listed", "level_of",
 ]

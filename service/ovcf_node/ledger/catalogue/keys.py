@@ -125,6 +125,11 @@ _LEVELS: dict[str, Level] = (
 )
 
 
+def is_listed(keyword: str) -> bool:
+    """Say whether an attribute is one that queries know, whatever an object holds."""
+    return keyword in _LEVELS
+
+
 def level_of(keyword: str) -> Level:
     """Return the highest level whose entities are described by an attribute; what is not listed describes an instance."""
     return _LEVELS.get(keyword, Level.INSTANCE)
