@@ -11,12 +11,13 @@ from starlette.applications import Starlette
 from typer.testing import CliRunner
 
 from catalogue_rows import SR, result_object, store
+from ovcf_node.app.client_certificate import server_options
 from ovcf_node.cli import app as cli
 from ovcf_node.config import Destination, Settings, Web
 from ovcf_node.errors import Permanent
 from ovcf_node.observe import logging
 from ovcf_node.query import tokens
-from ovcf_node.query.dicomweb import dicomweb, rendering, server_options
+from ovcf_node.query.dicomweb import dicomweb, rendering
 from ovcf_node.query.dicomweb.access import Failures
 from tls_files import authority
 from web_server import serving

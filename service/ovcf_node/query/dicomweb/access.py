@@ -9,9 +9,11 @@ from datetime import UTC, datetime
 from starlette.requests import Request
 
 from ovcf_node.config import Web
-from ovcf_node.query.dicomweb import client_certificate
 from ovcf_node.query.dicomweb.answers import Problem
 from ovcf_node.query.tokens import Permission, TokenFile
+
+VERIFIED_CERTIFICATE = "verified_client_certificate"
+"""Key of the ASGI state under which the server says that the peer holds a certificate `web.client_ca` signed."""
 
 _REALM = 'Bearer realm="DICOMweb"'
 
@@ -29,7 +31,7 @@ class Access:
         """Return who asks, in a word that may be logged: "open", "certificate" or the token's name."""
         if self._open:
             return "open"
-        if client_certificate.is_verified(request):
+        if request.scope.get("state", {}).get(VERIFIED_CERTIFICATE):
             return "certificate"
         scheme, _, presented = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not presented.strip():
