@@ -1,7 +1,7 @@
 """A running Query/Retrieve SCP over a few results, and requests to it as data sets."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -82,14 +82,15 @@ def identifier(level: str | None, **keys) -> Dataset:
 
 @contextmanager
 def association(
-    port: int, *sop_classes: str, calling: str = "PACS", store_handler=None, transfer_syntaxes=None
+    port: int, *sop_classes: str, calling: str = "PACS", store_handler=None, transfer_syntaxes=None,
+    store_classes: Sequence[str] = (SEG, SC, SR),
 ) -> Iterator[Association]:
     """Open an association for Q/R classes; with a store handler also in the role of receiver (C-GET)."""
     requested = [build_context(uid) for uid in sop_classes]
     roles, handlers = [], []
     if store_handler is not None:
-        requested += [build_context(uid, transfer_syntaxes) for uid in (SEG, SC, SR)]
-        roles = [build_role(uid, scp_role=True) for uid in (SEG, SC, SR)]
+        requested += [build_context(uid, transfer_syntaxes) for uid in store_classes]
+        roles = [build_role(uid, scp_role=True) for uid in store_classes]
         handlers = [(evt.EVT_C_STORE, store_handler)]
     ae = AE(calling)
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 20

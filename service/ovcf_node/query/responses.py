@@ -1,16 +1,17 @@
 """One match of the catalogue as a C-FIND response: exactly the keys that were asked for, as far as they are supported.
 
-A key that is not supported is left out and the response says so with status 0xFF01 (PS3.4 C.2.2.1.3). The attributes of a
-response are those of one stored object, so they are answered in its character set.
+A key that is not supported is left out and the response says so with status 0xFF01 (PS3.4 C.2.2.1.3).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from pydicom.charset import default_encoding, python_encoding
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
 
 from ovcf_node.ledger.catalogue import COMPUTED, Level, Match, is_listed, level_of
@@ -65,8 +66,7 @@ class Responder:
             response.RetrieveAETitle = self.retrieve_ae_title
         if "InstanceAvailability" in self.request:
             response.InstanceAvailability = "ONLINE"
-        if match.character_set:
-            response.SpecificCharacterSet = match.character_set.split("\\")
+        _state_character_set(response, self.request.get("SpecificCharacterSet"), match.character_set)
         return FindMatch(response, complete)
 
     def _element(self, key: DataElement, match: Match) -> DataElement | None:
@@ -80,6 +80,42 @@ class Responder:
         if is_listed(key.keyword) or (match.level is Level.INSTANCE and key.keyword in _RESULT_KEYS):
             return _empty(key)
         return None
+
+
+def _state_character_set(response: Dataset, of_request: str | MultiValue | None, of_object: str) -> None:
+    """State none for the default repertoire, the request's character set if it has every character, else the object's own.
+
+    The attributes of a response are those of one stored object, so its own has them. But a client that states another can
+    seldom read code extensions (Orthanc then drops the whole answer): it is answered in UTF-8 instead.
+    """
+    text = "".join(_texts(response))
+    if text.isascii():
+        return
+    stated = of_request if isinstance(of_request, str) else "\\".join(of_request or ())
+    if _encodes(stated, text):
+        response.SpecificCharacterSet = stated
+    elif of_object and ("\\" not in of_object or stated in ("", of_object)):
+        response.SpecificCharacterSet = of_object.split("\\")
+    else:
+        response.SpecificCharacterSet = "ISO_IR 192"
+
+
+def _encodes(character_set: str, text: str) -> bool:
+    codec = python_encoding.get(character_set, default_encoding)
+    try:
+        # pydicom's default is Latin-1, which is more than the default repertoire.
+        return codec != default_encoding and bool(text.encode(codec))
+    except UnicodeEncodeError:
+        return False
+
+
+def _texts(dataset: Dataset) -> Iterator[str]:
+    for element in dataset:
+        if element.VR == "SQ":
+            for item in element.value:
+                yield from _texts(item)
+        elif element.VR in ("PN", "LO", "SH", "ST", "LT", "UT", "UC"):
+            yield str(element.value)
 
 
 def _from_json(tag: str, element: dict[str, Any]) -> DataElement:

@@ -49,11 +49,18 @@ def test_a_study_is_one_response_with_what_was_asked_and_no_more(scp):
     assert study["NameOfPhysiciansReadingStudy"].is_empty
 
 
-@pytest.mark.parametrize(("patient", "asked", "stated"), [
-    ("a", "mÜLLER*", "ISO_IR 100"), ("b", "山田*", ["", "ISO 2022 IR 87"]), ("c", "DOE^jane", None),
+@pytest.mark.parametrize(("patient", "asked", "of_request", "stated"), [
+    ("a", "mÜLLER*", "ISO_IR 192", "ISO_IR 192"), ("b", "山田*", "ISO_IR 192", "ISO_IR 192"),
+    ("a", "muller*", None, "ISO_IR 100"), ("a", "muller*", "ISO_IR 144", "ISO_IR 100"),
+    ("b", "YAMADA*", "ISO_IR 100", "ISO_IR 192"), ("b", "YAMADA*", None, ["", "ISO 2022 IR 87"]),
+    ("b", "山田*", ["", "ISO 2022 IR 87"], ["", "ISO 2022 IR 87"]), ("c", "DOE^jane", "ISO_IR 192", None),
 ])
-def test_names_are_matched_without_case_and_answered_in_the_character_set_of_the_object(scp, patient, asked, stated):
-    match, = matches(scp, identifier("STUDY", PatientName=asked, StudyInstanceUID=""))
+def test_names_are_matched_without_case_and_answered_in_a_character_set_that_has_them(
+    scp, patient, asked, of_request, stated
+):
+    request = identifier("STUDY", PatientName=asked, StudyInstanceUID="")
+    request.SpecificCharacterSet = of_request
+    match, = matches(scp, request)
     assert match.StudyInstanceUID == uid(patient)
     assert match.get("SpecificCharacterSet") == stated
     assert match.PatientName == PATIENTS[patient]["PatientName"]
@@ -81,8 +88,8 @@ def test_unsupported_keys_are_left_out_and_said_so(scp):
     asked = identifier("STUDY", StudyInstanceUID=uid("a"), StationName="", ContrastBolusAgent="", SeriesInstanceUID="")
     asked.add_new(0x00091001, "LO", "private")
     (status, match), = find(scp.port, asked)[0]
-    assert status == 0xFF01 and {e.keyword for e in match} == {
-        "SpecificCharacterSet", "QueryRetrieveLevel", "RetrieveAETitle", "StudyInstanceUID"}
+    assert status == 0xFF01
+    assert {e.keyword for e in match} == {"QueryRetrieveLevel", "RetrieveAETitle", "StudyInstanceUID"}
 
 
 def test_value_that_is_not_matched_is_ignored_and_said_so(scp):
