@@ -16,6 +16,7 @@ STAGES = {"receive", "assemble", "infer", "report", "deliver", "query", "operate
 DOORS = {
     "pynetdicom": {"network"}, "dbos": {"engine"}, "sqlalchemy": {"ledger"}, "alembic": {"ledger"},
     "onnxruntime": {"infer"}, "highdicom": {"report"}, "typer": {"cli"},
+    "httpx": {"deliver"}, "uvicorn": {"app"},
 }
 FILES = sorted(p for p in PACKAGE.rglob("*.py"))
 

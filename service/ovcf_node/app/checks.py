@@ -11,9 +11,10 @@ from pydicom.filereader import read_file_meta_info
 from ovcf_node import deliver, infer
 from ovcf_node.app.process import spool_root
 from ovcf_node.config import Settings
-from ovcf_node.errors import OvcfError, Permanent, Transient
+from ovcf_node.errors import OvcfError, Permanent
 from ovcf_node.ledger import Ledger, probe
 from ovcf_node.network import associate
+from ovcf_node.query import tokens
 from ovcf_node.storage.spool import Spool
 
 
@@ -25,6 +26,11 @@ def check(settings: Settings) -> list[str]:
     except OvcfError as error:
         problems.append(f"model bundle: {error}")
     problems += _check_data(settings) + _check_ports(settings) + _check_databases(settings)
+    if settings.web.tokens is not None:
+        try:
+            tokens.read(settings.web.tokens)
+        except OvcfError as error:
+            problems.append(f"web.tokens: {error.text}")
     if not settings.receive.sources:
         problems.append("receive.sources is empty: every association will be rejected; list the calling AE titles")
     if settings.query.enabled and not settings.query.peers:
@@ -73,22 +79,11 @@ def _judge_problems(settings: Settings) -> list[str]:
 
 
 def echo(settings: Settings, name: str) -> str:
-    """Try one destination: C-ECHO, or a write into its folder; returns what was done.
+    """Try one destination: C-ECHO, a write into its folder, or a QIDO-RS query; returns what was done.
 
     Raises Transient or Permanent with the peer's words, KeyError for an unknown name.
     """
-    destination = {d.name: d for d in settings.destinations}[name]
-    if destination.type == "folder":
-        try:
-            destination.path.mkdir(parents=True, exist_ok=True)
-            probe = destination.path / ".ovcf-node-probe"
-            probe.write_bytes(b"")
-            probe.unlink()
-        except OSError as error:
-            raise Transient("folder", f"cannot write to {destination.path}: {error.strerror}") from error
-        return f"folder {destination.path} is writable"
-    seconds = associate.echo(deliver.remote_of(destination))
-    return f"C-ECHO to {destination.ae_title} at {destination.host}:{destination.port} answered in {seconds * 1000:.0f} ms"
+    return deliver.echo({d.name: d for d in settings.destinations}[name])
 
 
 def send_folder(folder: Path, remote: associate.Remote) -> list[associate.StoreReply]:

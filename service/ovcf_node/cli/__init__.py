@@ -10,6 +10,7 @@ from rich.console import Console
 
 from ovcf_node import __version__
 from ovcf_node.cli.jobs import jobs
+from ovcf_node.cli.tokens import tokens
 from ovcf_node.config import Settings, load
 from ovcf_node.domain.levels import GRADED
 from ovcf_node.errors import OvcfError
@@ -23,6 +24,7 @@ app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
 )
 app.add_typer(jobs, name="jobs")
+app.add_typer(tokens, name="tokens")
 
 ConfigFile = Annotated[
     Path | None,
@@ -139,7 +141,7 @@ def echo(
     destination: Annotated[str | None, typer.Argument(help="Name of one destination; all when left out.")] = None,
     config: ConfigFile = None,
 ) -> None:
-    """Send a C-ECHO to destinations (or try the folder)."""
+    """Try destinations: a C-ECHO, a QIDO-RS query, or a write into the folder."""
     from ovcf_node.app import checks
 
     settings = settings_or_exit(config)
