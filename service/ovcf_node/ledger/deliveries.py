@@ -71,6 +71,21 @@ def cancel_pending(connection: Connection, revision_id: int, now: float) -> None
     )
 
 
+def carry_undelivered(connection: Connection, old_id: int, new_id: int, now: float) -> None:
+    """Let a second reading deliver what the reading has not: its images; its report, superseded, is cancelled.
+
+    The rows move, so that everything that holds for a revision (order, retry, cancelling) holds for them.
+    """
+    undelivered = deliveries.c.state.in_((DeliveryState.PENDING, DeliveryState.REJECTED))
+    images = select(results.c.id).where(results.c.role != "sr")
+    connection.execute(
+        update(deliveries)
+        .where(deliveries.c.revision_id == old_id, undelivered, deliveries.c.result_id.in_(images))
+        .values(revision_id=new_id)
+    )
+    cancel_pending(connection, old_id, now)
+
+
 def add_results(
     connection: Connection, encoded: Iterable[Result], plan: Mapping[str, Sequence[str]], now: float
 ) -> None:

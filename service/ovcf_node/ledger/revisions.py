@@ -9,13 +9,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Engine, func, insert, select, update
+from sqlalchemy import Connection, Engine, insert, select, update
 
+from ovcf_node.domain.assessments import SecondReading
 from ovcf_node.domain.reasons import Reason
 from ovcf_node.domain.states import RevisionState, check_revision_move
 from ovcf_node.errors import Permanent
+from ovcf_node.ledger import assessments
 from ovcf_node.ledger.database import reading
-from ovcf_node.ledger.deliveries import Result, add_results, cancel_pending
+from ovcf_node.ledger.deliveries import Result, add_results, cancel_pending, carry_undelivered
 from ovcf_node.ledger.events import note
 from ovcf_node.ledger.instances import Arrival
 from ovcf_node.ledger.schema import holds, revisions
@@ -30,7 +32,7 @@ class StaleAttempt(Permanent):
 
 @dataclass(frozen=True)
 class Revision:
-    """One row of `revisions`."""
+    """One row of `revisions`; `reading_of` makes it a second reading: of the findings of that revision."""
 
     id: int
     series_instance_uid: str
@@ -50,6 +52,7 @@ class Revision:
     updated_at: float
     analysis_started_at: float | None
     answered: bool
+    reading_of: int | None = None
 
     @property
     def reason(self) -> Reason | None:
@@ -104,12 +107,17 @@ class Revisions:
         rows = self._select(revisions.c.study_instance_uid == study_instance_uid)
         return list({row.series_instance_uid: row for row in rows}.values())
 
+    def reading(self, revision: Revision) -> Revision:
+        """Return the revision whose findings this one reports: itself, unless it is a second reading."""
+        return revision if revision.reading_of is None else self.get(revision.reading_of)
+
     def newest(self, limit: int) -> list[Revision]:
         """Return the newest revision of each series, the most recently changed first, at most `limit`."""
-        newest = select(func.max(revisions.c.id)).group_by(revisions.c.series_instance_uid)
-        query = (
-            select(*_COLUMNS).where(revisions.c.id.in_(newest)).order_by(revisions.c.updated_at.desc()).limit(limit)
+        later = revisions.alias()
+        superseded = select(later.c.id).where(
+            later.c.series_instance_uid == revisions.c.series_instance_uid, later.c.number > revisions.c.number
         )
+        query = select(*_COLUMNS).where(~superseded.exists()).order_by(revisions.c.updated_at.desc()).limit(limit)
         with reading(self._engine) as connection:
             return [_revision(row) for row in connection.execute(query)]
 
@@ -165,6 +173,27 @@ class Revisions:
             self._supersede(connection, revision, now)
             self._open(connection, _arrival(revision), revision.number + 1, now)
 
+    def second_reading(self, newest: Revision, second: SecondReading) -> None:
+        """Open a revision that reports the findings of `newest` again, with what a reader says of them.
+
+        Only the report is made anew. What `newest` has not delivered besides its report travels on with the new
+        revision: the report refers to it. Raises StaleAttempt if `newest` is no longer as it says.
+        """
+        with self._engine.begin() as connection:
+            self._move(connection, newest, RevisionState.SUPERSEDED, second.at, attempt=newest.attempt + 1)
+            values = {name: getattr(newest, name) for name in (
+                "series_instance_uid", "study_instance_uid", "through_instance_id", "last_received_at", "stat",
+            )}
+            opened = connection.execute(insert(revisions).values(
+                **values, number=newest.number + 1, state=RevisionState.INFERRED, attempt=0, failures=0, not_before=0.0,
+                verdict=json.dumps(newest.verdict) if newest.verdict else None, created_at=second.at, updated_at=second.at,
+                analysis_started_at=second.at, answered=False, reading_of=newest.reading_of or newest.id,
+            )).inserted_primary_key[0]
+            carry_undelivered(connection, newest.id, opened, second.at)
+            assessments.record(connection, opened, second)
+            note(connection, second.at, "assessed", f"revision {newest.number + 1}: second reading by {second.reader}",
+                 newest.series_instance_uid, newest.study_instance_uid)
+
     def discard(self, revision: Revision, now: float) -> None:
         """End a revision for good and cancel what it has not sent."""
         with self._engine.begin() as connection:
@@ -196,7 +225,7 @@ class Revisions:
         """
         with self._engine.begin() as connection:
             self._move(connection, revision, state, now, reason=reason, **values)
-            if revision.state in _DUE and state in _UNREAD:
+            if revision.state in _DUE and state in _UNREAD and revision.reading_of is None:
                 self._reconsider(connection, revision, now)
         return self.get(revision.id)
 
