@@ -12,11 +12,12 @@ from ovcf_node.ledger.events import Event, Events
 from ovcf_node.ledger.holds import Hold, Holds
 from ovcf_node.ledger.instances import Arrival, Instances, StoredInstance
 from ovcf_node.ledger.leases import Leases
+from ovcf_node.ledger.overview import DestinationHealth, Overview
 from ovcf_node.ledger.revisions import Revision, Revisions, StaleAttempt
 
 __all__ = [
-    "Arrival", "Deliveries", "Delivery", "Event", "Hold", "Instances", "Ledger", "Result", "Revision", "StaleAttempt",
-    "StoredInstance", "migrate", "probe",
+    "Arrival", "Deliveries", "Delivery", "DestinationHealth", "Event", "Hold", "Instances", "Ledger", "Result", "Revision",
+    "StaleAttempt", "StoredInstance", "migrate", "probe",
 ]
 
 
@@ -32,6 +33,7 @@ class Ledger:
         self.holds = Holds(self._engine)
         self.events = Events(self._engine)
         self.leases = Leases(self._engine)
+        self.overview = Overview(self._engine)
 
     def close(self) -> None:
         """Close every pooled connection."""

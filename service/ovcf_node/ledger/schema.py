@@ -160,7 +160,7 @@ events = Table(  # appended by everyone, never changed
     Column("id", Integer, primary_key=True),
     Column("at", Float, nullable=False),
     Column("series_instance_uid", UID, index=True),
-    Column("study_instance_uid", UID),
+    Column("study_instance_uid", UID, index=True),
     Column("kind", String(32), nullable=False),
     Column("text", Text, nullable=False),
 )

@@ -8,6 +8,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
 from ovcf_node.domain.assessments import Verdict
+from ovcf_node.domain.denis import TYPES
 from ovcf_node.domain.findings import VertebraFinding
 
 SCHEME = "99OVCF"
@@ -74,10 +75,7 @@ VERDICTS: dict[Verdict, Code] = {
 }
 
 DENIS_TYPES: dict[str, Code] = {
-    "A": _own("DENIS-A", "Denis compression type A: both endplates"),
-    "B": _own("DENIS-B", "Denis compression type B: superior endplate"),
-    "C": _own("DENIS-C", "Denis compression type C: inferior endplate"),
-    "D": _own("DENIS-D", "Denis compression type D: anterior cortex buckled"),
+    letter: _own(f"DENIS-{letter}", f"Denis compression type {letter}: {words}") for letter, words in TYPES.items()
 }
 GENANT_GRADES: dict[int, Code] = {
     0: _own("GENANT-0", "Genant grade 0 (height loss below 20 %)"),

@@ -77,7 +77,7 @@ def _second(revision: Revision, reading: Revision, ledger: Ledger) -> report.Sec
 
 def result_key(revision: Revision) -> str:
     """Return the key under which everything of one revision is stored."""
-    return f"{revision.series_instance_uid}/{revision.number}"
+    return revision.result_key
 
 
 def dialect_of(destination: Destination) -> Dialect:

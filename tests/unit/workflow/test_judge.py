@@ -307,7 +307,7 @@ def test_second_reading_that_cannot_be_encoded_never_becomes_not_assessed(node):
     inferred = node.ledger.revisions.move(node.newest(paths[0]), S.INFERRED, T0 + 40)
     node.ledger.revisions.answered(inferred, [], {}, T0 + 41)
     said = SecondReading("anna", "Bergmann^Anna", T0 + 50, (Assessment("L1", Verdict.ACCEPTED),))
-    node.ledger.revisions.second_reading(node.newest(paths[0]), said)
+    node.ledger.revisions.second_reading(node.newest(paths[0]), said, T0 + 50)
     node.judge.tick(T0 + 51)
     assert node.scheduler.calls[-1][3] == (node.newest(paths[0]).id, 0)  # enqueued like any reading
     for _ in range(node.settings.infer.attempts):
