@@ -14,7 +14,7 @@ from dicom_peers import program
 _FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
-    "--hide-scrollbars",
+    "--hide-scrollbars", "--disable-gpu-rasterization", "--disable-software-rasterizer",
 )
 
 
@@ -28,7 +28,8 @@ def chromium(profile: Path, *, width: int = 1280, height: int = 900, dark: bool 
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options=options, service=Service(program("chromedriver")))
     try:
-        driver.set_page_load_timeout(30)
+        driver.command_executor.client_config.timeout = 90  # a browser that hangs fails the test instead of the whole run
+        driver.set_page_load_timeout(60)
         driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {
             "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600,
         })

@@ -112,7 +112,7 @@ class Overview:
         words = (
             select(deliveries.c.text, deliveries.c.status)
             .where(mine, deliveries.c.state.in_(unsettled), deliveries.c.attempts > 0)
-            .order_by(deliveries.c.updated_at.desc()).limit(1)
+            .order_by(deliveries.c.updated_at.desc(), deliveries.c.position).limit(1)
         )
         with reading(self._engine) as connection:
             found = {state: count for state, count in connection.execute(counts)}

@@ -93,6 +93,7 @@ class Access:
 
     def sign_out(self, request: Request, response: Response) -> Response:
         """End the session and forget its cookie."""
+        _LOG.info("signed_out", account=request.state.visitor.user.account)
         self._sessions.end(self._key(request))
         response.delete_cookie(
             _name(request, "session"), path="/", secure=_secure(request), httponly=True, samesite="strict",

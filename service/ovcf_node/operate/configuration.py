@@ -31,14 +31,14 @@ class Section:
 def sections(settings: Settings) -> list[Section]:
     """Return every table of the configuration in the order of the reference file."""
     found = []
-    for name, field in type(settings).model_fields.items():
+    for name in type(settings).model_fields:
         value = getattr(settings, name)
         if isinstance(value, BaseModel):
             found.append(Section(name, tuple(_keys(value))))
         else:
             found += [Section(f"{name}: {item.name}", tuple(_keys(item))) for item in value]
             if not value:
-                found.append(Section(name, (Key("", "none", False, field.description or ""),)))
+                found.append(Section(name, ()))
     return found
 
 

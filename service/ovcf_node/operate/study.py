@@ -72,11 +72,11 @@ class SeriesView:
 
 @dataclass(frozen=True)
 class StudyView:
-    """One study, the series that deserves most attention first."""
+    """One study, the series that was read first. Of what repeats itself the history has the last, and how often."""
 
     series: tuple[SeriesView, ...]
     hold: Hold | None
-    history: tuple[Event, ...]
+    history: tuple[tuple[Event, int], ...]
     history_cut: bool
 
 
@@ -109,7 +109,8 @@ class Studies:
         series = [self._series(revision, hold, now) for revision in revisions]
         series.sort(key=lambda s: (s.findings is None, ORDER.index(s.standing.stage), -s.newest.updated_at))
         events = self._ledger.events.of_study(study_instance_uid)
-        return StudyView(tuple(series), hold, tuple(reversed(events[-_HISTORY:])), len(events) > _HISTORY)
+        lines = _folded(events)
+        return StudyView(tuple(series), hold, tuple(lines[:_HISTORY]), len(lines) > _HISTORY)
 
     def picture(self, study_instance_uid: str, revision_id: int) -> bytes:
         """Return the summary picture (PNG) of a reading. Raises KeyError where the study has none of that number."""
@@ -166,6 +167,19 @@ class Studies:
             if revision.reading_of is not None:
                 return self._ledger.assessments.of_revision(revision.id)
         return None
+
+
+def _folded(events: Sequence[Event]) -> list[tuple[Event, int]]:
+    """Return the history, newest first, without what was repeated later: attempts at a destination that is away."""
+    times: dict[tuple[str, str], int] = {}
+    for event in events:
+        times[event.kind, event.text] = times.get((event.kind, event.text), 0) + 1
+    lines = []
+    for event in reversed(events):
+        count = times.pop((event.kind, event.text), 0)
+        if count:
+            lines.append((event, count))
+    return lines
 
 
 def _object(delivery: Delivery) -> ObjectRow:

@@ -91,6 +91,6 @@ def _notes(vertebra: VertebraFinding) -> list[str]:
         notes.append(_AGES[vertebra.age])
     if vertebra.old_deformity:
         notes.append("old (healed) deformity")
-    if vertebra.expected_from and vertebra.height_loss is not None:
+    if vertebra.fracture and vertebra.expected_from:
         notes.append(f"expected heights from {vertebra.expected_from}")
     return [f"{note[:1].upper()}{note[1:]}" for note in notes]

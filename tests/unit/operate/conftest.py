@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from argon2 import PasswordHasher
 from operate_site import PASSWORDS, PEOPLE, Site, token_in
 from starlette.testclient import TestClient
 
@@ -14,8 +15,17 @@ from ovcf_node.storage.results import Results
 from ovcf_node.storage.spool import Spool
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _cheap_hashes() -> Iterator[None]:
+    """Real Argon2 with the least work: these tests sign in hundreds of times."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(users, "_HASHER", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+        patch.setattr(users, "_NOBODY", users._HASHER.hash("nobody"))
+        yield
+
+
 @pytest.fixture(scope="session")
-def people() -> dict[str, users.User]:
+def people(_cheap_hashes) -> dict[str, users.User]:
     return {a: users.make(a, f"{a.title()}^Test", frozenset(r), PASSWORDS[a]) for a, r in PEOPLE.items()}
 
 

@@ -12,15 +12,16 @@ from ovcf_node.config import Settings
 from ovcf_node.domain.findings import BundleIdentity
 from ovcf_node.domain.series import Receipt
 from ovcf_node.domain.states import RevisionState
-from ovcf_node.ledger import Ledger, Result, Revision
+from ovcf_node.ledger import Ledger, Result, Revision, StoredInstance
 from ovcf_node.observe.logging import Pseudonyms
+from ovcf_node.operate import users
 from ovcf_node.operate.pages import Surroundings, pages
 from ovcf_node.operate.users import Role
 from ovcf_node.storage.results import Results
 from ovcf_node.storage.spool import Spool
 from result_cases import make_findings
 
-PASSWORDS = {"vera": "views only 1234", "otto": "operates well 1", "rita": "reads the spine 1"}
+PASSWORDS = {"vera": "views only 1234", "otto": "operates well 1", "rita": "reads the spine 1", "ruth": "reads as well 22"}
 PEOPLE = {"vera": {Role.VIEWER}, "otto": {Role.OPERATOR}, "rita": {Role.READER}}
 IDENTITY = ("Planted", "PLANTED-ID", "PLANTED-ACC", "1940")
 PNG = b"\x89PNG fake"
@@ -55,6 +56,19 @@ class Site:
         ))
         for arrival in self.ledger.instances.arrivals(0):
             self.ledger.revisions.arrived(arrival, self.at)
+
+    def receipt(self, of: StoredInstance, digest: str) -> Receipt:
+        """Return the receipt of other bytes under the UID of a stored instance."""
+        return Receipt(
+            of.sop_instance_uid, of.sop_class_uid, of.study_instance_uid, of.series_instance_uid, "1.2", of.path, 10, digest,
+            "patient", "CT", datetime.fromtimestamp(self.at, UTC), "CT_1", "NODE", "a", False,
+        )
+
+    def people(self, account: str, role: str) -> None:
+        """Let somebody else sign in too."""
+        file = self.folder / "users.toml"
+        made = users.make(account, f"{account.title()}^Test", frozenset({Role(role)}), PASSWORDS[account])
+        users.save(file, users.load(file) | {account: made})
 
     def newest(self) -> Revision:
         return self.ledger.revisions.newest(1)[0]
