@@ -26,6 +26,7 @@ from ovcf_node.workflow.answering import result_key
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 BUNDLE = REPOSITORY / "models" / "reference"
+ORTHANC_DICOMWEB = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 
 
 def free_port() -> int:
@@ -209,14 +210,20 @@ def dciodvfy_errors(path: Path) -> list[str]:
 
 
 @contextmanager
-def orthanc(folder: Path, title: str = "ORTHANC") -> Iterator[tuple[int, str]]:
-    """Run Orthanc on loopback; yields its DICOM port and the URL of its REST interface."""
+def orthanc(
+    folder: Path, title: str = "ORTHANC", *, dicomweb: bool = False, dicomweb_servers: dict[str, dict] | None = None,
+) -> Iterator[tuple[int, str]]:
+    """Run Orthanc on loopback; yields its DICOM port and the URL of its REST interface (DICOMweb at /dicom-web).
+
+    dicomweb_servers  what it can reach as a DICOMweb client, as its configuration has it
+    """
     folder.mkdir(parents=True, exist_ok=True)
     port, http = free_port(), free_port()
     (folder / "orthanc.json").write_text(json.dumps({
         "Name": "test", "StorageDirectory": str(folder / "db"), "IndexDirectory": str(folder / "db"), "DicomAet": title,
         "DicomPort": port, "HttpPort": http, "RemoteAccessAllowed": False, "AuthenticationEnabled": False,
-        "DicomAlwaysAllowStore": True, "Plugins": [],
+        "DicomAlwaysAllowStore": True, "Plugins": [str(ORTHANC_DICOMWEB)] if dicomweb else [],
+        "DicomWeb": {"Enable": dicomweb, "Servers": dicomweb_servers or {}},
     }))
     url = f"http://127.0.0.1:{http}"
     with (folder / "orthanc.log").open("wb") as log:

@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import json
 import os
 import subprocess
 from collections.abc import Callable
@@ -12,10 +13,12 @@ import pytest
 from pydicom import dcmread
 
 from dicom_peers import CT_IMAGE, RecordingAcceptor, free_port, instance, program, uid, wait_until, write
+from node_harness import ORTHANC_DICOMWEB, get, orthanc
 from ovcf_node.config import Destination
 from ovcf_node.deliver.destinations import TYPES, Outcome, send
 from ovcf_node.network import associate
 from ovcf_node.network.associate import Remote
+from web_server import StowServer, serving
 
 SC = "1.2.840.10008.5.1.4.1.1.7"
 
@@ -32,6 +35,24 @@ class Place:
 def dicom(port: int, **changes) -> Destination:
     values = {"name": "pacs", "type": "dicom", "ae_title": "PACS", "host": "127.0.0.1", "port": port, "timeout_s": 3}
     return Destination(**(values | changes))
+
+
+def stow_at(port: int, **changes) -> Destination:
+    values = {"name": "vna", "type": "stow", "url": f"http://127.0.0.1:{port}/dicom-web", "timeout_s": 3}
+    return Destination(**(values | changes))
+
+
+@dataclass
+class Stow:
+    server: StowServer
+    destination: Destination
+
+
+@pytest.fixture
+def stow():
+    server = StowServer()
+    with serving(server.application()) as port:
+        yield Stow(server, stow_at(port))
 
 
 @pytest.fixture
@@ -91,10 +112,33 @@ def _digests(folder: Path) -> dict[str, str]:
     return found
 
 
-PLACES = {"pynetdicom": "dicom", "folder": "folder", "storescp": "dicom"}
+@pytest.fixture
+def place_stow(stow):
+    return Place(stow.destination, stow_at(free_port()), lambda: stow.server.received)
 
 
-@pytest.fixture(params=[n if n != "storescp" else pytest.param(n, marks=pytest.mark.peer) for n in PLACES])
+@pytest.fixture
+def place_orthanc(tmp_path):
+    program("Orthanc")
+    if not ORTHANC_DICOMWEB.exists():
+        program("orthanc-dicomweb")
+    with orthanc(tmp_path / "orthanc", dicomweb=True) as (_, url):
+        here = stow_at(int(url.rsplit(":")[-1]))
+        yield Place(here, stow_at(free_port()), lambda: _orthanc_digests(url, tmp_path / "fetched"))
+
+
+def _orthanc_digests(url: str, folder: Path) -> dict[str, str]:
+    folder.mkdir(exist_ok=True)
+    for name in json.loads(get(f"{url}/instances")):
+        (folder / name).write_bytes(get(f"{url}/instances/{name}/file"))
+    return _digests(folder)
+
+
+PLACES = {"pynetdicom": "dicom", "folder": "folder", "stow": "stow", "storescp": "dicom", "orthanc": "stow"}
+PEERS = ("storescp", "orthanc")
+
+
+@pytest.fixture(params=[n if n not in PEERS else pytest.param(n, marks=pytest.mark.peer) for n in PLACES])
 def place(request) -> Place:
     return request.getfixturevalue(f"place_{request.param}")
 

@@ -6,7 +6,8 @@
 `worker`    judge, read, encode
 `sender`    deliver
 `query`     answer C-FIND, C-GET and C-MOVE
-`web`       pages and DICOMweb
+`web`       pages and DICOMweb (`client_certificate`: who proved to hold one)
+`cataloguing` results from before the catalogue existed
 `checks`    look from outside: configuration, destinations, health
 """
 

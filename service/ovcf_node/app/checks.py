@@ -11,9 +11,10 @@ from pydicom.filereader import read_file_meta_info
 from ovcf_node import deliver, infer
 from ovcf_node.app.process import spool_root
 from ovcf_node.config import Settings
-from ovcf_node.errors import OvcfError, Permanent, Transient
+from ovcf_node.errors import OvcfError, Permanent
 from ovcf_node.ledger import Ledger, probe
 from ovcf_node.network import associate
+from ovcf_node.query import tokens
 from ovcf_node.storage.spool import Spool
 
 
@@ -24,9 +25,16 @@ def check(settings: Settings) -> list[str]:
         infer.load(settings.node.bundle, providers=settings.infer.providers, threads=settings.infer.threads)
     except OvcfError as error:
         problems.append(f"model bundle: {error}")
-    problems += _check_data(settings) + _check_port(settings) + _check_databases(settings)
+    problems += _check_data(settings) + _check_ports(settings) + _check_databases(settings)
+    if settings.web.tokens is not None:
+        try:
+            tokens.read(settings.web.tokens)
+        except OvcfError as error:
+            problems.append(f"web.tokens: {error.text}")
     if not settings.receive.sources:
         problems.append("receive.sources is empty: every association will be rejected; list the calling AE titles")
+    if settings.query.enabled and not settings.query.peers:
+        problems.append("query.peers is empty: every association will be rejected; list the calling AE titles")
     if not settings.destinations:
         problems.append("no destinations: results would be made and go nowhere; add [[destinations]]")
     for destination in settings.destinations:
@@ -55,40 +63,27 @@ def _check_databases(settings: Settings) -> list[str]:
 
 
 def alive(settings: Settings) -> list[str]:
-    """Return what is dead on this machine: the receiver's port, or the judge anywhere."""
-    problems = []
-    host = "127.0.0.1" if settings.receive.host in ("0.0.0.0", "::") else settings.receive.host
-    try:
-        socket.create_connection((host, settings.receive.port), 5).close()
-    except OSError as error:
-        problems.append(f"receiver: {error.strerror or error}")
+    """Return what is dead on this machine: a port that it should listen on, or the judge anywhere."""
+    silent = [f"{name}: {words}" for name, host, port in _listeners(settings) if (words := _silent(host, port))]
+    return silent + _judge_problems(settings)
+
+
+def _judge_problems(settings: Settings) -> list[str]:
     try:
         ledger = Ledger(settings.ledger_url)
-        if "judge" not in ledger.leases.living("", time.time()):
-            problems.append("no judge: no worker has held the lease lately")
+        judging = "judge" in ledger.leases.living("", time.time())
         ledger.close()
     except OvcfError as error:
-        problems.append(f"ledger: {error}")
-    return problems
+        return [f"ledger: {error}"]
+    return [] if judging else ["no judge: no worker has held the lease lately"]
 
 
 def echo(settings: Settings, name: str) -> str:
-    """Try one destination: C-ECHO, or a write into its folder; returns what was done.
+    """Try one destination: C-ECHO, a write into its folder, or a QIDO-RS query; returns what was done.
 
     Raises Transient or Permanent with the peer's words, KeyError for an unknown name.
     """
-    destination = {d.name: d for d in settings.destinations}[name]
-    if destination.type == "folder":
-        try:
-            destination.path.mkdir(parents=True, exist_ok=True)
-            probe = destination.path / ".ovcf-node-probe"
-            probe.write_bytes(b"")
-            probe.unlink()
-        except OSError as error:
-            raise Transient("folder", f"cannot write to {destination.path}: {error.strerror}") from error
-        return f"folder {destination.path} is writable"
-    seconds = associate.echo(deliver.remote_of(destination))
-    return f"C-ECHO to {destination.ae_title} at {destination.host}:{destination.port} answered in {seconds * 1000:.0f} ms"
+    return deliver.echo({d.name: d for d in settings.destinations}[name])
 
 
 def send_folder(folder: Path, remote: associate.Remote) -> list[associate.StoreReply]:
@@ -123,13 +118,30 @@ def _check_data(settings: Settings) -> list[str]:
     return []
 
 
-def _check_port(settings: Settings) -> list[str]:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((settings.receive.host, settings.receive.port))
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE and not alive(settings):
-                return []  # it is this node itself that listens there
-            return [f"receive: cannot listen on {settings.receive.host}:{settings.receive.port}: {error.strerror}"]
-    return []
+def _listeners(settings: Settings) -> list[tuple[str, str, int]]:
+    """Return the DICOM listeners of a node: process, address, port."""
+    query = [("query", settings.query.host, settings.query.port)] if settings.query.enabled else []
+    return [("receiver", settings.receive.host, settings.receive.port), *query]
+
+
+def _silent(host: str, port: int) -> str:
+    """Return why nobody answers on a port of this machine, empty when somebody does."""
+    try:
+        socket.create_connection(("127.0.0.1" if host in ("0.0.0.0", "::") else host, port), 5).close()
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
+def _check_ports(settings: Settings) -> list[str]:
+    problems = []
+    for name, host, port in _listeners(settings):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE and not _judge_problems(settings):
+                    continue  # it is this node itself that listens there
+                problems.append(f"{name}: cannot listen on {host}:{port}: {error.strerror}")
+    return problems

@@ -9,6 +9,8 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from ovcf_node import infer
+from ovcf_node.app.cataloguing import catch_up
+from ovcf_node.app.client_certificate import server_options
 from ovcf_node.app.process import DRAIN_S, process, results_root, spool_root
 from ovcf_node.config import Settings
 from ovcf_node.domain.findings import BundleIdentity
@@ -16,6 +18,7 @@ from ovcf_node.errors import OvcfError, Transient
 from ovcf_node.ledger import Ledger
 from ovcf_node.observe.logging import Pseudonyms
 from ovcf_node.operate.pages import Surroundings, pages
+from ovcf_node.query.dicomweb import dicomweb
 from ovcf_node.storage.results import Results
 from ovcf_node.storage.spool import Spool
 
@@ -25,6 +28,7 @@ _LOG = structlog.get_logger("app")
 def run(settings: Settings) -> None:
     """Serve until SIGTERM. Raises Transient `web_port` when the port cannot be had."""
     with process(settings, "web") as (ledger, stop):
+        catch_up(ledger, Results(results_root(settings)))
         server = uvicorn.Server(_configuration(settings, application(settings, ledger)))
 
         def serve() -> None:
@@ -48,7 +52,7 @@ def application(settings: Settings, ledger: Ledger) -> Starlette:
         settings=settings, ledger=ledger, results=Results(results_root(settings)), spool=Spool(spool_root(settings)),
         pseudonyms=Pseudonyms(settings.node.data), bundle=_bundle(settings),
     )
-    return Starlette(routes=[Mount("/", pages(around))])
+    return Starlette(routes=[dicomweb(settings, ledger, around.results.root), Mount("/", pages(around))])
 
 
 def _configuration(settings: Settings, app: Starlette) -> uvicorn.Config:
@@ -56,6 +60,7 @@ def _configuration(settings: Settings, app: Starlette) -> uvicorn.Config:
     return uvicorn.Config(
         app, host=web.host, port=web.port, ssl_certfile=web.certificate, ssl_keyfile=web.key,
         ssl_version=ssl.PROTOCOL_TLS_SERVER, lifespan="off", server_header=False,
+        **server_options(web),
         log_config=None, access_log=False,  # URLs of DICOMweb hold identity
         limit_concurrency=100, timeout_keep_alive=15, timeout_graceful_shutdown=int(DRAIN_S) - 5,
     )

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from ovcf_node import __version__
 from ovcf_node.cli.jobs import jobs
+from ovcf_node.cli.tokens import tokens
 from ovcf_node.cli.users import users
 from ovcf_node.config import Settings, load
 from ovcf_node.domain.levels import GRADED
@@ -24,6 +25,7 @@ app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
 )
 app.add_typer(jobs, name="jobs")
+app.add_typer(tokens, name="tokens")
 app.add_typer(users, name="users")
 
 ConfigFile = Annotated[
@@ -103,7 +105,7 @@ def run(
 
 @app.command()
 def check(config: ConfigFile = None) -> None:
-    """Check configuration, model bundle, data folder, port and destinations; print every problem at once."""
+    """Check configuration, model bundle, data folder, ports and destinations; print every problem at once."""
     from ovcf_node import infer
     from ovcf_node.app import checks
 
@@ -117,13 +119,16 @@ def check(config: ConfigFile = None) -> None:
     print(f"OK  bundle {bundle.name} {bundle.version} ({bundle.status}), digest {bundle.digest[:12]}")
     print(f"OK  receives on {settings.receive.host}:{settings.receive.port} as {', '.join(settings.receive.ae_titles)}"
           f" from {', '.join(s.ae_title for s in settings.receive.sources)}")
+    if settings.query.enabled:
+        print(f"OK  answers queries on {settings.query.host}:{settings.query.port} as {', '.join(settings.query.ae_titles)}"
+              f" from {', '.join(p.ae_title for p in settings.query.peers)}")
     for destination in settings.destinations:
         print(f"OK  destination {destination.name} ({destination.type}) answers")
 
 
 @app.command()
 def alive(config: ConfigFile = None) -> None:
-    """Exit 0 while this machine's receiver answers and a judge is at work; for container health checks."""
+    """Exit 0 while this machine's DICOM ports answer and a judge is at work; for container health checks."""
     from ovcf_node.app import checks
 
     problems = checks.alive(settings_or_exit(config))
@@ -138,7 +143,7 @@ def echo(
     destination: Annotated[str | None, typer.Argument(help="Name of one destination; all when left out.")] = None,
     config: ConfigFile = None,
 ) -> None:
-    """Send a C-ECHO to destinations (or try the folder)."""
+    """Try destinations: a C-ECHO, a QIDO-RS query, or a write into the folder."""
     from ovcf_node.app import checks
 
     settings = settings_or_exit(config)

@@ -61,6 +61,8 @@ class Settings(BaseSettings):
             double = sorted({n for n in names if names.count(n) > 1})
             if double:
                 raise ValueError(f"{kind} names must differ: {', '.join(double)}")
+        if self.web.dialect_of not in (None, *(d.name for d in self.destinations)):
+            raise ValueError("web.dialect_of is not the name of a destination")
         if self.assemble.full_mm > self.assemble.limited_mm:
             raise ValueError("assemble.full_mm must not exceed assemble.limited_mm")
         return self
@@ -100,7 +102,8 @@ def load(path: Path | None) -> Settings:
 def _resolve(document: dict, base: Path) -> None:
     named = [(document.get("node"), ("data", "bundle")),
              (document.get("web"), ("certificate", "key", "client_ca", "users", "tokens"))]
-    named += [(destination, ("path",)) for destination in document.get("destinations", [])]
+    of_destination = ("path", "token_file", "certificate", "key", "ca")
+    named += [(destination, of_destination) for destination in document.get("destinations", [])]
     for section, keys in named:
         for key in keys if isinstance(section, dict) else ():
             if isinstance(section.get(key), str):

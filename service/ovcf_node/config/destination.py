@@ -2,8 +2,9 @@
 
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ovcf_node.config.base import AETitle, Name, Port, Section
 
@@ -11,8 +12,8 @@ from ovcf_node.config.base import AETitle, Name, Port, Section
 class Destination(Section):
     name: Name
     """Name in logs, commands and metrics."""
-    type: Literal["dicom", "folder"]
-    """dicom: C-STORE; folder: one file per instance."""
+    type: Literal["dicom", "folder", "stow"]
+    """dicom: C-STORE; folder: one file per instance; stow: STOW-RS to a DICOMweb server."""
     ae_title: AETitle | None = None
     """dicom: called AE title."""
     host: str | None = None
@@ -23,6 +24,16 @@ class Destination(Section):
     """dicom: calling AE title we use."""
     path: Path | None = None
     """folder: where instances are written."""
+    url: str | None = None
+    """stow: base URL of the DICOMweb service; instances go to URL/studies."""
+    token_file: Path | None = None
+    """stow: file with the bearer token to present; read anew for every delivery."""
+    certificate: Path | None = None
+    """stow: PEM file of our client certificate, where the server wants mutual TLS."""
+    key: Path | None = None
+    """stow: PEM file of its private key."""
+    ca: Path | None = None
+    """stow: PEM file of the authorities that may have signed the server's certificate; unset: the system's."""
     objects: tuple[Literal["seg_vertebrae", "seg_fractures", "summary", "sr"], ...] = (
         "seg_vertebrae", "seg_fractures", "summary", "sr",
     )
@@ -36,12 +47,29 @@ class Destination(Section):
     retry_cap_s: float = Field(default=900.0, gt=0)
     """Longest delay between attempts, seconds."""
     timeout_s: float = Field(default=30.0, gt=0)
-    """Time for each step of an association, seconds."""
+    """Time for each step of an association or request, seconds."""
+
+    @field_validator("url")
+    @classmethod
+    def _without_slash(cls, url: str | None) -> str | None:
+        return url.rstrip("/") if url else url
 
     @model_validator(mode="after")
     def _complete(self) -> "Destination":
-        needed = ("ae_title", "host", "port") if self.type == "dicom" else ("path",)
+        needed = {"dicom": ("ae_title", "host", "port"), "folder": ("path",), "stow": ("url",)}[self.type]
         missing = [field for field in needed if getattr(self, field) is None]
         if missing:
             raise ValueError(f"a destination of type {self.type} needs {', '.join(missing)}")
+        if self.type == "stow":
+            self._check_url()
         return self
+
+    def _check_url(self) -> None:
+        url = urlsplit(self.url)
+        if url.scheme not in ("http", "https") or not url.hostname or "@" in url.netloc or url.query or url.fragment:
+            raise ValueError("url must be http(s)://host[:port]/path without user, query or fragment")
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key belong together")
+        secret = self.token_file or self.certificate
+        if secret and url.scheme != "https" and url.hostname not in ("127.0.0.1", "::1", "localhost"):
+            raise ValueError("a token or certificate needs https")

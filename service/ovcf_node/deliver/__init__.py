@@ -1,6 +1,7 @@
 """Stage 5: encoded results to their destinations."""
 
 from ovcf_node.deliver.backoff import delay
-from ovcf_node.deliver.destinations import Outcome, remote_of, send
+from ovcf_node.deliver.destinations import echo, send
+from ovcf_node.deliver.outcome import Outcome
 
-__all__ = ["Outcome", "delay", "remote_of", "send"]
+__all__ = ["Outcome", "delay", "echo", "send"]

@@ -4,7 +4,7 @@ import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ovcf_node.config import Source
+from ovcf_node.config import Peer, Source
 from ovcf_node.errors import Permanent
 
 
@@ -26,7 +26,7 @@ CALLED_UNKNOWN = Rejection(1, 1, 7, "called AE title not recognised")
 class AssociationPolicy:
     """Known called and calling AE titles; AE titles are compared without surrounding spaces, with case (PS3.5 6.2)."""
 
-    def __init__(self, called_ae_titles: Iterable[str], sources: Iterable[Source]):
+    def __init__(self, called_ae_titles: Iterable[str], sources: Iterable[Source | Peer]):
         self._called = {title.strip() for title in called_ae_titles}
         self._sources: dict[str, set[str | None]] = {}
         for source in sources:

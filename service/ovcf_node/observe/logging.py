@@ -33,7 +33,9 @@ from ovcf_node.errors import OvcfError, Transient
 WITHHELD = "<withheld>"
 _HANDLER = "ovcf-node"
 _KEY_NAME = "log-key.secret"
-_LIBRARIES = ("pynetdicom", "pydicom", "highdicom", "dbos", "sqlalchemy", "alembic", "PIL", "matplotlib")
+_LIBRARIES = (
+    "pynetdicom", "pydicom", "highdicom", "dbos", "sqlalchemy", "alembic", "PIL", "matplotlib", "httpx", "httpcore",
+)
 _TALKERS = ("ovcf_node", "dbos", "sqlalchemy", "alembic")  # these never see a data set, so their words are safe
 _IDENTITY_WORDS = ("patient", "accession", "birth", "physician", "operator", "identity", "dataset", "description")
 _IDENTITY_GROUP = re.compile(r"^0?x?0010[0-9a-f]{4}$")  # (0010,eeee): the patient group, PS3.6

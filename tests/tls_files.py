@@ -1,0 +1,44 @@
+"""Certificates for tests, made by openssl: an authority, a server on loopback, a client."""
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from dicom_peers import program
+
+
+@dataclass(frozen=True)
+class Authority:
+    """A certificate authority in a folder of its own."""
+
+    folder: Path
+
+    @property
+    def certificate(self) -> Path:
+        return self.folder / "ca.pem"
+
+    def issue(self, name: str) -> tuple[Path, Path]:
+        """Return certificate and key of a peer; its name and loopback are its alternative names."""
+        certificate, key, request = (self.folder / f"{name}.{kind}" for kind in ("pem", "key", "csr"))
+        names = self.folder / f"{name}.names"
+        names.write_text(f"subjectAltName=DNS:{name},DNS:localhost,IP:127.0.0.1")
+        _openssl("req", "-new", *_KEY, "-keyout", key, "-out", request, "-subj", f"/CN={name}")
+        _openssl("x509", "-req", "-in", request, "-CA", self.certificate, "-CAkey", self.folder / "ca.key",
+                 "-CAcreateserial", "-days", "2", "-extfile", names, "-out", certificate)
+        return certificate, key
+
+
+def authority(folder: Path) -> Authority:
+    """Make an authority."""
+    folder.mkdir(parents=True, exist_ok=True)
+    made = Authority(folder)
+    _openssl("req", "-x509", *_KEY, "-keyout", folder / "ca.key", "-out", made.certificate, "-days", "2",
+             "-subj", "/CN=Test authority")
+    return made
+
+
+_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+
+
+def _openssl(*arguments: object) -> None:
+    subprocess.run([program("openssl"), *map(str, arguments)], check=True, capture_output=True, timeout=30)
