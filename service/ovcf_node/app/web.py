@@ -23,6 +23,7 @@ from ovcf_node.storage.results import Results
 from ovcf_node.storage.spool import Spool
 
 _LOG = structlog.get_logger("app")
+_LAST_ANSWERS_S = 8  # for what is being answered at SIGTERM; idle browsers would be waited for as long
 
 
 def run(settings: Settings) -> None:
@@ -62,7 +63,7 @@ def _configuration(settings: Settings, app: Starlette) -> uvicorn.Config:
         ssl_version=ssl.PROTOCOL_TLS_SERVER, lifespan="off", server_header=False,
         **server_options(web),
         log_config=None, access_log=False,  # URLs of DICOMweb hold identity
-        limit_concurrency=100, timeout_keep_alive=15, timeout_graceful_shutdown=int(DRAIN_S) - 5,
+        limit_concurrency=100, timeout_keep_alive=15, timeout_graceful_shutdown=_LAST_ANSWERS_S,
     )
 
 

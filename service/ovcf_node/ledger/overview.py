@@ -70,15 +70,11 @@ class Overview:
         with reading(self._engine) as connection:
             return [delivery_of(row) for row in connection.execute(query)]
 
-    def ended_since(self, since: float) -> dict[RevisionState, int]:
-        """Return how many revisions in force changed since then, by state."""
-        query = (
-            select(revisions.c.state, func.count())
-            .where(revisions.c.updated_at >= since, revisions.c.state != RevisionState.SUPERSEDED)
-            .group_by(revisions.c.state)
-        )
+    def changed_since(self, since: float, state: RevisionState) -> int:
+        """Return how many revisions came into this state since then and are in it still."""
+        query = select(func.count()).where(revisions.c.state == state, revisions.c.updated_at >= since)
         with reading(self._engine) as connection:
-            return {RevisionState(state): count for state, count in connection.execute(query)}
+            return connection.execute(query).scalar_one()
 
     def instances_of(self, series_instance_uids: Collection[str]) -> dict[str, int]:
         """Return how many instances these series have."""
@@ -104,7 +100,8 @@ class Overview:
             select(deliveries.c.state, func.count()).where(mine, deliveries.c.state.in_(unsettled))
             .group_by(deliveries.c.state)
         )
-        success = select(func.max(deliveries.c.updated_at)).where(mine, deliveries.c.state.in_(ARRIVED))
+        # One question a state: together they would be a scan of everything that was ever delivered.
+        successes = [select(func.max(deliveries.c.updated_at)).where(mine, deliveries.c.state == s) for s in ARRIVED]
         oldest = (
             select(func.min(revisions.c.updated_at)).join(deliveries, deliveries.c.revision_id == revisions.c.id)
             .where(mine, deliveries.c.state == DeliveryState.PENDING)
@@ -117,9 +114,10 @@ class Overview:
         with reading(self._engine) as connection:
             found = {state: count for state, count in connection.execute(counts)}
             last = connection.execute(words).first()
+            arrived = [at for at in (connection.execute(query).scalar() for query in successes) if at is not None]
             return DestinationHealth(
                 found.get(DeliveryState.PENDING, 0), found.get(DeliveryState.REJECTED, 0),
-                connection.execute(success).scalar(), connection.execute(oldest).scalar(),
+                max(arrived, default=None), connection.execute(oldest).scalar(),
                 last.text if last else None, last.status if last else None,
             )
 

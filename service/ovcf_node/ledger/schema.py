@@ -98,6 +98,7 @@ revisions = Table(  # opened and judged by the judge, advanced by the worker
     UniqueConstraint("series_instance_uid", "number"),
     Index("ix_revisions_study", "study_instance_uid"),
     Index("ix_revisions_updated_at", "updated_at"),
+    Index("ix_revisions_state_updated_at", "state", "updated_at"),
 )
 
 results = Table(  # written by the worker

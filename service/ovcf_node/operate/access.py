@@ -30,11 +30,12 @@ class Access:
 
     def __init__(self, settings: Web, clock: Callable[[], float] = time.time):
         self._open = settings.open
+        self._behind_tls = bool(settings.public_url and settings.public_url.startswith("https://"))
         self._clock = clock
         self._users = Directory(settings.users)
         self._sessions = Sessions(settings.session_minutes * 60.0, self._find, clock)
         self._accounts = Brake(free=5)
-        self._addresses = Brake(free=20)
+        self._addresses = Brake(free=20, cap_s=60.0)  # behind one proxy a stranger must not lock out everybody
 
     def visitor(self, request: Request, *, touch: bool = True) -> Visitor | None:
         """Return who asks; None for somebody who has not signed in, or not lately."""
@@ -67,7 +68,7 @@ class Access:
 
     def sign_in_is_ours(self, request: Request, token: str) -> bool:
         """Say whether a sign-in form came from a page of ours in this browser."""
-        return self._sessions.believes(request.cookies.get(_name(request, "form")), token)
+        return self._sessions.believes(request.cookies.get(self._name(request, "form")), token)
 
     def sign_in(self, request: Request, account: str, password: str) -> float | None:
         """Sign somebody in. Returns None, or for how many seconds more attempts are refused (0: try again now).
@@ -96,25 +97,25 @@ class Access:
         _LOG.info("signed_out", account=request.state.visitor.user.account)
         self._sessions.end(self._key(request))
         response.delete_cookie(
-            _name(request, "session"), path="/", secure=_secure(request), httponly=True, samesite="strict",
+            self._name(request, "session"), path="/", secure=self._secure(request), httponly=True, samesite="strict",
         )
         return response
 
     def _find(self, account: str) -> User | None:
         return _DEMO if self._open and account == _DEMO.account else self._users.get(account)
 
+    def _secure(self, request: Request) -> bool:
+        return self._behind_tls or request.url.scheme == "https"
+
+    def _name(self, request: Request, kind: str) -> str:
+        # Browsers accept the prefix only from us, for this host, over TLS: no neighbour can plant such a cookie.
+        return f"__Host-ovcf-{kind}" if self._secure(request) else f"ovcf-{kind}"
+
     def _key(self, request: Request) -> str | None:
-        return request.cookies.get(_name(request, "session"))
+        return request.cookies.get(self._name(request, "session"))
 
     def _set(self, request: Request, response: Response, kind: str, value: str) -> None:
         # No lifetime: the browser forgets it when it closes; how long it counts is decided here.
-        response.set_cookie(_name(request, kind), value, path="/", secure=_secure(request), httponly=True, samesite="strict")
-
-
-def _secure(request: Request) -> bool:
-    return request.url.scheme == "https"
-
-
-def _name(request: Request, kind: str) -> str:
-    # Browsers accept the prefix only from us, for this host, over TLS: no neighbour can plant such a cookie.
-    return f"__Host-ovcf-{kind}" if _secure(request) else f"ovcf-{kind}"
+        response.set_cookie(
+            self._name(request, kind), value, path="/", secure=self._secure(request), httponly=True, samesite="strict",
+        )

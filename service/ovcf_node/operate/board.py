@@ -20,6 +20,11 @@ _RECENT = 40
 _DAY_S = 86400.0
 _REJECTED_S = 30 * _DAY_S  # an old rejection stays in the destination's count; the list is for what may still be mended
 
+_ENDS = {
+    "read": RevisionState.ENCODED, "not assessed": RevisionState.NOT_ASSESSED, "not for us": RevisionState.EXCLUDED,
+    "failed": RevisionState.FAILED,
+}
+
 
 @dataclass(frozen=True)
 class Alarm:
@@ -100,11 +105,7 @@ class Boards:
             counts[row.standing.stage] = counts.get(row.standing.stage, 0) + 1
         destinations = self._destinations()
         scanners = tuple(self._scanner(source.ae_title, now) for source in self._settings.receive.sources)
-        states = self._ledger.overview.ended_since(now - _DAY_S)
-        ended = {
-            "read": states.get(RevisionState.ENCODED, 0), "not assessed": states.get(RevisionState.NOT_ASSESSED, 0),
-            "not for us": states.get(RevisionState.EXCLUDED, 0), "failed": states.get(RevisionState.FAILED, 0),
-        }
+        ended = {what: self._ledger.overview.changed_since(now - _DAY_S, state) for what, state in _ENDS.items()}
         alarms = (*self._processes(now), *self._disk(), *_of_studies(rows), *_of_destinations(destinations, now),
                   *_of_scanners(scanners, now))
         return Board(now, alarms, counts, ended, rows, destinations, scanners)

@@ -51,7 +51,7 @@ def release(ledger: Ledger, study_instance_uid: str, now: float, who: str, *, ne
         ledger.instances.prefer_newest(study_instance_uid)
         for revision in ledger.revisions.newest_of_study(study_instance_uid):
             if revision.state is not RevisionState.SUPERSEDED:
-                ledger.revisions.reopen(revision, now)
+                ledger.revisions.reopen(revision, now, withdraw=True)
     else:
         conflicting = ledger.instances.of_kind("conflict", study_instance_uid)
         ledger.instances.set_kind([instance.id for instance in conflicting], "discarded")

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = '0003'
-down_revision = '0001'
+down_revision = '0002'
 branch_labels = None
 depends_on = None
 
@@ -27,6 +27,7 @@ def upgrade() -> None:
     op.add_column('revisions', sa.Column('reading_of', sa.Integer(), nullable=True))
     op.create_index('ix_events_study_instance_uid', 'events', ['study_instance_uid'])
     op.create_index('ix_revisions_updated_at', 'revisions', ['updated_at'])
+    op.create_index('ix_revisions_state_updated_at', 'revisions', ['state', 'updated_at'])
     op.create_index('ix_deliveries_destination', 'deliveries', ['destination', 'state', 'updated_at'])
     op.create_index('ix_instances_sender', 'instances', ['calling_ae_title', 'received_at'])
 
@@ -34,6 +35,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_index('ix_instances_sender', 'instances')
     op.drop_index('ix_deliveries_destination', 'deliveries')
+    op.drop_index('ix_revisions_state_updated_at', 'revisions')
     op.drop_index('ix_revisions_updated_at', 'revisions')
     op.drop_index('ix_events_study_instance_uid', 'events')
     op.drop_column('revisions', 'reading_of')
