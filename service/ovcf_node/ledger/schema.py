@@ -94,7 +94,7 @@ revisions = Table(  # opened and judged by the judge, advanced by the worker
     Column("updated_at", Float, nullable=False),
     Column("analysis_started_at", Float),  # persisted once; every time in the results comes from it
     Column("answered", Boolean, nullable=False),  # its objects are encoded and stored
-    Column("reading_of", Integer),  # a reader's second reading: the revision whose findings it reports again
+    Column("reading_of", Integer, index=True),  # a reader's second reading: the revision whose findings it reports again
     UniqueConstraint("series_instance_uid", "number"),
     Index("ix_revisions_study", "study_instance_uid"),
     Index("ix_revisions_updated_at", "updated_at"),

@@ -87,6 +87,7 @@ class _Pages:
                 Route("/", self._guarded(self._status)),
                 Route("/live", self._guarded(self._live, touch=False)),
                 Route("/sign-in", self._sign_in, methods=["GET", "POST"]),
+                Route("/find", self._guarded(self._find, Role.OPERATOR, Role.READER), **post),
                 Route("/sign-out", self._guarded(self._sign_out), **post),
                 Route("/configuration", self._guarded(self._configuration, Role.OPERATOR)),
                 Route("/study/{token}", self._guarded(self._study)),
@@ -154,6 +155,14 @@ class _Pages:
             uids = {row.revision.study_instance_uid for row in board.rows}
             identities = {uid: self._studies.identity(uid) for uid in uids}
         return {"board": board, "identities": identities}
+
+    def _find(self, request: Request, _visitor: Visitor, form: FormData) -> Response:
+        # By POST: what is looked for is identity and must not stand in an address.
+        found = self._studies.find(str(form.get("number", "")).strip()[:64])
+        if len(found) == 1:
+            return RedirectResponse(f"/study/{self._names.study(found[0])}", 303)
+        identities = {r.study_instance_uid: self._studies.identity(r.study_instance_uid) for r in found}
+        return self._page(request, "found.html", found=found, identities=identities)
 
     def _study(self, request: Request, visitor: Visitor, _form: FormData | None) -> Response:
         uid = self._resolve(request)

@@ -11,6 +11,7 @@ from ovcf_node.domain.findings import Findings
 from ovcf_node.domain.states import DeliveryState, RevisionState
 from ovcf_node.errors import Permanent
 from ovcf_node.ledger import Delivery, Event, Hold, Ledger, Revision
+from ovcf_node.ledger.catalogue import Level, Query, dialect_for
 from ovcf_node.operate.objects import Identity, Words, identity_of, words_of
 from ovcf_node.operate.standing import ORDER, Standing, standing
 from ovcf_node.operate.vertebrae import VertebraRow, vertebra_row
@@ -21,6 +22,7 @@ _ROLES = {
     "summary": "Summary picture", "sr": "Structured report",
 }
 _HISTORY = 200
+_MOST_FOUND = 20
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,18 @@ class Studies:
                 if found is not None:
                     return found
         return None
+
+    def find(self, number: str) -> list[Revision]:
+        """Return a revision of each answered study with this accession number or Patient ID, at most 20."""
+        wanted = number.translate({ord(c): None for c in "*?\\"})
+        dialect = dialect_for(self._settings.destinations, None)
+        found: dict[str, Revision] = {}
+        for keyword in ("AccessionNumber", "PatientID") if wanted else ():
+            query = Query(Level.STUDY, {keyword: wanted}, dialect, computed=(), limit=_MOST_FOUND)
+            for match in self._ledger.catalogue.find(query):
+                uid = match.attributes["0020000D"]["Value"][0]
+                found.setdefault(uid, self._ledger.revisions.newest_of_study(uid)[0])
+        return list(found.values())[:_MOST_FOUND]
 
     def view(self, study_instance_uid: str, now: float) -> StudyView:
         """Return everything about a study but the identity."""

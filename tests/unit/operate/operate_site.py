@@ -7,12 +7,14 @@ from pathlib import Path
 
 from starlette.testclient import TestClient
 
+from catalogue_rows import SR
 from dicom_peers import instance, write
 from ovcf_node.config import Settings
 from ovcf_node.domain.findings import BundleIdentity
 from ovcf_node.domain.series import Receipt
 from ovcf_node.domain.states import RevisionState
 from ovcf_node.ledger import Ledger, Result, Revision, StoredInstance
+from ovcf_node.ledger.catalogue import entry_of
 from ovcf_node.observe.logging import Pseudonyms
 from ovcf_node.operate import users
 from ovcf_node.operate.pages import Surroundings, pages
@@ -73,7 +75,7 @@ class Site:
     def newest(self) -> Revision:
         return self.ledger.revisions.newest(1)[0]
 
-    def read(self) -> Revision:
+    def read(self, *, catalogued: bool = False) -> Revision:
         """Read the newest revision: findings, picture, one segmentation and one report for `pacs`."""
         revision = self.ledger.revisions.move(self.newest(), RevisionState.COMPLETE, self.at, verdict={})
         self.ledger.revisions.start(revision, self.at)
@@ -85,7 +87,12 @@ class Site:
             Result(revision.id, role, "", f"2.25.{revision.id}{n}", "c", "s", f"{role}.dcm", "h", 1)
             for n, role in enumerate(("seg_vertebrae", "sr"), 1)
         ]
-        self.ledger.revisions.answered(inferred, made, {"pacs": [r.sop_instance_uid for r in made]}, self.at)
+        entries = []
+        if catalogued:
+            header = instance(StudyInstanceUID=revision.study_instance_uid, SOPClassUID=SR, AccessionNumber="PLANTED-ACC",
+                              SOPInstanceUID=made[1].sop_instance_uid, SeriesInstanceUID="2.25.77", PixelData=None)
+            entries = [entry_of(header)]
+        self.ledger.revisions.answered(inferred, made, {"pacs": [r.sop_instance_uid for r in made]}, self.at, entries)
         return self.ledger.revisions.get(revision.id)
 
 

@@ -85,6 +85,27 @@ def test_who_may_decide(site, study, browser, account, decision, status):
     assert client.post(f"{study_path(client)}/{decision}", data=given).status_code == status
 
 
+@pytest.mark.parametrize(("number", "status"), [
+    ("PLANTED-ACC", 303), ("PLANTED-ID", 303), ("PLANTED", 200), ("*", 200), ("?" * 11, 200), ("", 200), ("a\\b", 200),
+])
+def test_study_is_found_by_its_numbers(site, browser, number, status):
+    site.receive()
+    site.read(catalogued=True)
+    client = browser("rita")
+    answer = client.post("/find", data={"token": token_in(client.get("/").text), "number": number})
+    assert answer.status_code == status
+    if status == 303:
+        assert answer.headers["location"] == study_path(client)
+    else:
+        assert "No studies found" in answer.text
+
+
+def test_viewers_cannot_look_for_people(site, study, browser):
+    client = browser("vera")
+    assert "/find" not in client.get("/").text
+    assert client.post("/find", data={"token": token_in(client.get("/").text), "number": "1"}).status_code == 403
+
+
 def test_buttons_are_only_there_for_those_who_may_press_them(site, study, browser):
     offered = {}
     for account in ("vera", "otto", "rita"):
