@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV   := .venv
 BIN    := $(VENV)/bin
 WORK   ?= .work
-PEERS  := dcmtk dicom3tools orthanc orthanc-dicomweb postgresql curl openssl fonts-dejavu-core
+PEERS  := dcmtk dicom3tools orthanc orthanc-dicomweb postgresql curl openssl chromium chromium-driver fonts-dejavu-core
 
 .PHONY: demo test lint bench evaluate train lock clean
 .DEFAULT_GOAL := demo
@@ -39,7 +39,7 @@ $(VENV)/.training: $(VENV)/.installed
 
 .PHONY: peers
 peers:                              ## the real programs that the tests talk to (Debian packages)
-	@missing=""; for tool in storescu dciodvfy Orthanc pg_ctlcluster curl openssl; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	@missing=""; for tool in storescu dciodvfy Orthanc pg_ctlcluster curl openssl chromedriver; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
 	[ -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so ] || missing="$$missing orthanc-dicomweb"; \
 	if [ -n "$$missing" ]; then \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \

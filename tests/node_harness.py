@@ -83,6 +83,8 @@ class RecordingPacs:
 class Node:
     """A node in its own processes."""
 
+    program = (sys.executable, "-m", "ovcf_node")
+
     def __init__(self, folder: Path, destinations: str, *, extra: str = "", quiet_s: float = 2.0):
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from dicom_peers import program
+from ovcf_node.domain.assessments import Assessment, SecondReading, Verdict
 from ovcf_node.domain.findings import Findings, PatientFinding
 from ovcf_node.domain.identity import ROLES, Dialect
-from ovcf_node.report import encode, render_summary, to_bytes
+from ovcf_node.report import SecondReport, encode, render_summary, to_bytes
 from result_cases import Case, make_case, make_context, make_findings, not_assessed, partly_graded, withheld
 
 pytestmark = pytest.mark.peer
@@ -82,6 +83,21 @@ def test_no_errors_whatever_the_reading(name: str, case: Case, tmp_path: Path):
 def test_no_errors_in_an_old_dialect(name: str, dialect: Dialect, case: Case, tmp_path: Path):
     paths = write(tmp_path, case, READINGS[name][0], dialect, roles=("sr",))
     assert {role: errors(path) for role, path in paths.items()} == {role: [] for role in paths}
+
+
+@pytest.mark.parametrize("dialect", [Dialect(), Dialect("88.33", "ohif-text"), Dialect("88.22")], ids=lambda d: d.key)
+def test_no_errors_in_a_second_reading(dialect: Dialect, case: Case, tmp_path: Path):
+    said = SecondReading("anna", "Bergmann^Anna", 1_710_000_000.0, (
+        Assessment("L1", Verdict.CORRECTED, "L2"), Assessment("L2", Verdict.REJECTED),
+    ))
+    before = ("1.2.3", "2.25.5", "1.2.840.10008.5.1.4.1.1.88.34", "2.25.6")
+    context = make_context(second=SecondReport(said, 2, {}), predecessors=(before,))
+    [encoded] = encode(context, case.headers, case.findings, case.masks, None, dialect, case.volume.sources, ("sr",))
+    (tmp_path / "sr.dcm").write_bytes(to_bytes(encoded.dataset))
+    assert errors(tmp_path / "sr.dcm") == []
+    html = tmp_path / "sr.html"
+    subprocess.run([program("dsr2html"), tmp_path / "sr.dcm", html], check=True, timeout=60)
+    assert "Bergmann" in html.read_text() and "Finding rejected by the reader" in html.read_text()
 
 
 NAMED = {

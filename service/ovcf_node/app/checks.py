@@ -2,6 +2,7 @@
 
 import errno
 import socket
+import ssl
 import time
 from pathlib import Path
 
@@ -10,10 +11,11 @@ from pydicom.filereader import read_file_meta_info
 
 from ovcf_node import deliver, infer
 from ovcf_node.app.process import spool_root
-from ovcf_node.config import Settings
+from ovcf_node.config import Settings, Web
 from ovcf_node.errors import OvcfError, Permanent
 from ovcf_node.ledger import Ledger, probe
 from ovcf_node.network import associate
+from ovcf_node.operate import users
 from ovcf_node.query import tokens
 from ovcf_node.storage.spool import Spool
 
@@ -26,11 +28,7 @@ def check(settings: Settings) -> list[str]:
     except OvcfError as error:
         problems.append(f"model bundle: {error}")
     problems += _check_data(settings) + _check_ports(settings) + _check_databases(settings)
-    if settings.web.tokens is not None:
-        try:
-            tokens.read(settings.web.tokens)
-        except OvcfError as error:
-            problems.append(f"web.tokens: {error.text}")
+    problems += _check_web(settings.web)
     if not settings.receive.sources:
         problems.append("receive.sources is empty: every association will be rejected; list the calling AE titles")
     if settings.query.enabled and not settings.query.peers:
@@ -42,6 +40,24 @@ def check(settings: Settings) -> list[str]:
             echo(settings, destination.name)
         except OvcfError as error:
             problems.append(f"destination {destination.name}: {error}")
+    return problems
+
+
+def _check_web(web: Web) -> list[str]:
+    problems = []
+    for name, path, read in (("tokens", web.tokens, tokens.read), ("users", web.users, users.load)):
+        if path is not None:
+            try:
+                read(path)
+            except OvcfError as error:
+                problems.append(f"web.{name}: {error.text}")
+    if web.enabled and not web.open and not (web.users and web.users.exists()):
+        problems.append("web.users: nobody can sign in to the pages; add people with `ovcf-node users add`")
+    if web.certificate is not None:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(web.certificate, web.key)
+        except OSError as error:  # ssl.SSLError is one
+            problems.append(f"web.certificate: cannot be used with web.key: {error.strerror or error}")
     return problems
 
 
@@ -119,9 +135,10 @@ def _check_data(settings: Settings) -> list[str]:
 
 
 def _listeners(settings: Settings) -> list[tuple[str, str, int]]:
-    """Return the DICOM listeners of a node: process, address, port."""
-    query = [("query", settings.query.host, settings.query.port)] if settings.query.enabled else []
-    return [("receiver", settings.receive.host, settings.receive.port), *query]
+    """Return the listeners of a node: process, address, port."""
+    optional = [(name, section.host, section.port)
+                for name, section in (("query", settings.query), ("web", settings.web)) if section.enabled]
+    return [("receiver", settings.receive.host, settings.receive.port), *optional]
 
 
 def _silent(host: str, port: int) -> str:

@@ -11,6 +11,7 @@ from rich.console import Console
 from ovcf_node import __version__
 from ovcf_node.cli.jobs import jobs
 from ovcf_node.cli.tokens import tokens
+from ovcf_node.cli.users import users
 from ovcf_node.config import Settings, load
 from ovcf_node.domain.levels import GRADED
 from ovcf_node.errors import OvcfError
@@ -25,6 +26,7 @@ app = typer.Typer(
 )
 app.add_typer(jobs, name="jobs")
 app.add_typer(tokens, name="tokens")
+app.add_typer(users, name="users")
 
 ConfigFile = Annotated[
     Path | None,

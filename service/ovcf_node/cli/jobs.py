@@ -12,9 +12,9 @@ from typing import Annotated
 import typer
 
 from ovcf_node.config import load
-from ovcf_node.domain.states import RevisionState
-from ovcf_node.errors import OvcfError
+from ovcf_node.errors import OvcfError, Permanent
 from ovcf_node.ledger import Ledger, Revision, migrate
+from ovcf_node.operate import decisions
 
 jobs = typer.Typer(help="List, show, retry, release and discard series.", no_args_is_help=True)
 
@@ -91,16 +91,11 @@ def show(series: Series, config: ConfigFile = None) -> None:
 def retry(series: Series, config: ConfigFile = None) -> None:
     """Try again now: pending or rejected deliveries are sent at once; a failed or 'not assessed' reading starts anew."""
     with _ledger(config) as ledger:
-        revision = _find(ledger, series)
-        now = time.time()
-        if revision.state is RevisionState.SUPERSEDED:
-            typer.echo("superseded or discarded: there is nothing to try again", err=True)
-            raise typer.Exit(1)
-        if revision.state in (RevisionState.FAILED, RevisionState.NOT_ASSESSED, RevisionState.EXCLUDED):
-            ledger.revisions.reopen(revision, now)
-            typer.echo("the series is read again")
-        else:
-            typer.echo(f"{ledger.deliveries.retry(revision.id, now)} deliveries are tried again")
+        try:
+            typer.echo(decisions.retry(ledger, _find(ledger, series), time.time(), _who()))
+        except Permanent as error:
+            typer.echo(error.text, err=True)
+            raise typer.Exit(1) from error
 
 
 @jobs.command()
@@ -110,15 +105,7 @@ def release(
 ) -> None:
     """Release a held study: what was received first stands (or, with --newest, what came last), and work goes on."""
     with _ledger(config) as ledger:
-        uid, now = _held(ledger, study), time.time()
-        if newest:
-            ledger.instances.prefer_newest(uid)
-            for revision in ledger.revisions.newest_of_study(uid):
-                if revision.state is not RevisionState.SUPERSEDED:
-                    ledger.revisions.reopen(revision, now, withdraw=True)
-        else:
-            ledger.instances.set_kind([i.id for i in ledger.instances.of_kind("conflict", uid)], "discarded")
-        ledger.holds.lift(uid, now, _who())
+        decisions.release(ledger, _held(ledger, study), time.time(), _who(), newest=newest)
         typer.echo("released")
 
 
@@ -126,11 +113,7 @@ def release(
 def discard(study: Study, config: ConfigFile = None) -> None:
     """Discard a held study: nothing of it is read or delivered any more. What was sent already is not recalled."""
     with _ledger(config) as ledger:
-        uid, now = _held(ledger, study), time.time()
-        ledger.instances.discard_study(uid)
-        for revision in ledger.revisions.newest_of_study(uid):
-            ledger.revisions.discard(revision, now)
-        ledger.holds.lift(uid, now, _who())
+        decisions.discard(ledger, _held(ledger, study), time.time(), _who())
         typer.echo("discarded")
 
 

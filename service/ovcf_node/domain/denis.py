@@ -21,6 +21,11 @@ class FractureClass:
     review: str | None = None
 
 
+TYPES: dict[str, str] = {
+    "A": "both endplates", "B": "superior endplate", "C": "inferior endplate", "D": "anterior cortex buckled",
+}
+"""The compression types in words."""
+
 _NONE = FractureClass(False, None, None, None)
 
 TABLE: dict[tuple[bool, bool, bool, bool], FractureClass] = {

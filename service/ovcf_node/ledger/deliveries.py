@@ -47,16 +47,16 @@ class Delivery:
     sha256: str
 
 
-_JOINED = select(
+JOINED = select(
     *(deliveries.c[name] for name in ("id", "revision_id", "destination", "position", "state", "attempts",
                                       "next_attempt_at", "updated_at", "status", "text")),
     *(results.c[name] for name in ("role", "sop_instance_uid", "sop_class_uid", "path", "sha256")),
 ).join(results, results.c.id == deliveries.c.result_id)
 
-_ARRIVED = (DeliveryState.ACCEPTED, DeliveryState.FOUND, DeliveryState.COMMITTED)
+ARRIVED = (DeliveryState.ACCEPTED, DeliveryState.FOUND, DeliveryState.COMMITTED)
 
 
-def _delivery(row) -> Delivery:
+def delivery_of(row) -> Delivery:
     values = dict(row._mapping)
     values["state"] = DeliveryState(values["state"])
     return Delivery(**values)
@@ -69,6 +69,21 @@ def cancel_pending(connection: Connection, revision_id: int, now: float) -> None
         .where(deliveries.c.revision_id == revision_id, deliveries.c.state == DeliveryState.PENDING)
         .values(state=DeliveryState.CANCELLED, updated_at=now)
     )
+
+
+def carry_undelivered(connection: Connection, old_id: int, new_id: int, now: float) -> None:
+    """Let a second reading deliver what the reading has not: its images; its report, superseded, is cancelled.
+
+    The rows move, so that everything that holds for a revision (order, retry, cancelling) holds for them.
+    """
+    undelivered = deliveries.c.state.in_((DeliveryState.PENDING, DeliveryState.REJECTED))
+    images = select(results.c.id).where(results.c.role != "sr")
+    connection.execute(
+        update(deliveries)
+        .where(deliveries.c.revision_id == old_id, undelivered, deliveries.c.result_id.in_(images))
+        .values(revision_id=new_id)
+    )
+    cancel_pending(connection, old_id, now)
 
 
 def add_results(
@@ -108,9 +123,9 @@ class Deliveries:
         self._engine = engine
 
     def _select(self, *conditions) -> list[Delivery]:
-        query = _JOINED.where(*conditions).order_by(deliveries.c.revision_id, deliveries.c.position)
+        query = JOINED.where(*conditions).order_by(deliveries.c.revision_id, deliveries.c.position)
         with reading(self._engine) as connection:
-            return [_delivery(row) for row in connection.execute(query)]
+            return [delivery_of(row) for row in connection.execute(query)]
 
     def of_revision(self, revision_id: int, destination: str | None = None) -> list[Delivery]:
         """Return the deliveries of a revision in sending order."""
@@ -194,7 +209,7 @@ class Deliveries:
                 revisions.c.series_instance_uid == series_instance_uid, revisions.c.number < before_number,
                 results.c.role == "sr", results.c.dialect == dialect,
                 select(deliveries.c.id)
-                .where(deliveries.c.result_id == results.c.id, deliveries.c.state.in_(_ARRIVED))
+                .where(deliveries.c.result_id == results.c.id, deliveries.c.state.in_(ARRIVED))
                 .exists(),
             )
             .order_by(revisions.c.number.desc())

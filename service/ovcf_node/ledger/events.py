@@ -35,12 +35,20 @@ class Events:
     def __init__(self, engine: Engine):
         self._engine = engine
 
+    def add(self, at: float, kind: str, text: str, series_instance_uid: str, study_instance_uid: str) -> None:
+        """Append one event that stands alone: what a person decided about a series."""
+        with self._engine.begin() as connection:
+            note(connection, at, kind, text, series_instance_uid, study_instance_uid)
+
     def of_series(self, series_instance_uid: str) -> list[Event]:
         """Return the history of a series, oldest first."""
-        query = (
-            select(events.c.at, events.c.kind, events.c.text)
-            .where(events.c.series_instance_uid == series_instance_uid)
-            .order_by(events.c.id)
-        )
+        return self._select(events.c.series_instance_uid == series_instance_uid)
+
+    def of_study(self, study_instance_uid: str) -> list[Event]:
+        """Return the history of a study, with what was decided about the whole of it, oldest first."""
+        return self._select(events.c.study_instance_uid == study_instance_uid)
+
+    def _select(self, condition) -> list[Event]:
+        query = select(events.c.at, events.c.kind, events.c.text).where(condition).order_by(events.c.id)
         with reading(self._engine) as connection:
             return [Event(*row) for row in connection.execute(query)]

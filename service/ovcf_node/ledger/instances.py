@@ -81,6 +81,16 @@ class Instances:
             condition = and_(condition, instances.c.id <= through)
         return self._select(condition)
 
+    def first_path(self, series_instance_uid: str) -> str | None:
+        """Return where the first original of a series lies in the spool."""
+        query = (
+            select(instances.c.path)
+            .where(instances.c.series_instance_uid == series_instance_uid, instances.c.kind == "original")
+            .order_by(instances.c.id).limit(1)
+        )
+        with reading(self._engine) as connection:
+            return connection.execute(query).scalar()
+
     def original(self, sop_instance_uid: str) -> StoredInstance | None:
         """Return the original that holds a SOP Instance UID."""
         found = self._select(and_(instances.c.sop_instance_uid == sop_instance_uid, instances.c.kind == "original"))

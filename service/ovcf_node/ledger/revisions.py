@@ -9,15 +9,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Engine, func, insert, select, update
+from sqlalchemy import Connection, Engine, insert, select, update
 
+from ovcf_node.domain.assessments import SecondReading
 from ovcf_node.domain.reasons import Reason
 from ovcf_node.domain.states import RevisionState, check_revision_move
 from ovcf_node.errors import Permanent
+from ovcf_node.ledger import assessments
 from ovcf_node.ledger.catalogue.entry import Entry
 from ovcf_node.ledger.catalogue.queries import add_entries, withdraw_series
 from ovcf_node.ledger.database import reading
-from ovcf_node.ledger.deliveries import Result, add_results, cancel_pending
+from ovcf_node.ledger.deliveries import Result, add_results, cancel_pending, carry_undelivered
 from ovcf_node.ledger.events import note
 from ovcf_node.ledger.instances import Arrival
 from ovcf_node.ledger.schema import holds, revisions
@@ -32,7 +34,7 @@ class StaleAttempt(Permanent):
 
 @dataclass(frozen=True)
 class Revision:
-    """One row of `revisions`."""
+    """One row of `revisions`; `reading_of` makes it a second reading: of the findings of that revision."""
 
     id: int
     series_instance_uid: str
@@ -52,19 +54,25 @@ class Revision:
     updated_at: float
     analysis_started_at: float | None
     answered: bool
+    reading_of: int | None = None
+
+    @property
+    def result_key(self) -> str:
+        """The key under which everything that this revision made is stored."""
+        return f"{self.series_instance_uid}/{self.number}"
 
     @property
     def reason(self) -> Reason | None:
         return Reason(self.reason_code, self.reason_text or "") if self.reason_code else None
 
 
-_COLUMNS = [revisions.c[name] for name in Revision.__annotations__]
+COLUMNS = [revisions.c[name] for name in Revision.__annotations__]
 _QUIETABLE = (RevisionState.RECEIVING, RevisionState.WAITING)
 _DUE = (RevisionState.COMPLETE, RevisionState.INFERRED)
 _UNREAD = (RevisionState.EXCLUDED, RevisionState.NOT_ASSESSED, RevisionState.FAILED)
 
 
-def _revision(row) -> Revision:
+def revision_of(row) -> Revision:
     values = dict(row._mapping)
     values["state"] = RevisionState(values["state"])
     values["verdict"] = json.loads(values["verdict"]) if values["verdict"] else None
@@ -86,9 +94,9 @@ class Revisions:
         self._engine = engine
 
     def _select(self, *conditions) -> list[Revision]:
-        query = select(*_COLUMNS).where(*conditions).order_by(revisions.c.id)
+        query = select(*COLUMNS).where(*conditions).order_by(revisions.c.id)
         with reading(self._engine) as connection:
-            return [_revision(row) for row in connection.execute(query)]
+            return [revision_of(row) for row in connection.execute(query)]
 
     def get(self, revision_id: int) -> Revision:
         """Return one revision; KeyError if there is none."""
@@ -106,14 +114,19 @@ class Revisions:
         rows = self._select(revisions.c.study_instance_uid == study_instance_uid)
         return list({row.series_instance_uid: row for row in rows}.values())
 
+    def reading(self, revision: Revision) -> Revision:
+        """Return the revision whose findings this one reports: itself, unless it is a second reading."""
+        return revision if revision.reading_of is None else self.get(revision.reading_of)
+
     def newest(self, limit: int) -> list[Revision]:
         """Return the newest revision of each series, the most recently changed first, at most `limit`."""
-        newest = select(func.max(revisions.c.id)).group_by(revisions.c.series_instance_uid)
-        query = (
-            select(*_COLUMNS).where(revisions.c.id.in_(newest)).order_by(revisions.c.updated_at.desc()).limit(limit)
+        later = revisions.alias()
+        superseded = select(later.c.id).where(
+            later.c.series_instance_uid == revisions.c.series_instance_uid, later.c.number > revisions.c.number
         )
+        query = select(*COLUMNS).where(~superseded.exists()).order_by(revisions.c.updated_at.desc()).limit(limit)
         with reading(self._engine) as connection:
-            return [_revision(row) for row in connection.execute(query)]
+            return [revision_of(row) for row in connection.execute(query)]
 
     def ending(self, series_instance_uid: str) -> list[Revision]:
         """Return the newest revision of every series whose UID ends like this."""
@@ -139,12 +152,12 @@ class Revisions:
         """Take new instances into account: extend the open revision or open a new one, superseding the last."""
         with self._engine.begin() as connection:
             last = connection.execute(
-                select(*_COLUMNS)
+                select(*COLUMNS)
                 .where(revisions.c.series_instance_uid == arrival.series_instance_uid)
                 .order_by(revisions.c.number.desc())
                 .limit(1)
             ).first()
-            last = _revision(last) if last else None
+            last = revision_of(last) if last else None
             if last and arrival.through_instance_id <= last.through_instance_id:
                 return
             if last and last.state in _QUIETABLE:
@@ -171,6 +184,27 @@ class Revisions:
                 withdraw_series(connection, revision.series_instance_uid)
             self._supersede(connection, revision, now)
             self._open(connection, _arrival(revision), revision.number + 1, now)
+
+    def second_reading(self, newest: Revision, second: SecondReading, now: float) -> None:
+        """Open a revision that reports the findings of `newest` again, with what a reader says of them.
+
+        Only the report is made anew. What `newest` has not delivered besides its report travels on with the new
+        revision: the report refers to it. Raises StaleAttempt if `newest` is no longer as it says.
+        """
+        with self._engine.begin() as connection:
+            self._move(connection, newest, RevisionState.SUPERSEDED, now, attempt=newest.attempt + 1)
+            values = {name: getattr(newest, name) for name in (
+                "series_instance_uid", "study_instance_uid", "through_instance_id", "last_received_at", "stat",
+            )}
+            opened = connection.execute(insert(revisions).values(
+                **values, number=newest.number + 1, state=RevisionState.INFERRED, attempt=0, failures=0, not_before=0.0,
+                verdict=json.dumps(newest.verdict) if newest.verdict else None, created_at=now, updated_at=now,
+                analysis_started_at=second.at, answered=False, reading_of=newest.reading_of or newest.id,
+            )).inserted_primary_key[0]
+            carry_undelivered(connection, newest.id, opened, now)
+            assessments.record(connection, opened, second)
+            note(connection, now, "assessed", f"revision {newest.number + 1}: second reading by {second.reader}",
+                 newest.series_instance_uid, newest.study_instance_uid)
 
     def discard(self, revision: Revision, now: float) -> None:
         """End a revision for good, cancel what it has not sent and withdraw the results of its series from queries."""
@@ -204,19 +238,19 @@ class Revisions:
         """
         with self._engine.begin() as connection:
             self._move(connection, revision, state, now, reason=reason, **values)
-            if revision.state in _DUE and state in _UNREAD:
+            if revision.state in _DUE and state in _UNREAD and revision.reading_of is None:
                 self._reconsider(connection, revision, now)
         return self.get(revision.id)
 
     def _reconsider(self, connection: Connection, loser: Revision, now: float) -> None:
         """The series that was chosen could not be read: those that stood back for it are judged again."""
         rows = connection.execute(
-            select(*_COLUMNS).where(
+            select(*COLUMNS).where(
                 revisions.c.study_instance_uid == loser.study_instance_uid,
                 revisions.c.state == RevisionState.EXCLUDED, revisions.c.reason_code == "better_series",
             )
         )
-        for revision in [_revision(row) for row in rows]:
+        for revision in [revision_of(row) for row in rows]:
             self._supersede(connection, revision, now)
             self._open(connection, _arrival(revision), revision.number + 1, now)
 

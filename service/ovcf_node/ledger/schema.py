@@ -49,6 +49,7 @@ instances = Table(  # written by the receiver; `kind` by the judge
     Column("kind", String(16), nullable=False),
     Index("ix_instances_series", "series_instance_uid", "id"),
     Index("ix_instances_study", "study_instance_uid"),
+    Index("ix_instances_sender", "calling_ae_title", "received_at"),  # when each scanner last sent
     Index(
         "ix_instances_variant",
         "kind",
@@ -93,8 +94,11 @@ revisions = Table(  # opened and judged by the judge, advanced by the worker
     Column("updated_at", Float, nullable=False),
     Column("analysis_started_at", Float),  # persisted once; every time in the results comes from it
     Column("answered", Boolean, nullable=False),  # its objects are encoded and stored
+    Column("reading_of", Integer, index=True),  # a reader's second reading: the revision whose findings it reports again
     UniqueConstraint("series_instance_uid", "number"),
     Index("ix_revisions_study", "study_instance_uid"),
+    Index("ix_revisions_updated_at", "updated_at"),
+    Index("ix_revisions_state_updated_at", "state", "updated_at"),
 )
 
 results = Table(  # written by the worker
@@ -168,9 +172,24 @@ deliveries = Table(  # created by the worker with the results, advanced by the s
     Column("text", Text),  # last words of the destination
     Column("updated_at", Float, nullable=False),
     UniqueConstraint("result_id", "destination"),
+    Index("ix_deliveries_destination", "destination", "state", "updated_at"),  # the health of each destination
 )
 
-holds = Table(  # written by the judge and by `jobs release | discard`
+assessments = Table(  # what a reader said of each finding; written with the revision that reports it, never changed
+    "assessments",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("revision_id", ForeignKey("revisions.id"), nullable=False, index=True),
+    Column("level", String(4), nullable=False),
+    Column("verdict", String(16), nullable=False),
+    Column("corrected_level", String(4)),
+    Column("reader", String(64), nullable=False),  # account
+    Column("reader_name", String(64), nullable=False),  # person name as DICOM writes it (PN)
+    Column("at", Float, nullable=False),
+    UniqueConstraint("revision_id", "level"),
+)
+
+holds = Table(  # written by the judge and by people (`jobs release | discard`, the pages)
     "holds",
     METADATA,
     Column("study_instance_uid", UID, primary_key=True),
@@ -186,7 +205,7 @@ events = Table(  # appended by everyone, never changed
     Column("id", Integer, primary_key=True),
     Column("at", Float, nullable=False),
     Column("series_instance_uid", UID, index=True),
-    Column("study_instance_uid", UID),
+    Column("study_instance_uid", UID, index=True),
     Column("kind", String(32), nullable=False),
     Column("text", Text, nullable=False),
 )

@@ -8,10 +8,10 @@ Where to change what: another code `codes`, another measurement `measurements`, 
 that objects must obey `lint`.
 """
 
-from ovcf_node.report.context import ResultContext
+from ovcf_node.report.context import ResultContext, SecondReport
 from ovcf_node.report.encode import EncodedObject, encode
 from ovcf_node.report.lint import lint
 from ovcf_node.report.picture import render_summary
 from ovcf_node.report.write import to_bytes
 
-__all__ = ["EncodedObject", "ResultContext", "encode", "lint", "render_summary", "to_bytes"]
+__all__ = ["EncodedObject", "ResultContext", "SecondReport", "encode", "lint", "render_summary", "to_bytes"]

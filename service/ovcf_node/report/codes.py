@@ -7,6 +7,8 @@ looks right (207957008 "closed fracture of lumbar vertebra" circulates as "compr
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
+from ovcf_node.domain.assessments import Verdict
+from ovcf_node.domain.denis import TYPES
 from ovcf_node.domain.findings import VertebraFinding
 
 SCHEME = "99OVCF"
@@ -63,12 +65,17 @@ ABSTAINED = _own("ABSTAINED", "Reading abstained")
 STATUS = _own("STATUS", "Analysis status")
 DISCLAIMER = _own("DISCLAIMER", "Conditions of use")
 PROBABILITY_TEXT = _own("PROBABILITY-TEXT", "Probability in words")
+ASSESSMENT = _own("ASSESSMENT", "Reader's assessment of the finding")
+CORRECTED_LEVEL = _own("CORRECTED-LEVEL", "Level of the finding according to the reader")
+
+VERDICTS: dict[Verdict, Code] = {
+    Verdict.ACCEPTED: _own("ACCEPTED", "Finding accepted by the reader"),
+    Verdict.CORRECTED: _own("CORRECTED", "Finding accepted by the reader at another level"),
+    Verdict.REJECTED: _own("REJECTED", "Finding rejected by the reader"),
+}
 
 DENIS_TYPES: dict[str, Code] = {
-    "A": _own("DENIS-A", "Denis compression type A: both endplates"),
-    "B": _own("DENIS-B", "Denis compression type B: superior endplate"),
-    "C": _own("DENIS-C", "Denis compression type C: inferior endplate"),
-    "D": _own("DENIS-D", "Denis compression type D: anterior cortex buckled"),
+    letter: _own(f"DENIS-{letter}", f"Denis compression type {letter}: {words}") for letter, words in TYPES.items()
 }
 GENANT_GRADES: dict[int, Code] = {
     0: _own("GENANT-0", "Genant grade 0 (height loss below 20 %)"),

@@ -1,10 +1,12 @@
 """What a result is encoded from besides the reading itself."""
 
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
+from ovcf_node.domain.assessments import SecondReading
 from ovcf_node.domain.findings import Findings
-from ovcf_node.domain.identity import ResultIdentity, uid_from
+from ovcf_node.domain.identity import Dialect, ResultIdentity, uid_from
 
 PRODUCT = "ovcf-node"
 SERIES_NUMBERS: dict[str, int] = {"seg_vertebrae": 9001, "seg_fractures": 9002, "summary": 9003, "sr": 9004}
@@ -14,18 +16,34 @@ Predecessor = tuple[str, str, str, str]
 
 
 @dataclass(frozen=True)
+class SecondReport:
+    """What makes a report the second reading of stored findings.
+
+    revision       number of the revision that reports; the identity's own is that of the reading
+    segmentations  role -> SOP Instance UID of the objects that the reading left; made by whatever version it was
+    """
+
+    reading: SecondReading
+    revision: int
+    segmentations: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class ResultContext:
     """Identity and circumstances of one result; everything that must not change when it is encoded again.
 
-    analysis_started_at  timezone-aware; the date and time in every object (IHE AIR: start of the analysis)
+    analysis_started_at  timezone-aware; the date and time in every object (IHE AIR: start of the analysis) but in a
+                         second reading, which states its own time
     institution          InstitutionName of the contributing equipment; empty leaves it out
     predecessors         reports of earlier revisions (Predecessor Documents Sequence)
+    second               what a reader said of the findings; None for the reading itself
     """
 
     identity: ResultIdentity
     analysis_started_at: datetime
     institution: str = ""
     predecessors: tuple[Predecessor, ...] = ()
+    second: SecondReport | None = None
 
     def __post_init__(self) -> None:
         if self.analysis_started_at.tzinfo is None:
@@ -34,7 +52,21 @@ class ResultContext:
     @property
     def instance_number(self) -> int:
         """Revisions share a series; the newest has the highest number, which is the one viewers show."""
-        return max(1, self.identity.revision)
+        return max(1, self.second.revision if self.second else self.identity.revision)
+
+    @property
+    def content_at(self) -> datetime:
+        """When what the object says was said, timezone-aware."""
+        return datetime.fromtimestamp(self.second.reading.at, UTC) if self.second else self.analysis_started_at
+
+    def report_uid(self, dialect: Dialect) -> str:
+        identity = replace(self.identity, revision=self.second.revision) if self.second else self.identity
+        return identity.sop_instance_uid("sr", dialect)
+
+    def segmentation_uid(self, role: str) -> str:
+        """Return the SOP Instance UID of the segmentation that a report refers to."""
+        made = self.second.segmentations.get(role) if self.second else None
+        return made or self.identity.sop_instance_uid(role, Dialect())
 
     def series_description(self, text: str) -> str:
         return f"RESEARCH AI {text}"

@@ -67,7 +67,7 @@ def encode(
 
 def _segment_numbers(context: ResultContext, plan: SegmentPlan) -> dict[str, set[int]]:
     return {
-        context.identity.sop_instance_uid(role, Dialect()): {s.number for s in plan.of_role(role)}
+        context.segmentation_uid(role): {s.number for s in plan.of_role(role)}
         for role in ("seg_vertebrae", "seg_fractures")
     }
 

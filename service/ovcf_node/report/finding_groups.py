@@ -19,7 +19,6 @@ from highdicom.sr import Measurement as MeasurementItem
 from pydicom.sr.coding import Code
 
 from ovcf_node.domain.findings import Findings, VertebraFinding
-from ovcf_node.domain.identity import Dialect
 from ovcf_node.report import codes
 from ovcf_node.report.context import Algorithm, ResultContext
 from ovcf_node.report.header import plain
@@ -68,8 +67,8 @@ class _Builder:
         site = codes.LEVELS[vertebra.level]
         segment = next((s for s in self._plan.vertebrae if s.level == vertebra.level), None)
         group = self._group(
-            vertebra.level, site, site, list(_measurements(vertebra)), list(_evaluations(vertebra)), segment,
-            "seg_vertebrae",
+            vertebra.level, site, site, list(_measurements(vertebra)),
+            [*_evaluations(vertebra), *self._assessed(vertebra)], segment, "seg_vertebrae",
         )
         content = group[0].ContentSequence
         if vertebra.expected_from:
@@ -83,8 +82,17 @@ class _Builder:
         segment = next((s for s in self._plan.fractures if s.level == vertebra.level), None)
         return self._group(
             fracture_tracking(vertebra.level), codes.fracture_type(vertebra), codes.LEVELS[vertebra.level], [],
-            [(codes.SUSPECTED_FRACTURE, codes.PRESENT), *_classes(vertebra)], segment, "seg_fractures",
+            [(codes.SUSPECTED_FRACTURE, codes.PRESENT), *_classes(vertebra), *self._assessed(vertebra)], segment,
+            "seg_fractures",
         )
+
+    def _assessed(self, vertebra: VertebraFinding) -> Iterator[tuple[Code, Code]]:
+        """Yield what the reader said of this finding."""
+        said = self._context.second.reading.of(vertebra.level) if self._context.second else None
+        if said:
+            yield codes.ASSESSMENT, codes.VERDICTS[said.verdict]
+            if said.corrected_level:
+                yield codes.CORRECTED_LEVEL, codes.LEVELS[said.corrected_level]
 
     def _group(
         self, tracking: str, finding: Code, site: Code, measurements: list[MeasurementItem],
@@ -101,7 +109,7 @@ class _Builder:
         if segment is None:
             return MeasurementsAndQualitativeEvaluations(**arguments)
         reference = ReferencedSegment(
-            SOP_CLASS_UID, self._context.identity.sop_instance_uid(role, Dialect()), segment.number,
+            SOP_CLASS_UID, self._context.segmentation_uid(role), segment.number,
             source_series=SourceSeriesForSegmentation(self._source.header.SeriesInstanceUID),
         )
         return VolumetricROIMeasurementsAndQualitativeEvaluations(

@@ -33,7 +33,7 @@ def long_string(text: str) -> str:
 
 def series_arguments(context: ResultContext, source: Source, role: str, uids: tuple[str, str]) -> dict:
     """Return the arguments that every highdicom constructor takes; `uids` are (series, SOP instance)."""
-    moment = local_time(context, source)
+    moment = local_time(context.content_at, source)
     return {
         "series_instance_uid": uids[0],
         "series_number": SERIES_NUMBERS[role],
@@ -49,14 +49,14 @@ def series_arguments(context: ResultContext, source: Source, role: str, uids: tu
     }
 
 
-def local_time(context: ResultContext, source: Source) -> datetime:
-    """Return the start of the analysis in the time zone of the source, because one object states one offset for all.
+def local_time(moment: datetime, source: Source) -> datetime:
+    """Return a moment in the time zone of the source, because one object states one offset for all.
 
-    A source that states none was written in local time: the offset of this system (TZ) at the start of the analysis
-    holds, else the copied study times would be declared to be another zone's.
+    A source that states none was written in local time: the offset of this system (TZ) at that moment holds, else the
+    copied study times would be declared to be another zone's.
     """
     offset = source_offset(source)
-    return context.analysis_started_at.astimezone(None if offset is None else timezone(offset))
+    return moment.astimezone(None if offset is None else timezone(offset))
 
 
 def source_offset(source: Source) -> timedelta | None:
@@ -70,13 +70,14 @@ def source_offset(source: Source) -> timedelta | None:
 
 def finish(dataset: Dataset, context: ResultContext, source: Source, algorithm: Algorithm) -> None:
     """Add in place what highdicom cannot set, and freeze what it takes from the clock or at random."""
-    moment = local_time(context, source)
+    moment = local_time(context.content_at, source)
     date, time = moment.strftime("%Y%m%d"), moment.strftime("%H%M%S.%f")
     dataset.TimezoneOffsetFromUTC = moment.strftime("%z")[:5]
     dataset.InstanceCreatorUID = uid_from("installation", context.identity.installation)
     dataset.InstanceCreationDate, dataset.InstanceCreationTime = date, time
     dataset.ContentDate, dataset.ContentTime = date, time
-    equipment = [_acquisition_equipment(source.header), _algorithm_equipment(context, algorithm, date + time)]
+    analysed = local_time(context.analysis_started_at, source).strftime("%Y%m%d%H%M%S.%f")
+    equipment = [_acquisition_equipment(source.header), _algorithm_equipment(context, algorithm, analysed)]
     dataset.ContributingEquipmentSequence = [item for item in equipment if item is not None]
     for item in dataset.get("DimensionOrganizationSequence", []):
         item.DimensionOrganizationUID = uid_from("dimension organization", dataset.SOPInstanceUID)
@@ -151,6 +152,12 @@ def _set_character_set(dataset: Dataset, source: Source) -> None:
     if not text.isascii():
         # Bytes of an undeclared repertoire were decoded as Latin-1; stating it keeps them as they are.
         dataset.SpecificCharacterSet = "ISO_IR 100" if _encodable(text, "ISO_IR 100") else "ISO_IR 192"
+
+
+def writable(text: str, source: Source) -> bool:
+    """Say whether the object can hold a text as it is: in the source's character set, or in one chosen for it."""
+    stated = source.header.get("SpecificCharacterSet")
+    return not stated or _encodable(text, stated)
 
 
 def _encodable(text: str, character_set: str | list[str]) -> bool:

@@ -3,8 +3,6 @@
 The same content in every class: no coordinates in it, so an old PACS gets it by a change of class alone.
 """
 
-from datetime import datetime
-
 from highdicom.sr import (
     CodeContentItem,
     Comprehensive3DSR,
@@ -16,6 +14,7 @@ from highdicom.sr import (
     MeasurementReport,
     ObservationContext,
     ObserverContext,
+    PersonObserverIdentifyingAttributes,
     RelationshipTypeValues,
 )
 from pydicom.dataset import Dataset
@@ -27,7 +26,7 @@ from ovcf_node.domain.identity import Dialect
 from ovcf_node.report import codes, wording
 from ovcf_node.report.context import PRODUCT, Algorithm, ResultContext
 from ovcf_node.report.finding_groups import groups, text_item
-from ovcf_node.report.header import finish, local_time, long_string, series_arguments
+from ovcf_node.report.header import finish, local_time, long_string, plain, series_arguments, writable
 from ovcf_node.report.segmentation import SOP_CLASS_UID, SegmentPlan
 from ovcf_node.report.source import Source
 
@@ -43,7 +42,7 @@ def encode_report(
     content = _content(context, source, findings, plan, algorithm, dialect)
     arguments = series_arguments(
         context, source, "sr",
-        (context.identity.series_uid("sr", dialect), context.identity.sop_instance_uid("sr", dialect)),
+        (context.identity.series_uid("sr", dialect), context.report_uid(dialect)),
     )
     dataset = _CLASSES[dialect.sr_class](
         evidence=_evidence(context, source, plan),
@@ -73,23 +72,42 @@ def _content(
         ),
     )
     report = MeasurementReport(
-        observation_context=ObservationContext(observer_device_context=observer),
+        observation_context=ObservationContext(
+            observer_person_context=_reader(context, source), observer_device_context=observer,
+        ),
         procedure_reported=_procedures(source.header),
         imaging_measurements=groups(findings, plan, context, source, algorithm),
         # OHIF 3.13 stops on TID 1411 groups without coordinates; under another title it shows the report as text.
         title=codes.TEXT_REPORT_TITLE if dialect.sr_profile == "ohif-text" else codes.REPORT_TITLE,
     )
     root = report[0]
-    root.ContentSequence.append(_evaluations(findings, source, local_time(context, source)))
+    root.ContentSequence.append(_evaluations(context, findings, source))
     _separate(root)
     return root
 
 
-def _evaluations(findings: Findings, source: Source, moment: datetime) -> ContainerContentItem:
+def _reader(context: ResultContext, source: Source) -> ObserverContext | None:
+    """Return the person observer of a second reading (TID 1003); None where no person has looked."""
+    if context.second is None:
+        return None
+    reading = context.second.reading
+    return ObserverContext(
+        observer_type=dicom_codes.DCM.Person,
+        observer_identifying_attributes=PersonObserverIdentifyingAttributes(
+            # A name in letters that the source's character set lacks gives way to the account's.
+            name=reading.name if writable(reading.name, source) else f"{reading.reader}^",
+            login_name=plain(reading.reader, 64), organization_name=plain(context.institution, 64) or None,
+        ),
+    )
+
+
+def _evaluations(context: ResultContext, findings: Findings, source: Source) -> ContainerContentItem:
     """Return the study-level Qualitative Evaluations (TID 1500 rows 12 to 14), the impression first."""
+    moment = local_time(context.analysis_started_at, source)
     container = ContainerContentItem(name=codes.QUALITATIVE_EVALUATIONS, relationship_type=_CONTAINS)
+    said = f" {wording.assessed(context.second.reading)}" if context.second else ""
     items = [
-        text_item(codes.IMPRESSION, wording.headline(findings)),
+        text_item(codes.IMPRESSION, wording.headline(findings) + said),
         _code_item(codes.PATIENT_FRACTURE, codes.presence(findings.patient.ovcf)),
     ]
     if findings.patient.probability is not None:
@@ -141,10 +159,9 @@ def _evidence(context: ResultContext, source: Source, plan: SegmentPlan) -> list
     evidence = list(source.instances)
     for role in ("seg_vertebrae", "seg_fractures"):
         if plan.of_role(role):
-            identity = context.identity
             evidence.append(_document((
-                source.header.StudyInstanceUID, identity.series_uid(role, Dialect()), SOP_CLASS_UID,
-                identity.sop_instance_uid(role, Dialect()),
+                source.header.StudyInstanceUID, context.identity.series_uid(role, Dialect()), SOP_CLASS_UID,
+                context.segmentation_uid(role),
             )))
     return evidence
 

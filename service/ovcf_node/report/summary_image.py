@@ -32,7 +32,7 @@ def encode_summary(context: ResultContext, source: Source, rgb: np.ndarray, algo
     dataset.BodyPartExamined = BODY_PART
     dataset.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
     dataset.ConversionType = "SYN"
-    moment = local_time(context, source)
+    moment = local_time(context.content_at, source)
     dataset.DateOfSecondaryCapture = moment.strftime("%Y%m%d")
     dataset.TimeOfSecondaryCapture = moment.strftime("%H%M%S")
     dataset.BurnedInAnnotation = "NO"  # no identity in the picture

@@ -6,6 +6,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ovcf_node.domain.assessments import SecondReading, Verdict
 from ovcf_node.domain.findings import Findings, VertebraFinding
 from ovcf_node.domain.levels import GRADED
 from ovcf_node.domain.volume import Acquisition
@@ -72,6 +73,15 @@ def _unread(findings: Findings) -> str:
         by_why.setdefault(why, []).append(level)
     told = "; ".join(f"{spans(levels)} ({why})" for why, levels in by_why.items())
     return f" NOT GRADED: {told}." if told else ""
+
+
+def assessed(second: SecondReading) -> str:
+    """Return what a reader said of the findings in one sentence, without the reader's name."""
+    what = {
+        Verdict.ACCEPTED: "accepted", Verdict.REJECTED: "REJECTED",
+    }
+    told = [f"{a.level} {what.get(a.verdict, f'is {a.corrected_level}')}" for a in second.assessments]
+    return f"SECOND READING by a person: {', '.join(told)}."
 
 
 def spans(levels: Sequence[str]) -> str:

@@ -36,8 +36,10 @@ def answer(
 ) -> Answer:
     """Encode every object of every dialect that a destination wants, store the bytes, plan the deliveries.
 
-    Idempotent: the same revision gives the same UIDs and bytes; what is stored already is not written again.
+    Idempotent: the same revision gives the same UIDs and bytes; what is stored already is not written again. A second
+    reading gives a report only: the images are those of the reading it is about.
     """
+    reading = ledger.revisions.reading(revision)
     inspection = assemble.inspect([spool / i.path for i in instances], settings.assemble)
     context = report.ResultContext(
         identity=ResultIdentity(
@@ -45,17 +47,18 @@ def answer(
             series_instance_uid=revision.series_instance_uid,
             source_digest=source_digest(i.sop_instance_uid for i in instances), software=SOFTWARE,
             bundle_digest=read.findings.bundle.digest if read.findings.bundle else "",
-            settings_digest=settings_digest(settings.assemble), revision=revision.number,
+            settings_digest=settings_digest(settings.assemble), revision=reading.number,
         ),
-        analysis_started_at=datetime.fromtimestamp(revision.analysis_started_at, UTC),
-        institution=settings.node.institution,
+        analysis_started_at=datetime.fromtimestamp(reading.analysis_started_at, UTC),
+        institution=settings.node.institution, second=_second(revision, reading, ledger),
     )
+    answered = ("sr",) if context.second else ROLES
     stored: dict[tuple[str, str], Result] = {}
     entries: list[Entry] = []
     for dialect in sorted({dialect_of(d) for d in settings.destinations}, key=lambda d: d.key):
         wanted = {role for d in settings.destinations if dialect_of(d) == dialect for role in d.objects}
         # SEG and picture are the same in every dialect: encode them once.
-        roles = tuple(r for r in ROLES if r in wanted and (r, dialect_key(r, dialect)) not in stored)
+        roles = tuple(r for r in answered if r in wanted and (r, dialect_key(r, dialect)) not in stored)
         before = ledger.deliveries.arrived_report(revision.series_instance_uid, revision.number, dialect.key)
         superseded = (
             (revision.study_instance_uid, before.series_instance_uid, before.sop_class_uid, before.sop_instance_uid),
@@ -75,9 +78,16 @@ def answer(
     return Answer(list(stored.values()), plan, entries)
 
 
+def _second(revision: Revision, reading: Revision, ledger: Ledger) -> report.SecondReport | None:
+    if revision.reading_of is None:
+        return None
+    made = {r.role: r.sop_instance_uid for r in ledger.deliveries.results_of(reading.id) if r.role != "sr"}
+    return report.SecondReport(ledger.assessments.of_revision(revision.id), revision.number, made)
+
+
 def result_key(revision: Revision) -> str:
     """Return the key under which everything of one revision is stored."""
-    return f"{revision.series_instance_uid}/{revision.number}"
+    return revision.result_key
 
 
 def dialect_of(destination: Destination) -> Dialect:

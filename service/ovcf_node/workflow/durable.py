@@ -118,7 +118,7 @@ class Worker:
     def _read_of(self, revision: Revision) -> Read:
         """Return the stored reading, or the plain fact that there is none and why."""
         if revision.reason_code != "technical_failure":
-            return self._stored(revision)
+            return self._stored(self._ledger.revisions.reading(revision))
         try:
             bundle = infer.load_identity(self._settings.node.bundle)
         except OvcfError:

@@ -245,7 +245,7 @@ class Judge:
 
     def _give_up(self, revision: Revision, now: float) -> None:
         """After the last attempt: answer 'not assessed', and if even that failed, show it to a person."""
-        if revision.state in (RevisionState.COMPLETE, RevisionState.INFERRED):
+        if revision.state in (RevisionState.COMPLETE, RevisionState.INFERRED) and revision.reading_of is None:
             why = reason("technical_failure", f"{revision.failures} attempts")
             self._move(revision, RevisionState.NOT_ASSESSED, now, why, failures=0, attempt=revision.attempt + 1)
         else:

@@ -6,8 +6,9 @@ from pydicom.dataset import Dataset
 from catalogue_rows import SC, SEG, SR, result_object, store
 from dicom_peers import uid
 from ovcf_node.config import Destination
+from ovcf_node.domain.assessments import Assessment, SecondReading, Verdict
 from ovcf_node.domain.reasons import Reason
-from ovcf_node.ledger import Ledger
+from ovcf_node.ledger import Ledger, Result
 from ovcf_node.ledger.catalogue import BadKey, Level, Query, TooManyMatches, dialect_for, entry_of
 from ovcf_node.ledger.schema import METADATA
 
@@ -176,6 +177,21 @@ def test_superseded_result_is_shown_only_by_its_uid(ledger):
     assert [r.sop_instance_uid for r in ledger.catalogue.retrieve({"StudyInstanceUID": uid("a")}, AIR, 9)] == [
         uid("a", "second")]
     assert len(ledger.catalogue.retrieve({"SOPInstanceUID": uid("a", SR)}, AIR, 9)) == 1
+
+
+def test_second_reading_replaces_the_report_once_it_is_there_and_leaves_the_images(ledger):
+    first = store(ledger, [result_object("a", SEG), result_object("a", SR)])
+    said = SecondReading("anna", "Bergmann^Anna", 110.0, (Assessment("L1", Verdict.ACCEPTED),))
+    ledger.revisions.second_reading(first, said, 110.0)
+    shown = lambda: sorted(d.SOPInstanceUID for d in found(ledger, Level.INSTANCE))  # noqa: E731
+    assert shown() == sorted([uid("a", SEG), uid("a", SR)])
+    new = result_object("a", SR, SOPInstanceUID=uid("a", "second"), InstanceNumber=2)
+    second = ledger.revisions.of_series(first.series_instance_uid)[-1]
+    made = Result(second.id, "sr", "88.34/air", uid("a", "second"), SR, str(new.SeriesInstanceUID), "none", "h", 1)
+    ledger.revisions.answered(second, [made], {}, 111.0, [entry_of(new)])
+    assert shown() == sorted([uid("a", SEG), uid("a", "second")])
+    store(ledger, [result_object("a", SR, SOPInstanceUID=uid("a", "third"), InstanceNumber=3)])  # a late slice
+    assert shown() == [uid("a", "third")]
 
 
 @pytest.mark.parametrize("act", ["discard", "reopen"])

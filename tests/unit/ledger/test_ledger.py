@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from ovcf_node.domain.assessments import Assessment, SecondReading, Verdict
 from ovcf_node.domain.reasons import Reason, reason
 from ovcf_node.domain.series import Receipt
 from ovcf_node.domain.states import DeliveryState, IllegalMove, RevisionState
@@ -205,3 +206,51 @@ def test_newest_of_a_conflict_can_be_preferred(ledger):
     ledger.instances.set_kind([i.id for i in ledger.instances.of_kind("variant")], "conflict")
     ledger.instances.prefer_newest("1.3")
     assert [i.digest for i in ledger.instances.originals("1.2")] == ["corrected"]
+
+
+SECOND = SecondReading("anna", "Bergmann^Anna", 200.0, (Assessment("L1", Verdict.ACCEPTED),))
+
+
+def test_second_reading_is_a_revision_of_the_same_findings(ledger):
+    first = encoded(ledger, open_revision(ledger))
+    ledger.revisions.second_reading(first, SECOND, 200.0)
+    [old, new] = ledger.revisions.of_series("1.2")
+    assert (old.state, new.state, new.number) == (S.SUPERSEDED, S.INFERRED, 2)
+    assert ledger.revisions.reading(new) == old and ledger.revisions.reading(old) == old
+    assert ledger.assessments.of_revision(new.id) == SECOND and ledger.assessments.of_revision(old.id) is None
+    assert ledger.revisions.due(300.0) == [new]
+
+
+def test_second_reading_carries_the_images_and_cancels_the_report(ledger):
+    first = encoded(ledger, open_revision(ledger))
+    ledger.revisions.second_reading(first, SECOND, 200.0)
+    new = ledger.revisions.newest(1)[0]
+    states = {d.role: (d.revision_id, d.state) for r in (first, new) for d in ledger.deliveries.of_revision(r.id)}
+    assert states == {"seg_vertebrae": (new.id, "PENDING"), "sr": (first.id, "CANCELLED")}
+
+
+def test_second_reading_of_a_second_reading_is_about_the_same_findings(ledger):
+    first = encoded(ledger, open_revision(ledger))
+    ledger.revisions.second_reading(first, SECOND, 200.0)
+    second = ledger.revisions.newest(1)[0]
+    ledger.revisions.answered(second, [], {}, 201.0)
+    ledger.revisions.second_reading(ledger.revisions.get(second.id), replace(SECOND, at=202.0), 202.0)
+    third = ledger.revisions.newest(1)[0]
+    assert (third.number, third.reading_of) == (3, first.id)
+
+
+def test_second_reading_of_what_moved_on_changes_nothing(ledger):
+    first = encoded(ledger, open_revision(ledger))
+    open_revision(ledger, receipt("1.9", "z", at=150.0), now=150.0)
+    with pytest.raises(StaleAttempt):
+        ledger.revisions.second_reading(first, SECOND, 200.0)
+    assert [r.state for r in ledger.revisions.of_series("1.2")] == [S.SUPERSEDED, S.RECEIVING]
+
+
+def test_late_instance_supersedes_a_second_reading_and_what_it_carries(ledger):
+    ledger.revisions.second_reading(encoded(ledger, open_revision(ledger)), SECOND, 200.0)
+    open_revision(ledger, receipt("1.9", "z", at=250.0), now=250.0)
+    revisions = ledger.revisions.of_series("1.2")
+    assert [r.state for r in revisions] == [S.SUPERSEDED, S.SUPERSEDED, S.RECEIVING]
+    assert revisions[-1].reading_of is None
+    assert {d.state for r in revisions for d in ledger.deliveries.of_revision(r.id)} == {"CANCELLED"}

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
+from sr_reading import children, evaluations, groups, name, said, value
 
 from ovcf_node.domain.findings import Findings, PatientFinding
 from ovcf_node.domain.identity import Dialect
@@ -39,36 +40,6 @@ def report(case: Case, findings: Findings | None = None, dialect: Dialect | None
 @pytest.fixture(scope="module")
 def usual(case: Case) -> Dataset:
     return report(case)
-
-
-def name(item: Dataset) -> str:
-    return item.ConceptNameCodeSequence[0].CodeMeaning
-
-
-def children(item: Dataset, wanted: str) -> list[Dataset]:
-    return [child for child in item.get("ContentSequence", []) if name(child) == wanted]
-
-
-def value(item: Dataset) -> object:
-    if item.ValueType == "CODE":
-        return item.ConceptCodeSequence[0].CodeMeaning
-    if item.ValueType == "NUM":
-        return float(item.MeasuredValueSequence[0].NumericValue)
-    return item.get("TextValue") or item.get("UID")
-
-
-def groups(dataset: Dataset) -> dict[str, Dataset]:
-    [container] = children(dataset, "Imaging Measurements")
-    return {str(value(children(group, "Tracking Identifier")[0])): group for group in container.ContentSequence}
-
-
-def evaluations(dataset: Dataset) -> Dataset:
-    [container] = children(dataset, "Qualitative Evaluations")
-    return container
-
-
-def said(item: Dataset, wanted: str) -> list[object]:
-    return [value(child) for child in children(item, wanted)]
 
 
 PATIENT = "Suspected vertebral fracture in T12 to L5"

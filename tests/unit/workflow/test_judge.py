@@ -10,6 +10,7 @@ import pytest
 
 from ct_series import grid, linear_hu, uid, write_ct
 from ovcf_node.config import Settings
+from ovcf_node.domain.assessments import Assessment, SecondReading, Verdict
 from ovcf_node.domain.reasons import reason
 from ovcf_node.domain.series import Receipt
 from ovcf_node.domain.states import RevisionState
@@ -297,3 +298,20 @@ def test_scout_is_excluded(node):
     revision = node.newest(paths[0])
     assert (revision.state, revision.reason_code) == (S.EXCLUDED, "scout")
     assert replace(revision).reason.text
+
+
+def test_second_reading_that_cannot_be_encoded_never_becomes_not_assessed(node):
+    paths = node.series("a")
+    node.receive(paths)
+    node.judge.tick(T0 + 31)
+    inferred = node.ledger.revisions.move(node.newest(paths[0]), S.INFERRED, T0 + 40)
+    node.ledger.revisions.answered(inferred, [], {}, T0 + 41)
+    said = SecondReading("anna", "Bergmann^Anna", T0 + 50, (Assessment("L1", Verdict.ACCEPTED),))
+    node.ledger.revisions.second_reading(node.newest(paths[0]), said, T0 + 50)
+    node.judge.tick(T0 + 51)
+    assert node.scheduler.calls[-1][3] == (node.newest(paths[0]).id, 0)  # enqueued like any reading
+    for _ in range(node.settings.infer.attempts):
+        node.ledger.revisions.failed(node.newest(paths[0]), T0 + 52, not_before=0.0, text="encode: lint")
+    node.judge.tick(T0 + 53)
+    assert (node.newest(paths[0]).state, node.newest(paths[0]).reason_code) == (S.FAILED, "encode")
+    assert len(node.ledger.revisions.of_series(node.newest(paths[0]).series_instance_uid)) == 2

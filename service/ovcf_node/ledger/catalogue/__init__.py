@@ -7,7 +7,8 @@
 
 What a query shows is the current truth: of every series the objects of the revision in force, one report a revision (in the
 dialect of whoever asks). What a late slice superseded is shown and retrieved only by its SOP Instance UID; nothing of a held
-study, and nothing that a person discarded or replaced, is shown at all.
+study, and nothing that a person discarded or replaced, is shown at all. A reader's second reading replaces the report and
+leaves the images.
 """
 
 from ovcf_node.ledger.catalogue.entry import Entry, entry_of

@@ -247,7 +247,16 @@ def _from_visible(query: Select, dialect: str, *, named: bool) -> Select:
     query = query.select_from(catalogue).join(results, results.c.id == catalogue.c.result_id)
     query = query.join(revisions, revisions.c.id == results.c.revision_id)
     query = query.where(not_(catalogue.c.withdrawn), ~held.exists(), _in_dialect(dialect))
-    return query if named else query.where(revisions.c.state != RevisionState.SUPERSEDED)
+    return query if named else query.where(or_(revisions.c.state != RevisionState.SUPERSEDED, _seconded()))
+
+
+def _seconded() -> ColumnElement[bool]:
+    """Hold for what a second reading leaves in force: the reading's images and, until its own is there, its report."""
+    second = revisions.alias("second")
+    return select(second.c.id).where(
+        second.c.reading_of == revisions.c.id, second.c.state != RevisionState.SUPERSEDED,
+        or_(results.c.role != "sr", not_(second.c.answered)),
+    ).exists()
 
 
 def _in_dialect(dialect: str) -> ColumnElement[bool]:

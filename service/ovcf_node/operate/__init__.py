@@ -1,0 +1,13 @@
+"""The pages for people, and what people decide.
+
+`decisions`   retry, hold, release, discard, assess: the pages and the command line decide here
+`pages`       routes, roles, forms
+`board`       the status page's data;  `standing` where a series stands in words
+`study`       the study page's data;  `vertebrae` its table;  `objects` identity and words from DICOM files
+`access`      who asks;  `sessions`, `users` what that rests on
+`protection`  headers and refusals that hold for everybody
+`names`       what studies are called in URLs
+
+Server-rendered from `templates/`; the only script refreshes the status page. Nothing here encodes, reads images or
+works queues: a decision changes the ledger, and judge, worker and sender do the rest.
+"""

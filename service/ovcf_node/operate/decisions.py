@@ -1,0 +1,89 @@
+"""What only a person may decide. The command line and the pages both decide here, so that they never differ.
+
+Each decision is recorded with who took it. Permanent `not_possible` says in words why a decision makes no sense now.
+"""
+
+from dataclasses import replace
+
+from ovcf_node.domain.assessments import SecondReading
+from ovcf_node.domain.reasons import Reason
+from ovcf_node.domain.states import RevisionState
+from ovcf_node.errors import Permanent
+from ovcf_node.ledger import Ledger, Revision
+
+_UNREAD = (RevisionState.FAILED, RevisionState.NOT_ASSESSED, RevisionState.EXCLUDED)
+
+
+class NotPossible(Permanent):
+    """The decision makes no sense as things stand."""
+
+    def __init__(self, text: str):
+        super().__init__("not_possible", text)
+
+
+def retry(ledger: Ledger, revision: Revision, now: float, who: str) -> str:
+    """Send what is pending or rejected at once, or read again what was not read; returns in words what happens."""
+    if revision.state is RevisionState.SUPERSEDED:
+        raise NotPossible("superseded or discarded: there is nothing to try again")
+    second = ledger.assessments.of_revision(revision.id)
+    if second is not None and revision.state is RevisionState.FAILED:
+        ledger.revisions.second_reading(revision, second, now)
+        outcome = "the second reading is reported again"
+    elif revision.state in _UNREAD:
+        ledger.revisions.reopen(revision, now)
+        outcome = "the series is read again"
+    else:
+        outcome = f"{ledger.deliveries.retry(revision.id, now)} deliveries are tried again"
+    ledger.events.add(now, "retried", f"by {who}: {outcome}", revision.series_instance_uid, revision.study_instance_uid)
+    return outcome
+
+
+def hold(ledger: Ledger, study_instance_uid: str, now: float, who: str) -> None:
+    """Hold a study: nothing more of it is read or leaves until it is released or discarded."""
+    if not ledger.holds.place(study_instance_uid, Reason("by_person", f"held by {who}"), now, again=True):
+        raise NotPossible("the study is held already")
+
+
+def release(ledger: Ledger, study_instance_uid: str, now: float, who: str, *, newest: bool = False) -> None:
+    """Release a held study: what was received first stands or, with `newest`, what came last, and is read again."""
+    _require_hold(ledger, study_instance_uid)
+    if newest:
+        ledger.instances.prefer_newest(study_instance_uid)
+        for revision in ledger.revisions.newest_of_study(study_instance_uid):
+            if revision.state is not RevisionState.SUPERSEDED:
+                ledger.revisions.reopen(revision, now, withdraw=True)
+    else:
+        conflicting = ledger.instances.of_kind("conflict", study_instance_uid)
+        ledger.instances.set_kind([instance.id for instance in conflicting], "discarded")
+    ledger.holds.lift(study_instance_uid, now, who)
+
+
+def discard(ledger: Ledger, study_instance_uid: str, now: float, who: str) -> None:
+    """Discard a held study: nothing of it is read or delivered any more. What was sent already is not recalled."""
+    _require_hold(ledger, study_instance_uid)
+    ledger.instances.discard_study(study_instance_uid)
+    for revision in ledger.revisions.newest_of_study(study_instance_uid):
+        ledger.revisions.discard(revision, now)
+    ledger.holds.lift(study_instance_uid, now, who)
+
+
+def assess(ledger: Ledger, revision: Revision, second: SecondReading) -> None:
+    """Report the findings of `revision` again with what a reader said of them.
+
+    Raises StaleAttempt when the series has moved on since the reader saw it: what was said is about something else.
+    """
+    if revision.state is not RevisionState.ENCODED:
+        raise NotPossible("there is no finished reading to assess")
+    if any(hold.study_instance_uid == revision.study_instance_uid for hold in ledger.holds.all()):
+        raise NotPossible("the study is held: release it first")
+    before = ledger.assessments.of_revision(revision.id)
+    if not second.assessments:
+        raise NotPossible("no finding was assessed")
+    if before is not None and replace(before, at=second.at) == second:
+        raise NotPossible("nothing changed since your last second reading")
+    ledger.revisions.second_reading(revision, second, second.at)
+
+
+def _require_hold(ledger: Ledger, study_instance_uid: str) -> None:
+    if not any(hold.study_instance_uid == study_instance_uid for hold in ledger.holds.all()):
+        raise NotPossible("the study is not held")
