@@ -19,6 +19,7 @@ from pynetdicom.presentation import PresentationContext, build_context
 from ovcf_node.errors import Permanent, Transient
 from ovcf_node.network import contexts, stack
 from ovcf_node.network.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from ovcf_node.network.pausing import pause_for_certain
 
 _MAX_PDU = 131072
 _MAX_CONTEXTS = 128  # PS3.8 9.3.2.2: odd ids 1..255
@@ -176,6 +177,8 @@ def _association(remote: Remote, requested: list[PresentationContext]) -> Iterat
         # An acceptor that accepts no context aborts or keeps the association; both arrive here without one.
         if not association.is_established and not association.rejected_contexts:
             raise Transient("association_failed", _why_not(remote))
+        if association.is_established:
+            pause_for_certain(association)
         yield association
     finally:
         if association.is_established:

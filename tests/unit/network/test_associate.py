@@ -1,9 +1,11 @@
 import socket
+import time
 
 import pytest
 from pydicom import Dataset
 from pydicom.uid import ImplicitVRLittleEndian, JPEG2000Lossless
 from pynetdicom import AE, evt
+from pynetdicom.dimse import DIMSEServiceProvider
 
 from dicom_peers import CT_IMAGE, RecordingAcceptor, encoded, free_port, instance, uid, write
 from ovcf_node.errors import Permanent, Transient
@@ -175,3 +177,17 @@ def test_find_failure(status, kind):
 def test_find_not_supported(pacs):
     with pytest.raises(Permanent, match="context_refused"):
         associate.find_count(remote(pacs.port), uid("study"), uid("series"))
+
+
+@pytest.mark.parametrize("late_s", [0.002, 0.005, 0.02])
+def test_no_response_is_lost_to_a_thread_that_runs_late(pacs, tmp_path, monkeypatch, late_s):
+    take = DIMSEServiceProvider.get_msg
+
+    def late(self, block=False):
+        if not block and self.assoc.is_requestor:  # the reactor, between being woken and looking for a message
+            time.sleep(late_s)
+        return take(self, block)
+
+    monkeypatch.setattr(DIMSEServiceProvider, "get_msg", late)
+    replies = store(pacs.port, files(tmp_path, *(instance(n) for n in range(8))))
+    assert [r.status for r in replies] == [0] * 8
