@@ -99,8 +99,10 @@ def picture(driver, name: str, folder: Path) -> None:
 
 
 def fits(driver) -> bool:
-    """Say whether the page is no wider than the window."""
-    return driver.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+    """Say whether the page, and every table on it, is no wider than the screen."""
+    return driver.execute_script("""
+      const wide = [document.documentElement, ...document.querySelectorAll(".scroll")];
+      return window.innerWidth <= screen.width && wide.every(e => e.scrollWidth <= e.clientWidth);""")
 
 
 def contrasts(driver) -> list[str]:
