@@ -81,6 +81,9 @@ STORAGE: dict[str, tuple[str, ...]] = (
 RESULTS: tuple[str, ...] = tuple(COMPANION_IMAGES) + tuple(COMPANION_DOCUMENTS)
 RETRIEVED: tuple[str, ...] = (EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN)
 
+# Of identifiers; not deflated: a few bytes of it could expand to all memory.
+QUERIED: tuple[str, ...] = (EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN, EXPLICIT_BIG_ENDIAN)
+
 NAMES: dict[str, str] = CT | COMPANION_IMAGES | COMPANION_DOCUMENTS | {VERIFICATION: "Verification"}
 
 

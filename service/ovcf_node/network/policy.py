@@ -30,7 +30,7 @@ class AssociationPolicy:
         self._called = {title.strip() for title in called_ae_titles}
         self._sources: dict[str, set[str | None]] = {}
         for source in sources:
-            address = None if source.address is None else _address(str(source.address))
+            address = None if source.address is None else plain_address(str(source.address))
             self._sources.setdefault(source.ae_title.strip(), set()).add(address)
 
     def rejection(self, *, called: str, calling: str, address: str) -> Rejection | None:
@@ -40,12 +40,13 @@ class AssociationPolicy:
         addresses = self._sources.get(calling.strip())
         if addresses is None:
             return CALLING_UNKNOWN
-        if None not in addresses and _address(address) not in addresses:
+        if None not in addresses and plain_address(address) not in addresses:
             return CALLING_ADDRESS
         return None
 
 
-def _address(text: str) -> str:
+def plain_address(text: str) -> str:
+    """Return an IP address in the one form that addresses are compared in. Raises Permanent for anything else."""
     try:
         parsed = ipaddress.ip_address(text.strip().split("%")[0])
     except ValueError as error:

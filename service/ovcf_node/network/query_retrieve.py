@@ -59,7 +59,7 @@ class QueryAcceptor(Acceptor):
 
     def _support(self, ae: AE) -> None:
         for sop_class_uid in contexts.FIND + contexts.MOVE + contexts.GET:
-            ae.add_supported_context(sop_class_uid, list(contexts.UNCOMPRESSED))
+            ae.add_supported_context(sop_class_uid, list(contexts.QUERIED))
         for sop_class_uid in contexts.RESULTS:
             # The requestor's roles: over its association it is the one that receives.
             ae.add_supported_context(sop_class_uid, list(contexts.RETRIEVED), scu_role=False, scp_role=True)

@@ -10,7 +10,7 @@ from ovcf_node.ledger import catalogue as results
 from ovcf_node.network.application_entity import Listener
 from ovcf_node.network.associate import Remote, StoreFile
 from ovcf_node.network.messages import FindMatch, QueryRequest
-from ovcf_node.network.policy import AssociationPolicy
+from ovcf_node.network.policy import AssociationPolicy, plain_address
 from ovcf_node.network.query_retrieve import QueryAcceptor
 from ovcf_node.query.identifiers import MISMATCH, asked_of_find, asked_of_retrieve
 from ovcf_node.query.responses import Responder
@@ -99,7 +99,9 @@ class QueryScp:
     def _peer(self, request: QueryRequest) -> Peer:
         """Return the settings of who asks; a title with several addresses has one entry each."""
         named = [p for p in self._settings.peers if p.ae_title == request.peer.calling_ae_title]
-        return next((p for p in named if str(p.address) == request.peer.address), named[0])
+        address = plain_address(request.peer.address)
+        exact = [p for p in named if p.address is not None and plain_address(str(p.address)) == address]
+        return (exact or [p for p in named if p.address is None])[0]  # the association was accepted for one of these
 
     def _dialect(self, request: QueryRequest) -> str:
         return results.dialect_for(self._destinations, request.peer.calling_ae_title)

@@ -1,8 +1,12 @@
 """The catalogue answers as PS3.4 C.2.2.2 says, shows the truth in force, and nothing that is held or discarded."""
 
 import pytest
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.tag import BaseTag
+from sqlalchemy.exc import NoResultFound
 
+import catalogue_rows
 from catalogue_rows import SC, SEG, SR, result_object, store
 from dicom_peers import uid
 from ovcf_node.config import Destination
@@ -251,6 +255,32 @@ def test_results_from_before_the_catalogue_are_caught_up_once(ledger):
             ledger.catalogue.add_missing(entry_of(dataset))
     assert ledger.catalogue.missing(None, 9) == [] and len(found(ledger, Level.INSTANCE)) == 2
     assert revision.id == lacking[0].revision_id
+
+
+def test_catching_up_does_not_bring_back_what_was_discarded(ledger):
+    objects = [result_object("a", SR)]
+    ledger.revisions.discard(store(ledger, objects), 200.0)
+    with ledger.catalogue._engine.begin() as connection:
+        connection.exec_driver_sql("DELETE FROM catalogue")
+    ledger.catalogue.add_missing(entry_of(objects[0]))
+    assert ledger.catalogue.missing(None, 9) == [] and found(ledger, SOPInstanceUID=uid("a", SR)) == []
+
+
+def test_results_and_their_entries_are_stored_together_or_not_at_all(ledger, monkeypatch):
+    stranger = entry_of(result_object("stranger", SR))
+    monkeypatch.setattr(catalogue_rows, "entry_of", lambda dataset: stranger)
+    with pytest.raises(NoResultFound):
+        store(ledger, [result_object("a", SR)])
+    revision = ledger.revisions.of_series(uid(uid("a"), "ct"))[0]
+    assert not revision.answered and ledger.deliveries.results_of(revision.id) == []
+
+
+def test_value_that_is_none_of_its_vr_is_entered_without_it(ledger):
+    dataset = result_object("a", SR)
+    dataset[0x00101030] = RawDataElement(BaseTag(0x00101030), "DS", 3, b"fat", 0, False, True)
+    store(ledger, [dataset])
+    match = next(ledger.catalogue.find(Query(Level.INSTANCE, {"PatientID": "ID-a"}, AIR)))
+    assert match.attributes["00101030"] == {"vr": "DS"}
 
 
 @pytest.mark.parametrize("elements", [

@@ -134,8 +134,10 @@ def test_permission_to_query_is_by_peer(tmp_path):
 
 def test_address_decides_which_entry_of_a_title_counts(tmp_path):
     peers = [{"ae_title": "PACS", "address": "192.0.2.1"}, {"ae_title": "PACS", "address": "127.0.0.1", "find": False}]
-    with answering(tmp_path, peers=peers) as asked:
+    with answering(tmp_path, peers=[*peers, {"ae_title": "PACS"}]) as asked:
         assert find(asked.port, identifier("STUDY", StudyInstanceUID=""))[1].Status == NOT_AUTHORISED
+    with answering(tmp_path, peers=[peers[0] | {"find": False}, {"ae_title": "PACS"}], patients={}) as asked:
+        assert find(asked.port, identifier("STUDY", StudyInstanceUID=""))[1].Status == 0x0000
     with answering(tmp_path, peers=peers[:1], patients={}) as asked, association(
         asked.port, contexts.STUDY_ROOT_FIND
     ) as opened:

@@ -77,14 +77,21 @@ def entry_of(dataset: Dataset) -> Entry:
 
 
 def header_json(dataset: Dataset) -> dict[str, Any]:
-    """Return the DICOM JSON model of a dataset without bulk data; pixel data keep their VR alone."""
+    """Return the DICOM JSON model of a dataset without bulk data.
+
+    Pixel data keep their VR alone, and so does what a scanner wrote that is no value of its VR: it was copied into the
+    object as it is, and must not keep the answer from leaving.
+    """
     header: dict[str, Any] = {}
-    for element in dataset:
-        tag = f"{element.tag:08X}"
-        if element.tag.group == _PIXEL_DATA_GROUP:
-            header[tag] = {"vr": element.VR}
-        else:
-            header[tag] = element.to_json_dict(None, 0)
+    for number in sorted(dataset.keys()):
+        tag, vr = f"{number:08X}", dataset.get_item(number).VR
+        if number.group == _PIXEL_DATA_GROUP:
+            header[tag] = {"vr": vr}
+            continue
+        try:
+            header[tag] = dataset[number].to_json_dict(None, 0)
+        except (ValueError, TypeError, ArithmeticError):
+            header[tag] = {"vr": vr}
     if _CHARACTER_SET in header:
         header[_CHARACTER_SET] = {"vr": "CS", "Value": ["ISO_IR 192"]}
     return header

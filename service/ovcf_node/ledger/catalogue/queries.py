@@ -170,10 +170,22 @@ class Catalogue:
             return [Result(*row) for row in connection.execute(query.order_by(results.c.id).limit(limit))]
 
     def add_missing(self, entry: Entry) -> None:
-        """Add the row of a result that has none; another process may have been faster."""
+        """Add the row of a result that has none; another process may have been faster.
+
+        A series that ends in a superseded revision was discarded before there was a catalogue: it stays out of sight.
+        """
+        of_result = select(revisions.c.series_instance_uid).join(results, results.c.revision_id == revisions.c.id)
+        of_result = of_result.where(results.c.sop_instance_uid == entry.sop_instance_uid)
         try:
             with self._engine.begin() as connection:
                 add_entries(connection, [entry])
+                newest = connection.execute(
+                    select(revisions.c.series_instance_uid, revisions.c.state)
+                    .where(revisions.c.series_instance_uid == of_result.scalar_subquery())
+                    .order_by(revisions.c.number.desc()).limit(1)
+                ).one()
+                if newest.state == RevisionState.SUPERSEDED:
+                    withdraw_series(connection, newest.series_instance_uid)
         except IntegrityError:
             return
 
