@@ -31,6 +31,7 @@ from ovcf_node.domain.identity import uid_from
 from ovcf_node.domain.states import DeliveryState
 from ovcf_node.network.contexts import STUDY_ROOT_GET
 from query_peers import association, find, identifier
+from web_server import StowServer, serving
 
 pytestmark = [pytest.mark.peer, pytest.mark.slow]
 
@@ -50,15 +51,17 @@ SERIES = uid_from("phantom", "demo", "series")
 
 @pytest.fixture(scope="module")
 def journey(tmp_path_factory, phantom_series):
-    """One phantom study sent twice through a node with three destinations of three dialects and a folder."""
+    """One phantom study sent twice through a node: three PACS of three dialects, a folder and a DICOMweb server."""
     folder = tmp_path_factory.mktemp("journey")
     pacs = [RecordingPacs(folder / name, name.upper()) for name in ("new_pacs", "old_pacs", "older_pacs")]
-    with pacs[0].running(), pacs[1].running(), pacs[2].running():
+    vna = StowServer()
+    with pacs[0].running(), pacs[1].running(), pacs[2].running(), serving(vna.application()) as port:
         destinations = (
             dicom_destination("new", "NEW_PACS", pacs[0].port)
             + dicom_destination("old", "OLD_PACS", pacs[1].port, sr_class="88.33", sr_profile="ohif-text")
             + dicom_destination("older", "OLDER_PACS", pacs[2].port, sr_class="88.22", objects=["summary", "sr"])
             + f'[[destinations]]\nname = "archive"\ntype = "folder"\npath = "{folder / "archive"}"\n'
+            + f'[[destinations]]\nname = "vna"\ntype = "stow"\nurl = "http://127.0.0.1:{port}/dicom-web"\n'
         )
         query_port = free_port()
         query = f"""[query]\nenabled = true\nhost = "127.0.0.1"\nport = {query_port}
@@ -69,7 +72,7 @@ peers = [{{ ae_title = "OLD_PACS" }}]\n"""
             revision = node.settled(SERIES)
             storescu(node.port, phantom_series)
             time.sleep(node.settings.assemble.quiet_s + 3)
-            yield {"node": node, "pacs": pacs, "revision": revision, "folder": folder, "query_port": query_port}
+            yield {"node": node, "pacs": pacs, "vna": vna, "revision": revision, "folder": folder, "query_port": query_port}
     assert node.exit_status == 0
 
 
@@ -94,6 +97,11 @@ def test_each_destination_gets_its_objects_in_its_dialect(journey, index, modali
     received = [pydicom.dcmread(p, stop_before_pixels=True) for p in journey["pacs"][index].folder.glob("*.dcm")]
     assert sorted(ds.Modality for ds in received) == modalities
     assert [ds.SOPClassUID for ds in received if ds.Modality == "SR"] == [SR[sr_class]]
+
+
+def test_stow_brings_the_same_bytes_as_c_store(journey):
+    assert journey["vna"].received == dict(journey["pacs"][0].receipts)
+    assert len(journey["vna"].requests) == len(journey["vna"].received)
 
 
 def test_report_comes_after_what_it_refers_to(journey):

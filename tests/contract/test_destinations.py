@@ -33,12 +33,12 @@ class Place:
 
 
 def dicom(port: int, **changes) -> Destination:
-    values = {"name": "pacs", "type": "dicom", "ae_title": "PACS", "host": "127.0.0.1", "port": port, "timeout_s": 3}
+    values = {"name": "pacs", "type": "dicom", "ae_title": "PACS", "host": "127.0.0.1", "port": port, "timeout_s": 10}
     return Destination(**(values | changes))
 
 
 def stow_at(port: int, **changes) -> Destination:
-    values = {"name": "vna", "type": "stow", "url": f"http://127.0.0.1:{port}/dicom-web", "timeout_s": 3}
+    values = {"name": "vna", "type": "stow", "url": f"http://127.0.0.1:{port}/dicom-web", "timeout_s": 10}
     return Destination(**(values | changes))
 
 

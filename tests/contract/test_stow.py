@@ -19,7 +19,7 @@ DICOM_JSON = "application/dicom+json"
 
 
 def destination(port: int, *, scheme: str = "http", **changes) -> Destination:
-    values = {"name": "vna", "type": "stow", "url": f"{scheme}://127.0.0.1:{port}/dicom-web", "timeout_s": 3}
+    values = {"name": "vna", "type": "stow", "url": f"{scheme}://127.0.0.1:{port}/dicom-web", "timeout_s": 10}
     return Destination(**(values | changes))
 
 

@@ -50,6 +50,12 @@ def test_a_token_works_from_when_it_is_added_until_it_is_removed(served, file):
     assert client.get("/studies", headers=bearer(token)).status_code == 401
 
 
+def test_open_is_only_open_under_a_loopback_name(served):
+    client = served.client()
+    assert client.get("/studies", headers={"Host": "localhost:8080"}).status_code == 200
+    assert client.get("/studies", headers={"Host": "evil.example"}).status_code == 403
+
+
 def test_permissions(served, file):
     client = served.client(open=False, tokens=file)
     finder, getter = (tokens.add(file, name, [name], None) for name in ("query", "retrieve"))

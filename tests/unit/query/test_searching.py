@@ -90,6 +90,16 @@ def test_lists_of_uids(client, objects):
     assert len(client.get("/instances", params={"SOPInstanceUID": names[:3]}).json()) == 3
 
 
+def test_lists_of_modalities(client):
+    assert len(client.get("/series?Modality=SR,OT").json()) == 2
+    assert len(client.get("/series?Modality=SR&Modality=OT").json()) == 2
+    assert client.get("/studies?ModalitiesInStudy=CT,SEG").status_code == 200
+
+
+def test_private_attributes_are_not_returned_and_not_refused(client):
+    assert client.get("/studies?includefield=00091001,PatientID").status_code == 200
+
+
 def test_path_and_query_string_must_agree(client, served):
     study = str(served.objects["sr"].StudyInstanceUID)
     assert client.get(f"/studies/{study}/series", params={"StudyInstanceUID": f"1.2,{study}"}).status_code == 200
@@ -200,6 +210,7 @@ def test_no_query_string_breaks_it_or_comes_back(client, resource, query):
 def test_no_raw_query_string_breaks_it(client, raw):
     url = client.base_url
     with socket.create_connection((url.host, url.port), 5) as connection:
-        connection.sendall(f"GET /dicom-web/instances?{raw} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        head = f"GET /dicom-web/instances?{raw} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        connection.sendall(head.encode())
         status = connection.makefile("rb").readline().split()[1]
     assert status in (b"200", b"204", b"400", b"406")

@@ -15,6 +15,7 @@ from ovcf_node.query.tokens import Permission, TokenFile
 VERIFIED_CERTIFICATE = "verified_client_certificate"
 """Key of the ASGI state under which the server says that the peer holds a certificate `web.client_ca` signed."""
 
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _REALM = 'Bearer realm="DICOMweb"'
 
 
@@ -30,6 +31,8 @@ class Access:
     def caller(self, request: Request, permission: Permission) -> str:
         """Return who asks, in a word that may be logged: "open", "certificate" or the token's name."""
         if self._open:
+            if request.url.hostname not in _LOOPBACK:  # a page elsewhere whose name was made to lead here
+                raise Problem(403, "without sign-in only as localhost")
             return "open"
         if request.scope.get("state", {}).get(VERIFIED_CERTIFICATE):
             return "certificate"

@@ -113,7 +113,7 @@ def _include(asked: _Asked, value: str) -> None:
     for name in value.split(","):
         if name == "all":
             asked.everything = True
-        elif name:
+        elif name and not _is_private(name):
             asked.fields.add(_keyword(name).partition(".")[0])  # of a sequence the whole is returned
 
 
@@ -123,18 +123,20 @@ def _match(asked: _Asked, keyword: str, value: str) -> None:
         if value:
             asked.warnings.append(f"Matching on {keyword} is not supported, it was ignored")
         return
-    if _is_uid(keyword):
+    several = dictionary_VR(tag_for_keyword(keyword.rpartition(".")[2])) in ("UI", "CS")  # no value holds a comma
+    if several:
         value = value.replace(",", "\\")
     if keyword not in asked.keys:
         asked.keys[keyword] = value
-    elif _is_uid(keyword):
+    elif several:
         asked.keys[keyword] += f"\\{value}"
     else:
         raise Problem(400, f"{keyword} is given twice")
 
 
-def _is_uid(keyword: str) -> bool:
-    return dictionary_VR(tag_for_keyword(keyword.rpartition(".")[2])) == "UI"
+def _is_private(name: str) -> bool:
+    """Say whether this is a tag of an odd group, which no result has: not returned, and no reason to refuse."""
+    return bool(re.fullmatch(r"[0-9A-Fa-f]{3}[13579BDFbdf][0-9A-Fa-f]{4}", name))
 
 
 def _keyword(name: str) -> str:
