@@ -221,7 +221,7 @@ def test_second_reading_arrives_as_a_report(site, browse, tmp_path):
         driver.refresh()
         picture(driver, "second-reading", tmp_path)
         text = driver.find_element(By.TAG_NAME, "main").text
-        assert "SECOND READING by a person: L1 accepted, L3 REJECTED, L4 is L5." in text
+        assert "SECOND READING by a person: L1 accepted, L3 REJECTED, L4 corrected to L5." in text
         assert "Second reading by Anna Bergmann (anna)" in text
     first, second = reports(site["archive"])
     assert second.SeriesInstanceUID == first.SeriesInstanceUID
