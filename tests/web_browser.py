@@ -31,7 +31,8 @@ def chromium(profile: Path, *, width: int = 1280, height: int = 900, dark: bool 
         driver.command_executor.client_config.timeout = 90  # a browser that hangs fails the test instead of the whole run
         driver.set_page_load_timeout(60)
         driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {
-            "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600,
+            "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600, "screenWidth": width,
+            "screenHeight": height,
         })
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})

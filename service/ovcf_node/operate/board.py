@@ -97,6 +97,11 @@ class Boards:
                 self._made = self._make(at)
             return self._made
 
+    def forget(self) -> None:
+        """Make it anew at the next question: somebody decided something and looks what became of it."""
+        with self._lock:
+            self._made = None
+
     def _make(self, now: float) -> Board:
         holds = {hold.study_instance_uid: hold for hold in self._ledger.holds.all()}
         rows = self._rows(holds, now)

@@ -12,11 +12,11 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
 
 from ovcf_node import __version__
 from ovcf_node.config import Settings
@@ -57,9 +57,10 @@ class Surroundings:
     bundle: BundleIdentity | None
 
 
-def pages(around: Surroundings, clock: Callable[[], float] = time.time) -> Starlette:
+def pages(around: Surroundings, clock: Callable[[], float] = time.time) -> ASGIApp:
     """Return the pages as an application to be mounted at /."""
-    return _Pages(around, clock).application()
+    # Outside everything, so that the page that says that a page failed is protected too.
+    return Protection(_Pages(around, clock).application(), local_names_only=around.settings.web.open)
 
 
 class _Pages:
@@ -96,7 +97,6 @@ class _Pages:
                 Route("/study/{token}/{decision}", self._guarded(self._decide, Role.OPERATOR), **post),
                 Mount("/static", static, name="static"),
             ],
-            middleware=[Middleware(Protection, local_names_only=self._settings.web.open)],
             exception_handlers={HTTPException: self._failed, OvcfError: self._troubled, Exception: self._crashed},
         )
 
@@ -231,6 +231,7 @@ class _Pages:
                 request, "study.html", 409, study=self._studies.view(uid, self._clock()), uid=uid, token=token, done=None,
                 identity=self._studies.identity(uid) if visitor.user.sees_identity else None, problem=problem,
             )
+        self._boards.forget()
         _LOG.info("decided", decision=decision, account=visitor.user.account, study=self._names.shown(uid))
         return RedirectResponse(f"/study/{token}?done={decision}", 303)
 

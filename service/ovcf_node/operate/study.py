@@ -11,7 +11,7 @@ from ovcf_node.domain.findings import Findings
 from ovcf_node.domain.states import DeliveryState, RevisionState
 from ovcf_node.errors import Permanent
 from ovcf_node.ledger import Delivery, Event, Hold, Ledger, Revision
-from ovcf_node.ledger.catalogue import Level, Query, dialect_for
+from ovcf_node.ledger.catalogue import BadKey, Level, Query, dialect_for
 from ovcf_node.operate.objects import Identity, Words, identity_of, words_of
 from ovcf_node.operate.standing import ORDER, Standing, standing
 from ovcf_node.operate.vertebrae import VertebraRow, vertebra_row
@@ -111,7 +111,11 @@ class Studies:
         found: dict[str, Revision] = {}
         for keyword in ("AccessionNumber", "PatientID") if wanted else ():
             query = Query(Level.STUDY, {keyword: wanted}, dialect, computed=(), limit=_MOST_FOUND)
-            for match in self._ledger.catalogue.find(query):
+            try:
+                matches = self._ledger.catalogue.find(query)
+            except BadKey:
+                continue  # no number of anything
+            for match in matches:
                 uid = match.attributes["0020000D"]["Value"][0]
                 found.setdefault(uid, self._ledger.revisions.newest_of_study(uid)[0])
         return list(found.values())[:_MOST_FOUND]

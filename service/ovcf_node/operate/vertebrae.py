@@ -22,6 +22,7 @@ class VertebraRow:
     heights: str
     expected: str
     loss: str
+    grade: str
     hu: str
     probability: str
     notes: tuple[str, ...]
@@ -53,7 +54,8 @@ def vertebra_row(vertebra: VertebraFinding, said: Assessment | None, assessable:
         level=vertebra.level, answer=answer,
         finding={"fracture": "fracture suspected", "clear": "no fracture suspected", "open": open_}[answer],
         denis=_denis(vertebra), heights=_three(heights.anterior, heights.middle, heights.posterior),
-        expected=_three(expected.anterior, expected.middle, expected.posterior), loss=_loss(vertebra),
+        expected=_three(expected.anterior, expected.middle, expected.posterior),
+        loss="" if vertebra.height_loss is None else f"{100 * vertebra.height_loss:.0f} %", grade=_grade(vertebra),
         hu="" if vertebra.mean_hu is None else f"{vertebra.mean_hu:.0f}",
         probability="" if vertebra.probability is None else f"{100 * vertebra.probability:.0f} %",
         notes=tuple(_notes(vertebra)), assessable=assessable, said=said,
@@ -70,12 +72,9 @@ def _three(*values: float | None) -> str:
     return "" if all(v is None for v in values) else " / ".join("?" if v is None else f"{v:.1f}" for v in values)
 
 
-def _loss(vertebra: VertebraFinding) -> str:
-    if vertebra.height_loss is None:
-        return ""
+def _grade(vertebra: VertebraFinding) -> str:
     grade = vertebra.genant
-    told = "" if grade is None else f" (Genant {grade.grade}{', near a boundary' if grade.near_boundary else ''})"
-    return f"{100 * vertebra.height_loss:.0f} %{told}"
+    return "" if grade is None else f"Genant {grade.grade}{', near a boundary' if grade.near_boundary else ''}"
 
 
 def _notes(vertebra: VertebraFinding) -> list[str]:

@@ -77,10 +77,8 @@ def _unread(findings: Findings) -> str:
 
 def assessed(second: SecondReading) -> str:
     """Return what a reader said of the findings in one sentence, without the reader's name."""
-    what = {
-        Verdict.ACCEPTED: "accepted", Verdict.REJECTED: "REJECTED",
-    }
-    told = [f"{a.level} {what.get(a.verdict, f'is {a.corrected_level}')}" for a in second.assessments]
+    what = {Verdict.ACCEPTED: "accepted", Verdict.REJECTED: "REJECTED"}
+    told = [f"{a.level} {what.get(a.verdict, f'corrected to {a.corrected_level}')}" for a in second.assessments]
     return f"SECOND READING by a person: {', '.join(told)}."
 
 

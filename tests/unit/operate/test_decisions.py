@@ -49,6 +49,7 @@ def test_hold_and_release(site, study, browser):
     client = browser("otto")
     assert post(client, "release").status_code == 409
     post(client, "hold")
+    assert "1 study is held" in client.get("/").text  # at once, though the page was made a moment ago
     assert site.ledger.deliveries.due(site.at + 9) == [] and post(client, "hold").status_code == 409
     post(client, "release")
     assert len(site.ledger.deliveries.due(site.at + 9)) == 2

@@ -87,6 +87,7 @@ def test_who_may_decide(site, study, browser, account, decision, status):
 
 @pytest.mark.parametrize(("number", "status"), [
     ("PLANTED-ACC", 303), ("PLANTED-ID", 303), ("PLANTED", 200), ("*", 200), ("?" * 11, 200), ("", 200), ("a\\b", 200),
+    ("a\x00b", 200), ("x" * 5000, 200),
 ])
 def test_study_is_found_by_its_numbers(site, browser, number, status):
     site.receive()
