@@ -9,6 +9,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 
 from ovcf_node import deliver, infer
+from ovcf_node.app import fetch, receiver
 from ovcf_node.app.process import spool_root
 from ovcf_node.config import Settings
 from ovcf_node.errors import OvcfError, Permanent, Transient
@@ -34,6 +35,12 @@ def check(settings: Settings) -> list[str]:
             echo(settings, destination.name)
         except OvcfError as error:
             problems.append(f"destination {destination.name}: {error}")
+    for archive in settings.archives:
+        try:
+            associate.echo(fetch.remote_of(archive))
+        except OvcfError as error:
+            problems.append(f"archive {archive.name}: {error}")
+        problems += [f"archive {archive.name}: {obstacle}" for obstacle in fetch.obstacles(settings, archive)]
     return problems
 
 
@@ -56,12 +63,8 @@ def _check_databases(settings: Settings) -> list[str]:
 
 def alive(settings: Settings) -> list[str]:
     """Return what is dead on this machine: the receiver's port, or the judge anywhere."""
-    problems = []
-    host = "127.0.0.1" if settings.receive.host in ("0.0.0.0", "::") else settings.receive.host
-    try:
-        socket.create_connection((host, settings.receive.port), 5).close()
-    except OSError as error:
-        problems.append(f"receiver: {error.strerror or error}")
+    fault = receiver.fault(settings)
+    problems = [f"receiver: {fault}"] if fault else []
     try:
         ledger = Ledger(settings.ledger_url)
         if "judge" not in ledger.leases.living("", time.time()):

@@ -186,14 +186,15 @@ class Acceptor:
             running.stored += 1
         else:
             running.refused += 1
-        return _status(answer)
+        return encoded_status(answer)
 
 
 def _established(server: ThreadedAssociationServer) -> list[Association]:
     return [association for association in server.active_associations if association.is_established]
 
 
-def _status(answer: StoreAnswer) -> int | Dataset:
+def encoded_status(answer: StoreAnswer) -> int | Dataset:
+    """Return an answer as pynetdicom's handlers give it."""
     if not answer.comment:
         return answer.status
     status = Dataset()

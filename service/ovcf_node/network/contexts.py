@@ -7,6 +7,8 @@ EXPLICIT_BIG_ENDIAN = "1.2.840.10008.1.2.2"
 
 VERIFICATION = "1.2.840.10008.1.1"
 STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
+STUDY_ROOT_MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
+STUDY_ROOT_GET = "1.2.840.10008.5.1.4.1.2.2.3"
 
 # In order of preference: a sender that leaves us the choice sends what is cheapest to read, and never a lossy image
 # where a lossless one is possible.
