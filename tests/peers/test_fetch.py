@@ -1,8 +1,10 @@
 """`ovcf-node fetch` against Orthanc and DCMTK's dcmqrscp, without a running node: what it finds, asks and says."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +13,8 @@ import pytest
 from pydicom import dcmread
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
-from dicom_peers import free_port, instance, program, receiving, uid, wait_until, write
+from archive import archive, match
+from dicom_peers import CT_IMAGE, free_port, instance, program, receiving, uid, wait_until, write
 from node_harness import orthanc
 from ovcf_node.cli.fetch import Exit
 from ovcf_node.config import Source
@@ -25,7 +28,7 @@ SC = "1.2.840.10008.5.1.4.1.1.7"
 
 
 def store_study(folder: Path, port: int, called: str, syntax: str) -> None:
-    """Give an archive a study: a CT series in a transfer syntax, a scout, a dose sheet, an SR; and two studies of one accession."""
+    """Give an archive a study, its CT series in this transfer syntax, with scout, dose sheet, SR; two of one accession."""
     common = {"AccessionNumber": ACCESSION, "SeriesNumber": 2, "ImageType": ["ORIGINAL", "PRIMARY", "AXIAL"]}
     items = [instance(n, series="axial", SeriesDescription="TL spine 1.0 B", **common) for n in range(1, 9)]
     for item in items if syntax == RLELossless else ():
@@ -170,6 +173,51 @@ def test_no_receiver(pacs, tmp_path):
     assert "no receiver of this node answers" in done.stdout and "nothing came in" in done.stdout
 
 
+def test_too_little_space_is_a_partial_failure(pacs, tmp_path):
+    configuration = configured(tmp_path, pacs[0])
+    configuration.write_text(configuration.read_text().replace("min_free_mb = 1", "min_free_mb = 1000000000"))
+    done = fetch(configuration, "--study", uid("study"))
+    assert done.returncode == Exit.FAILED
+    assert "0 of 8 instances are here" in done.stdout and "8 failed" in done.stdout
+    assert "low_disk" in done.stderr and "0xA700" in done.stderr
+
+
+@pytest.mark.parametrize("presses", [1, 2])
+def test_ctrl_c(tmp_path, presses):
+    """One asks the archive to stop and keeps what came; a second one does not wait for an archive that goes on."""
+    cancelled = []
+
+    def find(event):
+        uids = {"StudyInstanceUID": uid("study"), "SeriesInstanceUID": uid("series")}
+        level = event.identifier.QueryRetrieveLevel
+        yield match(level, **uids, Modality="CT", NumberOfSeriesRelatedInstances=200, AccessionNumber="")
+
+    def slowly(event):
+        yield 200
+        for number in range(1, 201):
+            if event.is_cancelled:
+                cancelled.append(number)
+                if presses == 1:
+                    yield 0xFE00, None
+                    return
+            time.sleep(0.1)
+            yield 0xFF00, instance(number)
+
+    with archive(find=find, get=slowly, storage=[CT_IMAGE]) as remote:
+        configuration = configured(tmp_path, remote.port, title="ARCHIVE")
+        process = subprocess.Popen(command(configuration, "--study", uid("study")), stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, text=True)
+        ledger = tmp_path / "data" / "ledger.sqlite"
+        wait_until(lambda: ledger.exists() and len(list((tmp_path / "data" / "spool").glob("??/*/*.dcm"))) >= 2, 30)
+        process.send_signal(signal.SIGINT)
+        wait_until(lambda: cancelled)
+        if presses == 2:
+            process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=10)
+    assert process.returncode == Exit.INTERRUPTED, out + err
+    assert presses == 2 or ("interrupted: what has arrived stays" in err and "cancelled" in out and " of 200" in out)
+
+
 @contextmanager
 def dcmqrscp(folder: Path, node_port: int, title: str = "OVCF_NODE") -> Iterator[int]:
     """Run DCMTK's archive with the study; it sends to `title` at `node_port`. Yields its port."""
@@ -195,7 +243,7 @@ def dcmqrscp(folder: Path, node_port: int, title: str = "OVCF_NODE") -> Iterator
 @pytest.mark.parametrize("retrieve", ["get", "move"])
 def test_dcmqrscp(tmp_path, retrieve):
     node_port = free_port()
-    with dcmqrscp(tmp_path / "dcmqrscp", node_port) as port, receiver(tmp_path, node_port, "DCMQRSCP", ExplicitVRLittleEndian):
+    with dcmqrscp(tmp_path / "dcmqrscp", node_port) as port, receiver(tmp_path, node_port, "DCMQRSCP"):
         configuration = configured(tmp_path, port, node_port=node_port, title="DCMQRSCP", retrieve=retrieve)
         done = fetch(configuration, "--accession", ACCESSION)
     assert done.returncode == Exit.DONE, done.stdout + done.stderr

@@ -61,7 +61,8 @@ def exclude_unseen(match: Dataset) -> Reason | None:
     """
     sop_class = text(match, "SOPClassUID")
     if sop_class and sop_class not in CT_CLASSES:
-        return reason("not_original_image", "secondary capture" if _SECONDARY_CAPTURE.fullmatch(sop_class) else "")
+        captured = _SECONDARY_CAPTURE.fullmatch(sop_class)
+        return reason("not_original_image", "secondary capture") if captured else reason("not_ct")
     if _is_scout(match):
         return reason("scout")
     if _words(match) & _SHEET_WORDS:
