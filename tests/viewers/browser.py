@@ -25,9 +25,9 @@ _FLAGS = (
     "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist",
 )
 _LIMIT_S = 180
-_ERROR_PAGE = "Something went wrong"
 _FRAMES_LOADED = "return performance.getEntriesByType('resource').filter(one => one.name.includes('/frames/')).length"
 _OUTLINE_PIXELS = 20
+_LARGE_BYTES = 280_000
 
 ROUNDING = 3
 """Largest difference of a colour component: Recommended Display CIELab Value is a rounded RGB."""
@@ -86,10 +86,11 @@ class Viewer:
             WebDriverWait(self._driver, _LIMIT_S, poll_frequency=2).until(all_drawn)
         return missing
 
-    def report(self, title: str) -> str:
-        """Return the text of the opened report; what stands there instead when it is OHIF's error page."""
-        self._wait.until(lambda _: title in self._page() or self.failed())
-        return self._page()
+    def report(self, title: str) -> str | None:
+        """Return the text of the opened report, None when OHIF fails to show it under this title."""
+        self._steady()
+        text = self._driver.find_element(By.TAG_NAME, "body").text
+        return text if title in text else None
 
     def scroll_to(self, text: str) -> None:
         """Bring a text into view."""
@@ -97,13 +98,16 @@ class Viewer:
         element = self._wait.until(presence_of_element_located((By.XPATH, innermost)))
         self._driver.execute_script("arguments[0].scrollIntoView({block: 'start'})", element)
 
-    def failed(self) -> bool:
-        """Say whether OHIF shows its error page."""
-        return _ERROR_PAGE in self._page()
+    def errors(self) -> list[str]:
+        """Return the errors that OHIF's scripts raised since the last call."""
+        return [entry["message"] for entry in self._driver.get_log("browser") if "Error" in entry["message"]]
 
     def picture(self, path: Path) -> None:
-        """Write what the window shows, once it has settled, as a PNG."""
-        Image.open(io.BytesIO(self._steady())).convert("RGB").save(path, optimize=True)
+        """Write what the window shows, once it has settled, as a PNG; a large one with a palette."""
+        image = Image.open(io.BytesIO(self._steady())).convert("RGB")
+        image.save(path, optimize=True)
+        if path.stat().st_size > _LARGE_BYTES:
+            image.quantize(256, kmeans=3, dither=Image.Dither.NONE).save(path, optimize=True)
 
     def _steady(self) -> bytes:
         """Return the window's picture when it has not changed for some seconds."""
@@ -121,9 +125,6 @@ class Viewer:
 
     def _click(self, selector: str) -> None:
         self._wait.until(element_to_be_clickable((By.CSS_SELECTOR, selector))).click()
-
-    def _page(self) -> str:
-        return self._driver.find_element(By.TAG_NAME, "body").text
 
     @staticmethod
     def _in(row: WebElement, name: str) -> WebElement:
