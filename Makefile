@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV   := .venv
 BIN    := $(VENV)/bin
 WORK   ?= .work
-PEERS  := dcmtk dicom3tools orthanc fonts-dejavu-core
+PEERS  := dcmtk dicom3tools orthanc postgresql fonts-dejavu-core
 VIEWERS := chromium chromium-driver orthanc-dicomweb
 
 .PHONY: demo test lint bench viewers evaluate train lock clean
@@ -48,7 +48,7 @@ $(VENV)/.training: $(VENV)/.installed
 
 .PHONY: peers
 peers:                              ## the real programs that the tests talk to (Debian packages)
-	@missing=""; for tool in storescu dciodvfy Orthanc; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	@missing=""; for tool in storescu dciodvfy Orthanc pg_ctlcluster; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
 	if [ -n "$$missing" ]; then \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    echo "installing $(PEERS)"; apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(PEERS) >/dev/null; \

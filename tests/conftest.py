@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+import postgresql
+from ovcf_node.ledger import migrate
+
 _REPOSITORY = Path(__file__).resolve().parent.parent
 
 
@@ -18,3 +21,23 @@ def shared_data() -> Path:
             pytest.fail(message)
         pytest.skip(message)
     return folder
+
+
+@pytest.fixture(scope="session")
+def postgresql_cluster():
+    """Socket folder of a private PostgreSQL server."""
+    with postgresql.cluster() as folder:
+        yield folder
+
+
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.peer)])
+def ledger_url(request, tmp_path_factory):
+    """URL of a database with the ledger's schema, once of each kind that it runs on."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path_factory.mktemp('ledger') / 'ledger.sqlite'}"
+        migrate(url)
+        yield url
+        return
+    with postgresql.database(request.getfixturevalue("postgresql_cluster")) as url:
+        migrate(url)
+        yield url

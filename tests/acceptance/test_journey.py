@@ -12,6 +12,7 @@ import jsonschema
 import pydicom
 import pytest
 
+from catalogue_rows import SC, SEG
 from ct_series import grid, linear_hu, write_ct
 from node_harness import (
     BUNDLE,
@@ -19,6 +20,7 @@ from node_harness import (
     RecordingPacs,
     dciodvfy_errors,
     dicom_destination,
+    free_port,
     get,
     orthanc,
     storescu,
@@ -27,6 +29,8 @@ from node_harness import (
 from ovcf_node.demo import phantom
 from ovcf_node.domain.identity import uid_from
 from ovcf_node.domain.states import DeliveryState
+from ovcf_node.network.contexts import STUDY_ROOT_GET
+from query_peers import association, find, identifier
 
 pytestmark = [pytest.mark.peer, pytest.mark.slow]
 
@@ -56,13 +60,16 @@ def journey(tmp_path_factory, phantom_series):
             + dicom_destination("older", "OLDER_PACS", pacs[2].port, sr_class="88.22", objects=["summary", "sr"])
             + f'[[destinations]]\nname = "archive"\ntype = "folder"\npath = "{folder / "archive"}"\n'
         )
-        node = Node(folder / "node", destinations)
+        query_port = free_port()
+        query = f"""[query]\nenabled = true\nhost = "127.0.0.1"\nport = {query_port}
+peers = [{{ ae_title = "OLD_PACS" }}]\n"""
+        node = Node(folder / "node", destinations, extra=query)
         with node.running():
             storescu(node.port, phantom_series)
             revision = node.settled(SERIES)
             storescu(node.port, phantom_series)
             time.sleep(node.settings.assemble.quiet_s + 3)
-            yield {"node": node, "pacs": pacs, "revision": revision, "folder": folder}
+            yield {"node": node, "pacs": pacs, "revision": revision, "folder": folder, "query_port": query_port}
     assert node.exit_status == 0
 
 
@@ -116,6 +123,27 @@ def test_folder_destination_has_the_same_bytes(journey):
     at_pacs = {p.name: hashlib.sha256(pydicom.dcmread(p).to_json().encode()).hexdigest()
                for p in journey["pacs"][0].folder.glob("*.dcm")}
     assert archive == at_pacs and len(archive) == 4
+
+
+def test_destination_finds_and_fetches_what_it_was_sent(journey):
+    study_uid, fetched = journey["revision"].study_instance_uid, {}
+    (status, study), = find(
+        journey["query_port"], calling="OLD_PACS",
+        asked=identifier("STUDY", StudyInstanceUID=study_uid, PatientName="PHANTOM*", ModalitiesInStudy="",
+                         NumberOfStudyRelatedInstances=""),
+    )[0]
+    assert status == 0xFF00 and study.PatientName == "Phantom^Demo" and study.NumberOfStudyRelatedInstances == 4
+    assert list(study.ModalitiesInStudy) == ["OT", "SEG", "SR"]
+
+    def keep(event) -> int:
+        digest = hashlib.sha256(event.request.DataSet.getvalue()).hexdigest()
+        fetched[str(event.request.AffectedSOPInstanceUID)] = digest
+        return 0x0000
+
+    with association(journey["query_port"], STUDY_ROOT_GET, calling="OLD_PACS", store_handler=keep,
+                     store_classes=[SR["88.33"], SEG, SC]) as opened:
+        responses = list(opened.send_c_get(identifier("STUDY", StudyInstanceUID=study_uid), STUDY_ROOT_GET))
+    assert responses[-1][0].Status == 0x0000 and fetched == dict(journey["pacs"][1].receipts)
 
 
 def test_commands_tell_what_happened(journey):

@@ -16,6 +16,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from query_bench import measure_query
+
 from node_harness import BUNDLE, Node, RecordingPacs, dicom_destination, orthanc, storescu, wait_for
 from ovcf_node import assemble, infer
 from ovcf_node.config import Settings
@@ -133,12 +135,16 @@ class _receiver_only:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("only", nargs="*", help="assembly reading end receive (default: all)")
+    parser.add_argument("only", nargs="*", help="assembly reading end receive query (default: all)")
     arguments = parser.parse_args()
-    wanted = set(arguments.only) or {"assembly", "reading", "end", "receive"}
+    wanted = set(arguments.only) or {"assembly", "reading", "end", "receive", "query"}
     print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; synthetic phantom; medians of {arguments.rounds}")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        if "query" in wanted:
+            measure_query(folder)
+        if wanted == {"query"}:
+            return
         paths = large_series(folder / "series")
         if "assembly" in wanted:
             measure_assembly(paths, arguments.rounds)

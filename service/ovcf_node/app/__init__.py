@@ -7,6 +7,7 @@
 `sender`    deliver
 `query`     answer C-FIND, C-GET and C-MOVE
 `web`       pages and DICOMweb
+`cataloguing` results from before the catalogue existed
 `checks`    look from outside: configuration, destinations, health
 """
 

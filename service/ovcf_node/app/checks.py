@@ -9,8 +9,8 @@ from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 
 from ovcf_node import deliver, infer
-from ovcf_node.app import fetch, receiver
-from ovcf_node.app.process import spool_root
+from ovcf_node.app import fetch
+from ovcf_node.app.process import silent, spool_root
 from ovcf_node.config import Settings
 from ovcf_node.errors import OvcfError, Permanent, Transient
 from ovcf_node.ledger import Ledger, probe
@@ -25,9 +25,11 @@ def check(settings: Settings) -> list[str]:
         infer.load(settings.node.bundle, providers=settings.infer.providers, threads=settings.infer.threads)
     except OvcfError as error:
         problems.append(f"model bundle: {error}")
-    problems += _check_data(settings) + _check_port(settings) + _check_databases(settings)
+    problems += _check_data(settings) + _check_ports(settings) + _check_databases(settings)
     if not settings.receive.sources:
         problems.append("receive.sources is empty: every association will be rejected; list the calling AE titles")
+    if settings.query.enabled and not settings.query.peers:
+        problems.append("query.peers is empty: every association will be rejected; list the calling AE titles")
     if not settings.destinations:
         problems.append("no destinations: results would be made and go nowhere; add [[destinations]]")
     for destination in settings.destinations:
@@ -62,17 +64,19 @@ def _check_databases(settings: Settings) -> list[str]:
 
 
 def alive(settings: Settings) -> list[str]:
-    """Return what is dead on this machine: the receiver's port, or the judge anywhere."""
-    fault = receiver.fault(settings)
-    problems = [f"receiver: {fault}"] if fault else []
+    """Return what is dead on this machine: a port that it should listen on, or the judge anywhere."""
+    dead = [f"{name}: {words}" for name, host, port in _listeners(settings) if (words := silent(host, port))]
+    return dead + _judge_problems(settings)
+
+
+def _judge_problems(settings: Settings) -> list[str]:
     try:
         ledger = Ledger(settings.ledger_url)
-        if "judge" not in ledger.leases.living("", time.time()):
-            problems.append("no judge: no worker has held the lease lately")
+        judging = "judge" in ledger.leases.living("", time.time())
         ledger.close()
     except OvcfError as error:
-        problems.append(f"ledger: {error}")
-    return problems
+        return [f"ledger: {error}"]
+    return [] if judging else ["no judge: no worker has held the lease lately"]
 
 
 def echo(settings: Settings, name: str) -> str:
@@ -126,13 +130,21 @@ def _check_data(settings: Settings) -> list[str]:
     return []
 
 
-def _check_port(settings: Settings) -> list[str]:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((settings.receive.host, settings.receive.port))
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE and not alive(settings):
-                return []  # it is this node itself that listens there
-            return [f"receive: cannot listen on {settings.receive.host}:{settings.receive.port}: {error.strerror}"]
-    return []
+def _listeners(settings: Settings) -> list[tuple[str, str, int]]:
+    """Return the DICOM listeners of a node: process, address, port."""
+    query = [("query", settings.query.host, settings.query.port)] if settings.query.enabled else []
+    return [("receiver", settings.receive.host, settings.receive.port), *query]
+
+
+def _check_ports(settings: Settings) -> list[str]:
+    problems = []
+    for name, host, port in _listeners(settings):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE and not _judge_problems(settings):
+                    continue  # it is this node itself that listens there
+                problems.append(f"{name}: cannot listen on {host}:{port}: {error.strerror}")
+    return problems

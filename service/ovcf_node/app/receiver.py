@@ -1,7 +1,5 @@
 """The receiving process: writes instances to the spool and the ledger; no engine, no codec, no model."""
 
-import socket
-
 from ovcf_node.app.process import DRAIN_S, process, spool_root
 from ovcf_node.config import Settings
 from ovcf_node.ledger import Ledger
@@ -17,16 +15,6 @@ def storing(settings: Settings, ledger: Ledger, spool: Spool) -> Storing:
         spool, ledger.instances, min_free_bytes=settings.receive.min_free_mb * 2**20,
         patient_secret=installation_secret(settings.node.data),
     )
-
-
-def fault(settings: Settings) -> str | None:
-    """Return why the receiver of this machine does not answer; None when it does."""
-    host = "127.0.0.1" if settings.receive.host in ("0.0.0.0", "::") else settings.receive.host
-    try:
-        socket.create_connection((host, settings.receive.port), 5).close()
-    except OSError as error:
-        return error.strerror or str(error)
-    return None
 
 
 def run(settings: Settings) -> None:

@@ -89,7 +89,7 @@ def run(
 
 @app.command()
 def check(config: ConfigFile = None) -> None:
-    """Check configuration, model bundle, data folder, port and destinations; print every problem at once."""
+    """Check configuration, model bundle, data folder, ports and destinations; print every problem at once."""
     from ovcf_node import infer
     from ovcf_node.app import checks
 
@@ -103,6 +103,9 @@ def check(config: ConfigFile = None) -> None:
     print(f"OK  bundle {bundle.name} {bundle.version} ({bundle.status}), digest {bundle.digest[:12]}")
     print(f"OK  receives on {settings.receive.host}:{settings.receive.port} as {', '.join(settings.receive.ae_titles)}"
           f" from {', '.join(s.ae_title for s in settings.receive.sources)}")
+    if settings.query.enabled:
+        print(f"OK  answers queries on {settings.query.host}:{settings.query.port} as {', '.join(settings.query.ae_titles)}"
+              f" from {', '.join(p.ae_title for p in settings.query.peers)}")
     for destination in settings.destinations:
         print(f"OK  destination {destination.name} ({destination.type}) answers")
     for archive in settings.archives:
@@ -111,7 +114,7 @@ def check(config: ConfigFile = None) -> None:
 
 @app.command()
 def alive(config: ConfigFile = None) -> None:
-    """Exit 0 while this machine's receiver answers and a judge is at work; for container health checks."""
+    """Exit 0 while this machine's DICOM ports answer and a judge is at work; for container health checks."""
     from ovcf_node.app import checks
 
     problems = checks.alive(settings_or_exit(config))

@@ -119,7 +119,7 @@ def _find(
 ) -> "tuple[SeriesMatch, ...]":
     """Print what the archive has and return the series to ask for; ends the command where there is nothing to ask."""
     from ovcf_node.app import fetch as fetching
-    from ovcf_node.app import receiver
+    from ovcf_node.app.process import silent
 
     studies = fetching.studies(archive, study=study or "", accession=accession or "")
     if not studies:
@@ -137,8 +137,8 @@ def _find(
         _end(Exit.NOTHING, "nothing to ask for" if series is None else "the study has no such CT series")
     for obstacle in fetching.obstacles(settings, archive):
         print(f"note      {obstacle}")
-    if archive.retrieve == "move" and (fault := receiver.fault(settings)):
-        print(f"note      no receiver of this node answers on this machine ({fault}): is it running?")
+    if archive.retrieve == "move" and (why := silent(settings.receive.host, settings.receive.port)):
+        print(f"note      no receiver of this node answers on this machine ({why}): is it running?")
     if "judge" not in ledger.leases.living("", time.time()):
         print("note      no worker is running: what arrives is read when `ovcf-node serve` runs")
     return choice.asked

@@ -101,7 +101,7 @@ def release(
             ledger.instances.prefer_newest(uid)
             for revision in ledger.revisions.newest_of_study(uid):
                 if revision.state is not RevisionState.SUPERSEDED:
-                    ledger.revisions.reopen(revision, now)
+                    ledger.revisions.reopen(revision, now, withdraw=True)
         else:
             ledger.instances.set_kind([i.id for i in ledger.instances.of_kind("conflict", uid)], "discarded")
         ledger.holds.lift(uid, now, _who())

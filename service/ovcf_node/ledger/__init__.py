@@ -5,6 +5,7 @@ The only importer of SQLAlchemy. One class a table, each with the writers that `
 
 from sqlalchemy import Engine
 
+from ovcf_node.ledger.catalogue import Catalogue
 from ovcf_node.ledger.database import connect, migrate, probe
 from ovcf_node.ledger.deliveries import Deliveries, Delivery, Result
 from ovcf_node.ledger.events import Event, Events
@@ -14,8 +15,8 @@ from ovcf_node.ledger.leases import Leases
 from ovcf_node.ledger.revisions import Revision, Revisions, StaleAttempt
 
 __all__ = [
-    "Arrival", "Deliveries", "Delivery", "Event", "Hold", "Instances", "Ledger", "Result", "Revision", "StaleAttempt",
-    "StoredInstance", "migrate", "probe",
+    "Arrival", "Catalogue", "Deliveries", "Delivery", "Event", "Hold", "Instances", "Ledger", "Result", "Revision",
+    "StaleAttempt", "StoredInstance", "migrate", "probe",
 ]
 
 
@@ -27,6 +28,7 @@ class Ledger:
         self.instances = Instances(self._engine)
         self.revisions = Revisions(self._engine)
         self.deliveries = Deliveries(self._engine)
+        self.catalogue = Catalogue(self._engine)
         self.holds = Holds(self._engine)
         self.events = Events(self._engine)
         self.leases = Leases(self._engine)

@@ -14,6 +14,8 @@ from sqlalchemy import Connection, Engine, func, insert, select, update
 from ovcf_node.domain.reasons import Reason
 from ovcf_node.domain.states import RevisionState, check_revision_move
 from ovcf_node.errors import Permanent
+from ovcf_node.ledger.catalogue.entry import Entry
+from ovcf_node.ledger.catalogue.queries import add_entries, withdraw_series
 from ovcf_node.ledger.database import reading
 from ovcf_node.ledger.deliveries import Result, add_results, cancel_pending
 from ovcf_node.ledger.events import note
@@ -159,15 +161,21 @@ class Revisions:
                 self._supersede(connection, last, now)
             self._open(connection, arrival, (last.number if last else 0) + 1, now)
 
-    def reopen(self, revision: Revision, now: float) -> None:
-        """Open a new revision over the same instances (`jobs retry`, release of a hold)."""
+    def reopen(self, revision: Revision, now: float, *, withdraw: bool = False) -> None:
+        """Open a new revision over the same instances (`jobs retry`, release of a hold).
+
+        With `withdraw` no query shows the earlier results any more: what they were made from was wrong.
+        """
         with self._engine.begin() as connection:
+            if withdraw:
+                withdraw_series(connection, revision.series_instance_uid)
             self._supersede(connection, revision, now)
             self._open(connection, _arrival(revision), revision.number + 1, now)
 
     def discard(self, revision: Revision, now: float) -> None:
-        """End a revision for good and cancel what it has not sent."""
+        """End a revision for good, cancel what it has not sent and withdraw the results of its series from queries."""
         with self._engine.begin() as connection:
+            withdraw_series(connection, revision.series_instance_uid)
             self._supersede(connection, revision, now)
 
     def _open(self, connection: Connection, arrival: Arrival, number: int, now: float) -> None:
@@ -250,9 +258,10 @@ class Revisions:
         return self.get(revision.id).analysis_started_at
 
     def answered(
-        self, revision: Revision, results: Iterable[Result], plan: Mapping[str, Sequence[str]], now: float
+        self, revision: Revision, results: Iterable[Result], plan: Mapping[str, Sequence[str]], now: float,
+        entries: Iterable[Entry] = (),
     ) -> None:
-        """Record that every object is stored, and plan the deliveries, in one transaction.
+        """Record that every object is stored, plan the deliveries and enter the results in the catalogue, at once.
 
         An inferred revision becomes ENCODED; a "not assessed" one stays what it is. Raises StaleAttempt.
         """
@@ -263,6 +272,7 @@ class Revisions:
             else:
                 self._move(connection, revision, state, now, answered=True)
             add_results(connection, results, plan, now)
+            add_entries(connection, entries)
 
     def failed(self, revision: Revision, now: float, *, not_before: float, text: str) -> None:
         """Record a failed attempt: the next one gets a new fencing token and may start at `not_before`."""

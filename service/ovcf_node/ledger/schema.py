@@ -10,6 +10,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -22,6 +23,8 @@ METADATA = MetaData()
 
 UID = String(64)
 KEY = String(64)
+MATCHED = String().with_variant(String(collation="C"), "postgresql")
+"""Text that is compared as bytes: ranges and prefixes then use the index, whatever the locale of the database."""
 
 instances = Table(  # written by the receiver; `kind` by the judge
     "instances",
@@ -107,6 +110,47 @@ results = Table(  # written by the worker
     Column("path", String(255), nullable=False),
     Column("sha256", KEY, nullable=False),
     Column("size", Integer, nullable=False),
+)
+
+catalogue = Table(  # written by the worker with the results; withdrawn by `jobs release | discard`
+    "catalogue",
+    METADATA,
+    Column("result_id", ForeignKey("results.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("patient_id", MATCHED, nullable=False, index=True),
+    Column("issuer_of_patient_id", MATCHED, nullable=False),
+    Column("patient_name", MATCHED, index=True),  # each group folded: no case, no accents; as sent: in `attributes`
+    Column("patient_name_ideographic", MATCHED, index=True),
+    Column("patient_name_phonetic", MATCHED, index=True),
+    Column("patient_birth_date", MATCHED),
+    Column("patient_sex", MATCHED),
+    Column("study_instance_uid", MATCHED, nullable=False, index=True),
+    Column("study_date", MATCHED, index=True),
+    Column("study_time", MATCHED),  # times as HHMMSS.FFFFFF
+    Column("accession_number", MATCHED, index=True),
+    Column("study_id", MATCHED),
+    Column("study_description", MATCHED),
+    Column("referring_physician_name", MATCHED),  # folded
+    Column("series_instance_uid", MATCHED, nullable=False, index=True),
+    Column("series_number", Integer),
+    Column("modality", MATCHED),
+    Column("series_date", MATCHED),
+    Column("series_time", MATCHED),
+    Column("series_description", MATCHED),
+    Column("body_part_examined", MATCHED),
+    Column("sop_instance_uid", MATCHED, nullable=False, unique=True),
+    Column("sop_class_uid", MATCHED, nullable=False),
+    Column("instance_number", Integer),
+    Column("content_date", MATCHED),
+    Column("content_time", MATCHED),
+    Column("completion_flag", MATCHED),
+    Column("verification_flag", MATCHED),
+    Column("concept_name_code_value", MATCHED),
+    Column("concept_name_coding_scheme", MATCHED),
+    Column("template_identifier", MATCHED),
+    Column("character_set", String(255), nullable=False),  # Specific Character Set of the object
+    Column("withdrawn", Boolean, nullable=False),  # a person discarded or replaced what it was made from
+    Column("attributes", Text, nullable=False),  # the header as DICOM JSON, without long elements
+    Column("header", LargeBinary, nullable=False),  # the complete header as DICOM JSON, without pixel data; zlib
 )
 
 deliveries = Table(  # created by the worker with the results, advanced by the sender

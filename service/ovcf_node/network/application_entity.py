@@ -5,8 +5,9 @@ import threading
 import time
 import uuid
 import weakref
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 from pydicom.dataset import Dataset
@@ -45,14 +46,18 @@ class Listener:
 class _Running:
     peer: Peer
     started: float
-    stored: int = 0
-    refused: int = 0
+    counts: Counter[str] = field(default_factory=Counter)  # what was done over the association, for the log
 
 
 class Acceptor:
-    """A Verification and Storage SCP. The handler runs in the association's thread and must not raise."""
+    """A Verification and Storage SCP. The handler runs in the association's thread and must not raise.
 
-    def __init__(self, listener: Listener, policy: AssociationPolicy, store: StoreHandler):
+    A subclass offers other services: `_support` adds their presentation contexts, `_services` binds their handlers.
+    """
+
+    _request_handler: type[WaitingRequestHandler] = WaitingRequestHandler
+
+    def __init__(self, listener: Listener, policy: AssociationPolicy, store: StoreHandler | None = None):
         self._listener = listener
         self._policy = policy
         self._store = store
@@ -75,24 +80,23 @@ class Acceptor:
         ae.maximum_associations = self._listener.max_associations
         ae.network_timeout = ae.dimse_timeout = ae.acse_timeout = self._listener.network_timeout_s
         ae.add_supported_context(contexts.VERIFICATION, list(contexts.UNCOMPRESSED))
-        for sop_class_uid, transfer_syntaxes in contexts.STORAGE.items():
-            ae.add_supported_context(sop_class_uid, list(transfer_syntaxes))
+        self._support(ae)
         handlers = [
             (evt.EVT_CONN_OPEN, stack.send_without_delay),
             (evt.EVT_CONN_CLOSE, connection_closed),
             (evt.EVT_REQUESTED, self._requested),
             (evt.EVT_REJECTED, self._rejected),
             (evt.EVT_ACCEPTED, self._accepted),
-            (evt.EVT_C_STORE, self._c_store),
             (evt.EVT_RELEASED, self._released),
             (evt.EVT_ABORTED, self._aborted),
+            *self._services(),
         ]
         try:
             server = ae.make_server(
                 (self._listener.host, self._listener.port),
                 evt_handlers=handlers,
                 server_class=ThreadedAssociationServer,
-                request_handler=WaitingRequestHandler,
+                request_handler=self._request_handler,
             )
         except OSError as error:
             where = f"{self._listener.host}:{self._listener.port}"
@@ -117,6 +121,16 @@ class Acceptor:
             association.dul.kill_dul()
         _log.info("stopped_listening", aborted=len(rest))
         return len(rest)
+
+    def _support(self, ae: AE) -> None:
+        for sop_class_uid, transfer_syntaxes in contexts.STORAGE.items():
+            ae.add_supported_context(sop_class_uid, list(transfer_syntaxes))
+
+    def _services(self) -> list[tuple]:
+        return [(evt.EVT_C_STORE, self._c_store)]
+
+    def _peer(self, event: evt.Event) -> Peer:
+        return self._running[event.assoc].peer
 
     def _requested(self, event: evt.Event) -> None:
         # pynetdicom itself knows one called AE title and takes an empty list of callers as "anybody".
@@ -163,7 +177,7 @@ class Acceptor:
         running = self._end(event.assoc)
         if running:
             duration = round(time.monotonic() - running.started, 3)
-            log(name, stored=running.stored, refused=running.refused, seconds=duration, **_fields(running.peer))
+            log(name, **running.counts, seconds=duration, **_fields(running.peer))
 
     def _end(self, association: Association) -> _Running | None:
         with self._lock:
@@ -182,24 +196,21 @@ class Acceptor:
                 dataset=request.DataSet or io.BytesIO(),
             )
         )
-        if answer.status == 0x0000:
-            running.stored += 1
-        else:
-            running.refused += 1
-        return encoded_status(answer)
+        running.counts["stored" if answer.status == 0x0000 else "refused"] += 1
+        return status_of(answer.status, answer.comment)
 
 
 def _established(server: ThreadedAssociationServer) -> list[Association]:
     return [association for association in server.active_associations if association.is_established]
 
 
-def encoded_status(answer: StoreAnswer) -> int | Dataset:
-    """Return an answer as pynetdicom's handlers give it."""
-    if not answer.comment:
-        return answer.status
+def status_of(number: int, comment: str) -> int | Dataset:
+    """Return a DIMSE status with its Error Comment (0000,0902) as pynetdicom takes it."""
+    if not comment:
+        return number
     status = Dataset()
-    status.Status = answer.status
-    status.ErrorComment = answer.comment[:64]  # LO
+    status.Status = number
+    status.ErrorComment = comment[:64]  # LO
     return status
 
 

@@ -1,5 +1,6 @@
 """Open associations as a requestor; C-ECHO and C-STORE over them (PS3.4 A, B)."""
 
+import hashlib
 import re
 import socket
 import time
@@ -48,11 +49,23 @@ class Remote:
 
 @dataclass(frozen=True)
 class StoreFile:
-    """A DICOM file to send; its transfer syntax is read from its File Meta Information."""
+    """A DICOM file to send; its transfer syntax is read from its File Meta Information.
+
+    sha256  of the whole file: one that is not the same any more is not sent; None: nobody knows
+    """
 
     path: Path
     sop_class_uid: str
     sop_instance_uid: str
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Originator:
+    """Who asked by C-MOVE for what is sent, and the Message ID of the request (PS3.7 9.1.1.1)."""
+
+    ae_title: str
+    message_id: int
 
 
 @dataclass(frozen=True)
@@ -79,12 +92,16 @@ def echo(remote: Remote) -> float:
     return time.monotonic() - begin
 
 
-def store(remote: Remote, files: Sequence[StoreFile], on_reply: Callable[[StoreReply], None]) -> None:
+def store(
+    remote: Remote, files: Sequence[StoreFile], on_reply: Callable[[StoreReply], None],
+    originator: Originator | None = None,
+) -> None:
     """Send files over one association and report the reply to each as it comes.
 
     The bytes of a file are sent as they are wherever its transfer syntax is accepted. An acceptor that takes only
     Implicit VR Little Endian, the one syntax everybody must accept (PS3.5 10.1), gets it converted. Raises Transient
     when the association cannot be opened or is lost, Permanent when it is rejected; replies reported before that stand.
+    What `on_reply` raises ends the association in order.
     """
     readable: list[tuple[StoreFile, str]] = []
     for file in files:
@@ -95,9 +112,16 @@ def store(remote: Remote, files: Sequence[StoreFile], on_reply: Callable[[StoreR
     if not readable:
         return
     with association(remote, _storage_contexts(readable)) as opened:
-        accepted = {(str(c.abstract_syntax), str(c.transfer_syntax[0])) for c in opened.accepted_contexts}
         for number, (file, syntax) in enumerate(readable, start=1):
-            on_reply(_store_one(opened, accepted, file, syntax, number % 65536))
+            on_reply(_store_one(opened, file, syntax, number, originator))
+
+
+def store_over(opened: Association, file: StoreFile, message_id: int) -> StoreReply:
+    """Send a file over an association that the peer opened to fetch it (C-GET). Raises Transient if it is lost."""
+    try:
+        return _store_one(opened, file, _transfer_syntax(file.path), message_id)
+    except Permanent as error:
+        return StoreReply(file.sop_instance_uid, None, str(error))
 
 
 @contextmanager
@@ -178,18 +202,31 @@ def _transfer_syntax(path: Path) -> str:
 
 
 def _store_one(
-    opened: Association, accepted: set[tuple[str, str]], file: StoreFile, syntax: str, message_id: int
+    opened: Association, file: StoreFile, syntax: str, message_id: int, originator: Originator | None = None
 ) -> StoreReply:
     dataset: Path | Dataset = file.path
+    accepted = {(str(c.abstract_syntax), str(c.transfer_syntax[0])) for c in opened.accepted_contexts if c.as_scu}
     if (file.sop_class_uid, syntax) not in accepted:
         if syntax not in _CONVERTIBLE or (file.sop_class_uid, contexts.IMPLICIT_LITTLE_ENDIAN) not in accepted:
             text = f"no presentation context accepted for {contexts.name(file.sop_class_uid)}"
             return StoreReply(file.sop_instance_uid, None, text)
         dataset = dcmread(file.path)
+    if file.sha256 is not None and not _unchanged(file):
+        return StoreReply(file.sop_instance_uid, None, "the stored object is missing or changed: not sent")
     if not opened.is_established:
         raise Transient("association_lost", "aborted by the peer or the network")
-    answer = opened.send_c_store(dataset, msg_id=message_id)
+    answer = opened.send_c_store(
+        dataset, msg_id=message_id % 65535 + 1, originator_aet=originator.ae_title if originator else None,
+        originator_id=originator.message_id if originator else None,
+    )
     return StoreReply(file.sop_instance_uid, status_of(answer), comment_of(answer))
+
+
+def _unchanged(file: StoreFile) -> bool:
+    try:
+        return hashlib.sha256(file.path.read_bytes()).hexdigest() == file.sha256
+    except OSError:
+        return False
 
 
 def status_of(answer: Dataset) -> int:

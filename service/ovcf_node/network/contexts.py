@@ -1,4 +1,4 @@
-"""The one table of what the receiver accepts: SOP class -> transfer syntaxes (PS3.4 B.5, PS3.5 Annex A)."""
+"""The one table of what this node accepts: SOP class -> transfer syntaxes (PS3.4 B.5, PS3.5 Annex A)."""
 
 IMPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2"
 EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
@@ -6,9 +6,17 @@ DEFLATED_LITTLE_ENDIAN = "1.2.840.10008.1.2.1.99"
 EXPLICIT_BIG_ENDIAN = "1.2.840.10008.1.2.2"
 
 VERIFICATION = "1.2.840.10008.1.1"
+PATIENT_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.1.1"
+PATIENT_ROOT_MOVE = "1.2.840.10008.5.1.4.1.2.1.2"
+PATIENT_ROOT_GET = "1.2.840.10008.5.1.4.1.2.1.3"
 STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 STUDY_ROOT_MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
 STUDY_ROOT_GET = "1.2.840.10008.5.1.4.1.2.2.3"
+
+FIND = (PATIENT_ROOT_FIND, STUDY_ROOT_FIND)
+MOVE = (PATIENT_ROOT_MOVE, STUDY_ROOT_MOVE)
+GET = (PATIENT_ROOT_GET, STUDY_ROOT_GET)
+PATIENT_ROOT = frozenset({PATIENT_ROOT_FIND, PATIENT_ROOT_MOVE, PATIENT_ROOT_GET})
 
 # In order of preference: a sender that leaves us the choice sends what is cheapest to read, and never a lossy image
 # where a lossless one is possible.
@@ -67,6 +75,14 @@ COMPANION_DOCUMENTS: dict[str, str] = {
 STORAGE: dict[str, tuple[str, ...]] = (
     dict.fromkeys(CT, IMAGE) | dict.fromkeys(COMPANION_IMAGES, IMAGE) | dict.fromkeys(COMPANION_DOCUMENTS, UNCOMPRESSED)
 )
+
+# What a peer may fetch from us by C-GET: the kinds of our results, in the syntax they are stored in or the one that
+# everybody must accept (PS3.5 10.1).
+RESULTS: tuple[str, ...] = tuple(COMPANION_IMAGES) + tuple(COMPANION_DOCUMENTS)
+RETRIEVED: tuple[str, ...] = (EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN)
+
+# Of identifiers; not deflated: a few bytes of it could expand to all memory.
+QUERIED: tuple[str, ...] = (EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN, EXPLICIT_BIG_ENDIAN)
 
 NAMES: dict[str, str] = CT | COMPANION_IMAGES | COMPANION_DOCUMENTS | {VERIFICATION: "Verification"}
 

@@ -3,6 +3,8 @@
 import io
 from dataclasses import dataclass
 
+from pydicom.dataset import Dataset
+
 
 @dataclass(frozen=True)
 class Peer:
@@ -32,3 +34,21 @@ class StoreAnswer:
 
     status: int
     comment: str = ""
+
+
+@dataclass(frozen=True)
+class QueryRequest:
+    """One C-FIND, C-GET or C-MOVE request (PS3.4 C.4); `patient_root` tells the information model from Study Root."""
+
+    peer: Peer
+    patient_root: bool
+    identifier: Dataset
+    destination: str | None = None
+
+
+@dataclass(frozen=True)
+class FindMatch:
+    """One pending C-FIND response; not `complete`: some key is not supported (status 0xFF01 instead of 0xFF00)."""
+
+    identifier: Dataset
+    complete: bool

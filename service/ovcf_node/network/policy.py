@@ -4,7 +4,7 @@ import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ovcf_node.config import Source
+from ovcf_node.config import Peer, Source
 from ovcf_node.errors import Permanent
 
 
@@ -26,11 +26,11 @@ CALLED_UNKNOWN = Rejection(1, 1, 7, "called AE title not recognised")
 class AssociationPolicy:
     """Known called and calling AE titles; AE titles are compared without surrounding spaces, with case (PS3.5 6.2)."""
 
-    def __init__(self, called_ae_titles: Iterable[str], sources: Iterable[Source]):
+    def __init__(self, called_ae_titles: Iterable[str], sources: Iterable[Source | Peer]):
         self._called = {title.strip() for title in called_ae_titles}
         self._sources: dict[str, set[str | None]] = {}
         for source in sources:
-            address = None if source.address is None else _address(str(source.address))
+            address = None if source.address is None else plain_address(str(source.address))
             self._sources.setdefault(source.ae_title.strip(), set()).add(address)
 
     def rejection(self, *, called: str, calling: str, address: str) -> Rejection | None:
@@ -40,12 +40,13 @@ class AssociationPolicy:
         addresses = self._sources.get(calling.strip())
         if addresses is None:
             return CALLING_UNKNOWN
-        if None not in addresses and _address(address) not in addresses:
+        if None not in addresses and plain_address(address) not in addresses:
             return CALLING_ADDRESS
         return None
 
 
-def _address(text: str) -> str:
+def plain_address(text: str) -> str:
+    """Return an IP address in the one form that addresses are compared in. Raises Permanent for anything else."""
     try:
         parsed = ipaddress.ip_address(text.strip().split("%")[0])
     except ValueError as error:

@@ -14,8 +14,8 @@ from pynetdicom import Association, evt
 from pynetdicom.presentation import PresentationContext, build_context
 
 from ovcf_node.errors import Permanent, Transient
-from ovcf_node.network import contexts
-from ovcf_node.network.application_entity import StoreHandler, encoded_status
+from ovcf_node.network import application_entity, contexts
+from ovcf_node.network.application_entity import StoreHandler
 from ovcf_node.network.associate import Remote, association, comment_of, status_of
 from ovcf_node.network.messages import Peer, StoreRequest
 
@@ -120,11 +120,12 @@ def _require(opened: Association, sop_class_uid: str, name: str) -> None:
 
 def _c_store(event: evt.Event, peer: Peer, store: StoreHandler) -> int | Dataset:
     request = event.request
-    return encoded_status(store(StoreRequest(
+    answer = store(StoreRequest(
         peer=peer, sop_class_uid=str(request.AffectedSOPClassUID), sop_instance_uid=str(request.AffectedSOPInstanceUID),
         transfer_syntax_uid=str(event.context.transfer_syntax), high_priority=False,
         dataset=request.DataSet or io.BytesIO(),
-    )))
+    ))
+    return application_entity.status_of(answer.status, answer.comment)
 
 
 def _last(responses: Iterator[tuple[Dataset, Dataset | None]]) -> Outcome:

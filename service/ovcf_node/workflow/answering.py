@@ -4,22 +4,30 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
+
+from pydicom import dcmread
 
 from ovcf_node import assemble, report
 from ovcf_node.config import Destination, Settings
 from ovcf_node.domain.identity import ROLES, Dialect, ResultIdentity, source_digest
 from ovcf_node.ledger import Ledger, Result, Revision, StoredInstance
+from ovcf_node.ledger.catalogue import Entry, entry_of
 from ovcf_node.storage.results import Results
 from ovcf_node.workflow.reading import SOFTWARE, Read, settings_digest, source_headers
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The stored objects of one revision and, per destination, the SOP Instance UIDs it gets, in order."""
+    """The stored objects of one revision and, per destination, the SOP Instance UIDs it gets, in order.
+
+    entries  the objects as the catalogue describes them
+    """
 
     results: list[Result]
     plan: dict[str, list[str]]
+    entries: list[Entry]
 
 
 def answer(
@@ -43,6 +51,7 @@ def answer(
         institution=settings.node.institution,
     )
     stored: dict[tuple[str, str], Result] = {}
+    entries: list[Entry] = []
     for dialect in sorted({dialect_of(d) for d in settings.destinations}, key=lambda d: d.key):
         wanted = {role for d in settings.destinations if dialect_of(d) == dialect for role in d.objects}
         # SEG and picture are the same in every dialect: encode them once.
@@ -56,13 +65,14 @@ def answer(
             read.picture, dialect, read.sources, roles=roles,
         ):
             key = dialect_key(item.role, dialect)
-            stored[item.role, key] = _store(item, key, revision, results)
+            stored[item.role, key], entry = _store(item, key, revision, results)
+            entries.append(entry)
     plan = {}
     for destination in settings.destinations:
         chosen = [stored.get((role, dialect_key(role, dialect_of(destination)))) for role in ROLES
                   if role in destination.objects]
         plan[destination.name] = [result.sop_instance_uid for result in chosen if result]
-    return Answer(list(stored.values()), plan)
+    return Answer(list(stored.values()), plan, entries)
 
 
 def result_key(revision: Revision) -> str:
@@ -80,14 +90,15 @@ def dialect_key(role: str, dialect: Dialect) -> str:
     return dialect.key if role == "sr" else ""
 
 
-def _store(item: report.EncodedObject, dialect: str, revision: Revision, results: Results) -> Result:
+def _store(item: report.EncodedObject, dialect: str, revision: Revision, results: Results) -> tuple[Result, Entry]:
     # What is stored under a SOP Instance UID stays: it may have been sent.
     path = results.put(
         result_key(revision), f"{item.sop_instance_uid}.dcm", report.to_bytes(item.dataset), replace=False
     )
     data = path.read_bytes()
-    return Result(
+    result = Result(
         revision_id=revision.id, role=item.role, dialect=dialect, sop_instance_uid=item.sop_instance_uid,
         sop_class_uid=str(item.dataset.SOPClassUID), series_instance_uid=str(item.dataset.SeriesInstanceUID),
         path=str(path.relative_to(results.root)), sha256=hashlib.sha256(data).hexdigest(), size=len(data),
     )
+    return result, entry_of(dcmread(BytesIO(data)))

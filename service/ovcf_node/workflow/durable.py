@@ -113,7 +113,7 @@ class Worker:
         instances = self._ledger.instances.originals(revision.series_instance_uid, revision.through_instance_id)
         made = answer(revision, instances, self._read_of(revision), self._settings, self._ledger, self._results,
                       self._spool)
-        self._ledger.revisions.answered(revision, made.results, made.plan, self._clock())
+        self._ledger.revisions.answered(revision, made.results, made.plan, self._clock(), made.entries)
 
     def _read_of(self, revision: Revision) -> Read:
         """Return the stored reading, or the plain fact that there is none and why."""
