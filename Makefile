@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 WORK   ?= .work
 PEERS  := dcmtk dicom3tools orthanc orthanc-dicomweb postgresql curl openssl chromium chromium-driver fonts-dejavu-core
 
-.PHONY: demo test lint bench evaluate train lock clean
+.PHONY: demo test lint bench viewers evaluate train lock clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.installed            ## the main job, for real, on the embedded defaults
@@ -19,6 +19,13 @@ lint: $(VENV)/.installed
 
 bench: $(VENV)/.installed           ## prints figures; nothing asserts them
 	$(BIN)/python tests/benchmarks/bench.py
+
+OHIF := $(WORK)/ohif/package
+viewers: $(VENV)/.installed peers $(OHIF)/package.json   ## opens what we send in OHIF and renews deploy/viewers/*.png
+	PYTHONPATH=tests $(BIN)/python tests/viewers/open_in_ohif.py --ohif $(OHIF) --out deploy/viewers
+
+$(OHIF)/package.json:               # prebuilt pages, 50 MB; needs npm
+	mkdir -p $(WORK)/ohif && cd $(WORK)/ohif && npm pack --silent @ohif/app@3.13.2 && tar xzf ohif-app-*.tgz && rm ohif-app-*.tgz
 
 evaluate: $(VENV)/.installed $(VENV)/.training
 	$(BIN)/python models/training/evaluate.py --bundle models/reference --cases $(or $(CASES),40)

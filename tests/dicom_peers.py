@@ -135,12 +135,14 @@ def wait_until(condition, seconds: float = 10.0) -> None:
 
 
 @contextmanager
-def receiving(folder: Path, ledger=None, *, min_free_bytes: int = 0, **settings) -> Iterator[tuple[Receiver, Spool]]:
+def receiving(
+    folder: Path, ledger=None, *, min_free_bytes: int = 0, port: int = 0, **settings
+) -> Iterator[tuple[Receiver, Spool]]:
     """Run a receiver on loopback that knows SCANNER and STORESCU."""
     spool = Spool(folder / "spool")
     storing = Storing(spool, ledger or MemoryLedger(), min_free_bytes=min_free_bytes, patient_secret=SECRET)
     known = {"sources": (Source(ae_title="SCANNER"), Source(ae_title="STORESCU")), "host": "127.0.0.1"}
-    receiver = Receiver(Receive(**(known | settings)), storing, port=0)
+    receiver = Receiver(Receive(**(known | settings)), storing, port=port)
     receiver.start()
     try:
         yield receiver, spool

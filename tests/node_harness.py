@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,10 +85,14 @@ class Node:
 
     program = (sys.executable, "-m", "ovcf_node")
 
-    def __init__(self, folder: Path, destinations: str, *, extra: str = "", quiet_s: float = 2.0):
+    def __init__(
+        self, folder: Path, destinations: str, *, extra: str = "", quiet_s: float = 2.0, port: int | None = None,
+        sources: Sequence[str] = ("SCANNER", "STORESCU"),
+    ):
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self.port = free_port()
+        self.port = port or free_port()
+        known = ", ".join(f'{{ ae_title = "{title}" }}' for title in sources)
         self.configuration = folder / "node.toml"
         self.configuration.write_text(f"""
 [node]
@@ -98,7 +102,7 @@ bundle = "{BUNDLE}"
 [receive]
 host = "127.0.0.1"
 port = {self.port}
-sources = [{{ ae_title = "SCANNER" }}, {{ ae_title = "STORESCU" }}]
+sources = [{known}]
 min_free_mb = 100
 [assemble]
 quiet_s = {quiet_s}
@@ -142,10 +146,10 @@ judge_interval_s = 0.5
             return False
         return True
 
-    def command(self, *arguments: str) -> subprocess.CompletedProcess:
+    def command(self, *arguments: str, limit_s: float = 120) -> subprocess.CompletedProcess:
         return subprocess.run(
             [sys.executable, "-m", "ovcf_node", *arguments, "--config", str(self.configuration)],
-            capture_output=True, text=True, timeout=120,
+            capture_output=True, text=True, timeout=limit_s,
         )
 
     def newest(self, series_instance_uid: str) -> Revision | None:
@@ -193,11 +197,11 @@ def dicom_destination(name: str, title: str, port: int, **options: object) -> st
     ])
 
 
-def storescu(port: int, folder: Path, *options: str) -> None:
+def storescu(port: int, folder: Path, *options: str, called: str = "OVCF_NODE") -> None:
     """Send a folder with DCMTK's storescu as a scanner would; raises when any instance is refused."""
     environment = os.environ | {"TCP_NODELAY": "1"}
     done = subprocess.run(
-        ["storescu", "-aet", "SCANNER", "-aec", "OVCF_NODE", "+sd", "+r", *options, "127.0.0.1", str(port), str(folder)],
+        ["storescu", "-aet", "SCANNER", "-aec", called, "+sd", "+r", *options, "127.0.0.1", str(port), str(folder)],
         capture_output=True, text=True, env=environment, timeout=300,
     )
     assert done.returncode == 0, done.stderr[-2000:]
@@ -211,11 +215,14 @@ def dciodvfy_errors(path: Path) -> list[str]:
 
 @contextmanager
 def orthanc(
-    folder: Path, title: str = "ORTHANC", *, dicomweb: bool = False, dicomweb_servers: dict[str, dict] | None = None,
+    folder: Path, title: str = "ORTHANC", *, known: Mapping[str, int] | None = None, dicomweb: bool = False,
+    dicomweb_servers: dict[str, dict] | None = None, **options: object,
 ) -> Iterator[tuple[int, str]]:
     """Run Orthanc on loopback; yields its DICOM port and the URL of its REST interface (DICOMweb at /dicom-web).
 
-    dicomweb_servers  what it can reach as a DICOMweb client, as its configuration has it
+    known             AE titles with their ports on loopback, as Move Destinations.
+    dicomweb_servers  what it can reach as a DICOMweb client, as its configuration has it.
+    options           further settings of Orthanc.
     """
     folder.mkdir(parents=True, exist_ok=True)
     port, http = free_port(), free_port()
@@ -224,6 +231,7 @@ def orthanc(
         "DicomPort": port, "HttpPort": http, "RemoteAccessAllowed": False, "AuthenticationEnabled": False,
         "DicomAlwaysAllowStore": True, "Plugins": [str(ORTHANC_DICOMWEB)] if dicomweb else [],
         "DicomWeb": {"Enable": dicomweb, "Servers": dicomweb_servers or {}},
+        "DicomModalities": {name: [name, "127.0.0.1", number] for name, number in (known or {}).items()}, **options,
     }))
     url = f"http://127.0.0.1:{http}"
     with (folder / "orthanc.log").open("wb") as log:

@@ -10,7 +10,8 @@ from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 
 from ovcf_node import deliver, infer
-from ovcf_node.app.process import spool_root
+from ovcf_node.app import fetch
+from ovcf_node.app.process import silent, spool_root
 from ovcf_node.config import Settings, Web
 from ovcf_node.errors import OvcfError, Permanent
 from ovcf_node.ledger import Ledger, probe
@@ -40,6 +41,12 @@ def check(settings: Settings) -> list[str]:
             echo(settings, destination.name)
         except OvcfError as error:
             problems.append(f"destination {destination.name}: {error}")
+    for archive in settings.archives:
+        try:
+            associate.echo(fetch.remote_of(archive))
+        except OvcfError as error:
+            problems.append(f"archive {archive.name}: {error}")
+        problems += [f"archive {archive.name}: {obstacle}" for obstacle in fetch.obstacles(settings, archive)]
     return problems
 
 
@@ -80,8 +87,8 @@ def _check_databases(settings: Settings) -> list[str]:
 
 def alive(settings: Settings) -> list[str]:
     """Return what is dead on this machine: a port that it should listen on, or the judge anywhere."""
-    silent = [f"{name}: {words}" for name, host, port in _listeners(settings) if (words := _silent(host, port))]
-    return silent + _judge_problems(settings)
+    dead = [f"{name}: {words}" for name, host, port in _listeners(settings) if (words := silent(host, port))]
+    return dead + _judge_problems(settings)
 
 
 def _judge_problems(settings: Settings) -> list[str]:
@@ -139,15 +146,6 @@ def _listeners(settings: Settings) -> list[tuple[str, str, int]]:
     optional = [(name, section.host, section.port)
                 for name, section in (("query", settings.query), ("web", settings.web)) if section.enabled]
     return [("receiver", settings.receive.host, settings.receive.port), *optional]
-
-
-def _silent(host: str, port: int) -> str:
-    """Return why nobody answers on a port of this machine, empty when somebody does."""
-    try:
-        socket.create_connection(("127.0.0.1" if host in ("0.0.0.0", "::") else host, port), 5).close()
-    except OSError as error:
-        return error.strerror or str(error)
-    return ""
 
 
 def _check_ports(settings: Settings) -> list[str]:

@@ -1,6 +1,7 @@
 """What every process of the node does: logging, folders, ledger, signals."""
 
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +33,15 @@ def spool_root(settings: Settings) -> Path:
 def results_root(settings: Settings) -> Path:
     """Return the folder of findings, masks and encoded objects."""
     return settings.node.data / "results"
+
+
+def silent(host: str, port: int) -> str:
+    """Return why nobody answers on a port of this machine, empty when somebody does."""
+    try:
+        socket.create_connection(("127.0.0.1" if host in ("0.0.0.0", "::") else host, port), 5).close()
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from ovcf_node.config import Settings
 from ovcf_node.engine import Engine, priority
 from ovcf_node.errors import OvcfError
 from ovcf_node.ledger import Ledger
-from ovcf_node.network import associate
+from ovcf_node.network import associate, find
 from ovcf_node.observe import logging
 from ovcf_node.storage.results import Results
 from ovcf_node.workflow.child import Children
@@ -76,4 +76,4 @@ def _count(settings: Settings) -> Callable[[str, str], int | None] | None:
         return None
 
     remote = associate.Remote(source.host, source.port, source.ae_title, source.calling_ae_title)
-    return functools.partial(associate.find_count, remote)
+    return functools.partial(find.find_count, remote)

@@ -7,8 +7,11 @@ judges every group (`geometry`, `completeness`) and picks the best (`choice`). `
 from ovcf_node.assemble.choice import Candidate, choose, rank
 from ovcf_node.assemble.completeness import Verdict
 from ovcf_node.assemble.conflicts import compare
-from ovcf_node.assemble.eligibility import OwnResult
+from ovcf_node.assemble.eligibility import OwnResult, exclude_unseen
 from ovcf_node.assemble.inspection import Inspection, inspect
 from ovcf_node.assemble.volume import build
 
-__all__ = ["Candidate", "Inspection", "OwnResult", "Verdict", "build", "choose", "compare", "inspect", "rank"]
+__all__ = [
+    "Candidate", "Inspection", "OwnResult", "Verdict", "build", "choose", "compare", "exclude_unseen", "inspect",
+    "rank",
+]

@@ -54,6 +54,23 @@ def exclude(dataset: Dataset, own: OwnResult) -> Reason | None:
     return reason("derived_map", fault) if fault else None
 
 
+def exclude_unseen(match: Dataset) -> Reason | None:
+    """Return why an instance cannot be read, by what a C-FIND match at IMAGE level tells; None when that is too little.
+
+    SOP Class UID and Image Type are looked at where the archive gives them.
+    """
+    sop_class = text(match, "SOPClassUID")
+    if sop_class and sop_class not in CT_CLASSES:
+        captured = _SECONDARY_CAPTURE.fullmatch(sop_class)
+        return reason("not_original_image", "secondary capture") if captured else reason("not_ct")
+    if _is_scout(match):
+        return reason("scout")
+    if _words(match) & _SHEET_WORDS:
+        return reason("not_original_image", "a sheet or screen save")
+    mapped = _map_of(match)
+    return reason("derived_map", mapped) if mapped else None
+
+
 def _made_by(dataset: Dataset, own: OwnResult) -> bool:
     contributing = dataset.get("ContributingEquipmentSequence") or []
     return any(text(item, "ManufacturerModelName") == own.model_name for item in (dataset, *contributing))

@@ -9,11 +9,12 @@ import typer
 from rich.console import Console
 
 from ovcf_node import __version__
+from ovcf_node.cli import reading
+from ovcf_node.cli.configuration import ConfigFile, settings_or_exit
+from ovcf_node.cli.fetch import fetch
 from ovcf_node.cli.jobs import jobs
 from ovcf_node.cli.tokens import tokens
 from ovcf_node.cli.users import users
-from ovcf_node.config import Settings, load
-from ovcf_node.domain.levels import GRADED
 from ovcf_node.errors import OvcfError
 from ovcf_node.observe import logging
 
@@ -27,17 +28,13 @@ app = typer.Typer(
 app.add_typer(jobs, name="jobs")
 app.add_typer(tokens, name="tokens")
 app.add_typer(users, name="users")
-
-ConfigFile = Annotated[
-    Path | None,
-    typer.Option("--config", "-c", envvar="OVCF_NODE_CONFIG", help="TOML file; deploy/ovcf-node.toml shows every key."),
-]
+app.command()(fetch)
 
 _CONSOLE = Console(stderr=True, highlight=False, markup=False)
 
 
 class Exit(IntEnum):
-    """Exit codes of `analyze`; every other command uses 0, 1, and 2 for a configuration it cannot use."""
+    """Exit codes of `analyze`; `fetch` has its own, every other command uses 0, 1, and 2 for an unusable configuration."""
 
     ASSESSED = 0
     UNUSABLE = 2
@@ -51,15 +48,6 @@ class StandInKind(StrEnum):
     AUTO = "auto"
     ORTHANC = "orthanc"
     FOLDER = "folder"
-
-
-def settings_or_exit(config: Path | None) -> Settings:
-    """Read the settings, or print every problem and exit with 2."""
-    try:
-        return load(config)
-    except OvcfError as error:
-        _CONSOLE.print(error.text, style="red")
-        raise typer.Exit(2) from error
 
 
 @app.callback(invoke_without_command=True)
@@ -124,6 +112,8 @@ def check(config: ConfigFile = None) -> None:
               f" from {', '.join(p.ae_title for p in settings.query.peers)}")
     for destination in settings.destinations:
         print(f"OK  destination {destination.name} ({destination.type}) answers")
+    for archive in settings.archives:
+        print(f"OK  archive {archive.name} answers")
 
 
 @app.command()
@@ -206,13 +196,8 @@ def analyze(
     except OvcfError as error:
         _CONSOLE.print(str(error), style="red")
         raise typer.Exit(Exit.UNUSABLE) from error
-    print(f"{findings.status}: " + ("; ".join(f"{r.code}: {r.text}" for r in findings.reasons) or "no limitations"))
-    for vertebra in findings.vertebrae:
-        undetermined = "undetermined" if vertebra.level in GRADED else "labelled"
-        fracture = {True: "fracture", False: "no fracture", None: undetermined}[vertebra.fracture]
-        denis = f", Denis compression type {vertebra.denis}" if vertebra.denis else ""
-        loss = f", height loss {vertebra.height_loss:.0%}" if vertebra.height_loss is not None else ""
-        print(f"  {vertebra.level:4} {fracture}{denis}{loss}")
+    for line in reading.lines(findings):
+        print(line)
     codes = {"not_assessed": Exit.NOT_ASSESSED, "excluded": Exit.EXCLUDED}
     sys.exit(codes.get(findings.status, Exit.ASSESSED))
 

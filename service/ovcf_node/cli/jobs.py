@@ -3,39 +3,26 @@
 import getpass
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ovcf_node.config import load
-from ovcf_node.errors import OvcfError, Permanent
-from ovcf_node.ledger import Ledger, Revision, migrate
+from ovcf_node.cli.configuration import ConfigFile, opened_ledger, settings_or_exit
+from ovcf_node.errors import Permanent
+from ovcf_node.ledger import Ledger, Revision
 from ovcf_node.operate import decisions
 
 jobs = typer.Typer(help="List, show, retry, release and discard series.", no_args_is_help=True)
 
-ConfigFile = Annotated[Path | None, typer.Option("--config", "-c", envvar="OVCF_NODE_CONFIG", help="TOML file.")]
 Series = Annotated[str, typer.Argument(help="Series Instance UID, or the end of one as `jobs list` prints it.")]
 Study = Annotated[str, typer.Argument(help="Study Instance UID, or the end of one as `jobs list` prints it.")]
 
 
-@contextmanager
-def _ledger(config: Path | None) -> Iterator[Ledger]:
-    try:
-        settings = load(config)
-        migrate(settings.ledger_url)
-    except OvcfError as error:
-        typer.echo(error.text or str(error), err=True)
-        raise typer.Exit(2) from error
-    ledger = Ledger(settings.ledger_url)
-    try:
-        yield ledger
-    finally:
-        ledger.close()
+def _ledger(config: Path | None) -> AbstractContextManager[Ledger]:
+    return opened_ledger(settings_or_exit(config))
 
 
 def _when(at: float) -> str:

@@ -9,12 +9,11 @@ from typing import Annotated
 
 import typer
 
-from ovcf_node.config import load
+from ovcf_node.cli.configuration import UNUSABLE, ConfigFile, settings_or_exit
 from ovcf_node.errors import OvcfError
 
 tokens = typer.Typer(help="Add, list and remove bearer tokens of DICOMweb.", no_args_is_help=True)
 
-ConfigFile = Annotated[Path | None, typer.Option("--config", "-c", envvar="OVCF_NODE_CONFIG", help="TOML file.")]
 Name = Annotated[str, typer.Argument(help="Which program or person holds it; appears in the log.")]
 
 
@@ -28,14 +27,10 @@ class PermissionName(StrEnum):
 @contextmanager
 def _file(config: Path | None) -> Iterator[Path]:
     """Yield the token file; errors become words and an exit status."""
-    try:
-        path = load(config).web.tokens
-    except OvcfError as error:
-        typer.echo(error.text or str(error), err=True)
-        raise typer.Exit(2) from error
+    path = settings_or_exit(config).web.tokens
     if path is None:
         typer.echo("web.tokens is not set: enter in the configuration where the file is to be", err=True)
-        raise typer.Exit(2)
+        raise typer.Exit(UNUSABLE)
     try:
         yield path
     except OvcfError as error:

@@ -6,14 +6,13 @@ from typing import Annotated
 
 import typer
 
-from ovcf_node.config import load
+from ovcf_node.cli.configuration import UNUSABLE, ConfigFile, settings_or_exit
 from ovcf_node.errors import OvcfError
 from ovcf_node.operate import users as people
 from ovcf_node.operate.users import Role, User
 
 users = typer.Typer(help="Add, list and remove people who may sign in to the pages.", no_args_is_help=True)
 
-ConfigFile = Annotated[Path | None, typer.Option("--config", "-c", envvar="OVCF_NODE_CONFIG", help="TOML file.")]
 Account = Annotated[str, typer.Argument(help="What the person signs in with.")]
 FromInput = Annotated[
     bool, typer.Option("--password-stdin", help="Read the password from standard input instead of asking for it."),
@@ -21,14 +20,13 @@ FromInput = Annotated[
 
 
 def _file(config: Path | None) -> tuple[Path, dict[str, User]]:
+    path = settings_or_exit(config).web.users
+    if path is None:
+        _fail("web.users is not set in the configuration: it names the file to write", UNUSABLE)
     try:
-        path = load(config).web.users
-        if path is None:
-            typer.echo("web.users is not set in the configuration: it names the file to write", err=True)
-            raise typer.Exit(2)
         return path, people.load(path)
     except OvcfError as error:
-        _fail(error.text, 2)
+        _fail(error.text, UNUSABLE)
 
 
 def _fail(text: str, status: int = 1) -> None:

@@ -21,4 +21,4 @@ class Archive(Section):
     retrieve: Literal["get", "move"] = "move"
     """move: C-MOVE to our own receiver; get: C-GET over the same association, where the PACS offers it."""
     timeout_s: float = Field(default=60.0, gt=0)
-    """Time for each step of an association, seconds."""
+    """Time for each step of an association, and the longest silence during a retrieval, seconds."""

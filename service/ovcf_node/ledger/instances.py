@@ -91,6 +91,14 @@ class Instances:
         with reading(self._engine) as connection:
             return connection.execute(query).scalar()
 
+    def count(self, series_instance_uid: str) -> int:
+        """Return how many originals of a series are here."""
+        query = select(func.count()).where(
+            instances.c.series_instance_uid == series_instance_uid, instances.c.kind == "original"
+        )
+        with reading(self._engine) as connection:
+            return connection.execute(query).scalar_one()
+
     def original(self, sop_instance_uid: str) -> StoredInstance | None:
         """Return the original that holds a SOP Instance UID."""
         found = self._select(and_(instances.c.sop_instance_uid == sop_instance_uid, instances.c.kind == "original"))

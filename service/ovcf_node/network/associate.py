@@ -1,4 +1,4 @@
-"""Open associations as a requestor: C-ECHO, C-STORE and C-FIND (PS3.4 A, B, C)."""
+"""Open associations as a requestor; C-ECHO and C-STORE over them (PS3.4 A, B)."""
 
 import hashlib
 import re
@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 from pynetdicom import AE, Association, evt
-from pynetdicom.presentation import PresentationContext, build_context
+from pynetdicom.presentation import PresentationContext, build_context, build_role
 
 from ovcf_node.errors import Permanent, Transient
 from ovcf_node.network import contexts, stack
@@ -23,7 +23,6 @@ from ovcf_node.network.pausing import pause_for_certain
 
 _MAX_PDU = 131072
 _MAX_CONTEXTS = 128  # PS3.8 9.3.2.2: odd ids 1..255
-_PENDING = (0xFF00, 0xFF01)
 _CONVERTIBLE = (contexts.EXPLICIT_LITTLE_ENDIAN, contexts.DEFLATED_LITTLE_ENDIAN)
 
 _REJECTED = {  # PS3.8 table 9-21: (source, diagnostic)
@@ -85,10 +84,10 @@ def echo(remote: Remote) -> float:
     Raises Transient (no connection, no answer, congestion) or Permanent (rejected, Verification refused).
     """
     begin = time.monotonic()
-    with _association(remote, [build_context(contexts.VERIFICATION)]) as association:
-        if not association.accepted_contexts:
+    with association(remote, [build_context(contexts.VERIFICATION)]) as opened:
+        if not opened.accepted_contexts:
             raise Permanent("context_refused", "Verification is not accepted")
-        status = _status_of(association.send_c_echo())
+        status = status_of(opened.send_c_echo())
     if status != 0x0000:
         raise Permanent("echo_failed", f"status 0x{status:04X}")
     return time.monotonic() - begin
@@ -113,80 +112,62 @@ def store(
             on_reply(StoreReply(file.sop_instance_uid, None, str(error)))
     if not readable:
         return
-    with _association(remote, _storage_contexts(readable)) as association:
+    with association(remote, _storage_contexts(readable)) as opened:
         for number, (file, syntax) in enumerate(readable, start=1):
-            on_reply(_store_one(association, file, syntax, number, originator))
+            on_reply(_store_one(opened, file, syntax, number, originator))
 
 
-def store_over(association: Association, file: StoreFile, message_id: int) -> StoreReply:
+def store_over(opened: Association, file: StoreFile, message_id: int) -> StoreReply:
     """Send a file over an association that the peer opened to fetch it (C-GET). Raises Transient if it is lost."""
     try:
-        return _store_one(association, file, _transfer_syntax(file.path), message_id)
+        return _store_one(opened, file, _transfer_syntax(file.path), message_id)
     except Permanent as error:
         return StoreReply(file.sop_instance_uid, None, str(error))
 
 
-def find_count(remote: Remote, study_instance_uid: str, series_instance_uid: str) -> int | None:
-    """Ask how many instances a series has (Study Root C-FIND): None when the acceptor does not know the series.
-
-    Number of Series Related Instances (0020,1209) is optional; an acceptor that does not return it is asked at IMAGE
-    level and its matches are counted. Raises Transient or Permanent (`find_failed`, rejected association).
-    """
-    series = Dataset()
-    series.QueryRetrieveLevel = "SERIES"
-    series.StudyInstanceUID = study_instance_uid
-    series.SeriesInstanceUID = series_instance_uid
-    series.NumberOfSeriesRelatedInstances = None
-    with _association(remote, [build_context(contexts.STUDY_ROOT_FIND)]) as association:
-        if not association.accepted_contexts:
-            raise Permanent("context_refused", "Study Root Query/Retrieve - FIND is not accepted")
-        matches = _find(association, series)
-        if not matches:
-            return None
-        count = matches[0].get("NumberOfSeriesRelatedInstances")
-        if count not in (None, ""):
-            return int(count)
-        images = Dataset()
-        images.QueryRetrieveLevel = "IMAGE"
-        images.StudyInstanceUID = study_instance_uid
-        images.SeriesInstanceUID = series_instance_uid
-        images.SOPInstanceUID = ""
-        return len(_find(association, images))
-
-
 @contextmanager
-def _association(remote: Remote, requested: list[PresentationContext]) -> Iterator[Association]:
+def association(
+    remote: Remote, requested: list[PresentationContext], *, scp_roles: Sequence[str] = (), handlers: Sequence[tuple] = ()
+) -> Iterator[Association]:
+    """Open an association and release it with the block; it may be established without any accepted context.
+
+    scp_roles  SOP classes of `requested` for which we are the SCP (SCP/SCU Role Selection, PS3.7 D.3.3.4).
+    handlers   pynetdicom's (event, handler) or (event, handler, arguments).
+
+    Raises Transient (no connection, no answer, congestion) or Permanent (rejected).
+    """
     ae = AE(ae_title=remote.calling_ae_title)
     ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
     ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
     ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = remote.timeout_s
     try:
-        association = ae.associate(
+        opened = ae.associate(
             remote.host,
             remote.port,
             contexts=requested,
             ae_title=remote.called_ae_title,
             max_pdu=_MAX_PDU,
-            evt_handlers=[(evt.EVT_CONN_OPEN, stack.send_without_delay)],
+            ext_neg=[build_role(sop_class_uid, scp_role=True) for sop_class_uid in scp_roles],
+            evt_handlers=[(evt.EVT_CONN_OPEN, stack.send_without_delay), *handlers],
         )
     except socket.gaierror as error:
         raise Transient("unknown_host", f"{remote.host}: {error.strerror}") from error
-    if association.is_rejected:
-        raise _rejection(association)
+    if opened.is_rejected:
+        raise _rejection(opened)
     try:
         # An acceptor that accepts no context aborts or keeps the association; both arrive here without one.
-        if not association.is_established and not association.rejected_contexts:
+        if not opened.is_established and not opened.rejected_contexts:
             raise Transient("association_failed", _why_not(remote))
-        if association.is_established:
-            pause_for_certain(association)
-        yield association
+        if opened.is_established:
+            pause_for_certain(opened)
+        yield opened
     finally:
-        if association.is_established:
-            association.release()
+        if opened.is_established:
+            opened.release()
 
 
-def _rejection(association: Association) -> Permanent | Transient:
-    answer = association.acceptor.primitive
+def _rejection(opened: Association) -> Permanent | Transient:
+    answer = opened.acceptor.primitive
     reason = _REJECTED.get((answer.result_source, answer.diagnostic), "unknown reason")
     kind = Transient if answer.result == 0x02 else Permanent
     return kind("association_rejected", reason)
@@ -224,10 +205,10 @@ def _transfer_syntax(path: Path) -> str:
 
 
 def _store_one(
-    association: Association, file: StoreFile, syntax: str, message_id: int, originator: Originator | None = None
+    opened: Association, file: StoreFile, syntax: str, message_id: int, originator: Originator | None = None
 ) -> StoreReply:
     dataset: Path | Dataset = file.path
-    accepted = {(str(c.abstract_syntax), str(c.transfer_syntax[0])) for c in association.accepted_contexts if c.as_scu}
+    accepted = {(str(c.abstract_syntax), str(c.transfer_syntax[0])) for c in opened.accepted_contexts if c.as_scu}
     if (file.sop_class_uid, syntax) not in accepted:
         if syntax not in _CONVERTIBLE or (file.sop_class_uid, contexts.IMPLICIT_LITTLE_ENDIAN) not in accepted:
             text = f"no presentation context accepted for {contexts.name(file.sop_class_uid)}"
@@ -235,13 +216,13 @@ def _store_one(
         dataset = dcmread(file.path)
     if file.sha256 is not None and not _unchanged(file):
         return StoreReply(file.sop_instance_uid, None, "the stored object is missing or changed: not sent")
-    if not association.is_established:
+    if not opened.is_established:
         raise Transient("association_lost", "aborted by the peer or the network")
-    answer = association.send_c_store(
+    answer = opened.send_c_store(
         dataset, msg_id=message_id % 65535 + 1, originator_aet=originator.ae_title if originator else None,
         originator_id=originator.message_id if originator else None,
     )
-    return StoreReply(file.sop_instance_uid, _status_of(answer), _comment(answer))
+    return StoreReply(file.sop_instance_uid, status_of(answer), comment_of(answer))
 
 
 def _unchanged(file: StoreFile) -> bool:
@@ -251,24 +232,13 @@ def _unchanged(file: StoreFile) -> bool:
         return False
 
 
-def _find(association: Association, identifier: Dataset) -> list[Dataset]:
-    matches: list[Dataset] = []
-    for answer, match in association.send_c_find(identifier, contexts.STUDY_ROOT_FIND):
-        status = _status_of(answer)
-        if status in _PENDING and match is not None:
-            matches.append(match)
-        elif status == 0xA700:
-            raise Transient("find_failed", "status 0xA700: out of resources")
-        elif status not in (0x0000, *_PENDING):
-            raise Permanent("find_failed", f"status 0x{status:04X} {_comment(answer)}".rstrip())
-    return matches
-
-
-def _status_of(answer: Dataset) -> int:
+def status_of(answer: Dataset) -> int:
+    """Return the status of a DIMSE response. Raises Transient (`association_lost`) when there was no valid one."""
     if "Status" not in answer:  # connection lost, aborted, timed out, or an invalid response
         raise Transient("association_lost", "no valid response: aborted, lost, or timed out")
     return int(answer.Status)
 
 
-def _comment(answer: Dataset) -> str:
+def comment_of(answer: Dataset) -> str:
+    """Return the Error Comment (0000,0902) of a DIMSE response, fit for one line."""
     return re.sub(r"[^ -~]", "?", str(answer.get("ErrorComment", "")))[:64]

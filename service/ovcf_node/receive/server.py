@@ -1,14 +1,9 @@
 """The receiving process: the acceptor with the storing handler behind it."""
 
-import structlog
-
 from ovcf_node.config import Receive
 from ovcf_node.network.application_entity import Acceptor, Listener
-from ovcf_node.network.messages import StoreAnswer, StoreRequest
 from ovcf_node.network.policy import AssociationPolicy
-from ovcf_node.receive.storing import Storing, refusal
-
-_log = structlog.get_logger(__name__)
+from ovcf_node.receive.storing import Storing
 
 
 class Receiver:
@@ -16,7 +11,6 @@ class Receiver:
 
     def __init__(self, settings: Receive, storing: Storing, *, port: int | None = None):
         """`port` overrides the configured one; 0 takes any free port."""
-        self._storing = storing
         listener = Listener(
             host=settings.host,
             port=settings.port if port is None else port,
@@ -24,7 +18,7 @@ class Receiver:
             max_pdu=settings.max_pdu,
             network_timeout_s=settings.network_timeout_s,
         )
-        self._acceptor = Acceptor(listener, AssociationPolicy(settings.ae_titles, settings.sources), self._answer)
+        self._acceptor = Acceptor(listener, AssociationPolicy(settings.ae_titles, settings.sources), storing.answer)
 
     @property
     def port(self) -> int:
@@ -38,20 +32,3 @@ class Receiver:
     def stop(self, drain_s: float = 30.0) -> int:
         """Stop listening, let running associations end for `drain_s` seconds; return how many had to be aborted."""
         return self._acceptor.stop(drain_s)
-
-    def _answer(self, request: StoreRequest) -> StoreAnswer:
-        try:
-            self._storing.store(request)
-        # The boundary of the stage: whatever goes wrong, the sender gets a status that is not success.
-        except Exception as error:  # noqa: BLE001
-            refused = refusal(error)
-            _log.warning(
-                "instance_refused",
-                status=f"0x{refused.status:04X}",
-                code=refused.code,
-                text=refused.text,
-                error=type(error).__name__,
-                association=request.peer.association,
-            )
-            return StoreAnswer(refused.status, refused.text)
-        return StoreAnswer(0x0000)

@@ -5,12 +5,16 @@ import hmac
 from datetime import UTC, datetime
 from typing import Protocol
 
+import structlog
+
 from ovcf_node.domain.series import Receipt
 from ovcf_node.errors import Refused, Transient
-from ovcf_node.network.messages import StoreRequest
+from ovcf_node.network.messages import StoreAnswer, StoreRequest
 from ovcf_node.receive.file_meta import encode_head
 from ovcf_node.receive.header import Header, read_header
 from ovcf_node.storage.spool import Spool
+
+_log = structlog.get_logger(__name__)
 
 OUT_OF_RESOURCES = 0xA700
 DOES_NOT_MATCH = 0xA900
@@ -37,6 +41,24 @@ class Storing:
         self._ledger = ledger
         self._min_free_bytes = min_free_bytes
         self._patient_secret = patient_secret
+
+    def answer(self, request: StoreRequest) -> StoreAnswer:
+        """Store one instance and return what its sender is told; never raises."""
+        try:
+            self.store(request)
+        # The boundary of the stage: whatever goes wrong, the sender gets a status that is not success.
+        except Exception as error:  # noqa: BLE001
+            refused = refusal(error)
+            _log.warning(
+                "instance_refused",
+                status=f"0x{refused.status:04X}",
+                code=refused.code,
+                text=refused.text,
+                error=type(error).__name__,
+                association=request.peer.association,
+            )
+            return StoreAnswer(refused.status, refused.text)
+        return StoreAnswer(0x0000)
 
     def store(self, request: StoreRequest) -> bool:
         """Store one instance; return False when exactly these bytes were stored before.

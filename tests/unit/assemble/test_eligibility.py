@@ -8,7 +8,7 @@ from pydicom import Dataset, dcmread
 from pydicom.uid import BasicTextSRStorage, EnhancedCTImageStorage, MRImageStorage, SecondaryCaptureImageStorage
 
 from ct_series import grid, write_ct, write_enhanced_ct
-from ovcf_node.assemble.eligibility import OwnResult, exclude
+from ovcf_node.assemble.eligibility import OwnResult, exclude, exclude_unseen
 from ovcf_node.assemble.headers import read_headers
 
 
@@ -132,3 +132,22 @@ def _changed(dataset: Dataset, changes: dict) -> Dataset:
         else:
             setattr(dataset, keyword, value)
     return dataset
+
+
+@pytest.mark.parametrize(("known", "expected"), [
+    ({}, None),
+    ({"SOPClassUID": "", "ImageType": ""}, None),
+    ({"SOPClassUID": EnhancedCTImageStorage}, None),
+    ({"ImageType": ["DERIVED", "SECONDARY", "REFORMATTED", "AVERAGE"]}, None),
+    ({"SOPClassUID": SecondaryCaptureImageStorage}, "not_original_image"),
+    ({"SOPClassUID": BasicTextSRStorage}, "not_ct"),
+    ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, "scout"),
+    ({"ImageType": ["DERIVED", "SECONDARY", "DOSE_INFO"]}, "not_original_image"),
+    ({"ImageType": ["DERIVED", "SECONDARY", "MIP"]}, "derived_map"),
+])
+def test_what_a_query_tells(known: dict, expected: str | None) -> None:
+    match = Dataset()
+    for keyword, value in known.items():
+        setattr(match, keyword, value)
+    found = exclude_unseen(match)
+    assert (found and found.code) == expected

@@ -9,11 +9,13 @@ import structlog
 from pynetdicom import AE
 from pynetdicom.presentation import build_context
 
-from dicom_peers import MemoryLedger, encoded, instance, receiving, stored_datasets, uid, wait_until, write
+from dicom_peers import SECRET, MemoryLedger, encoded, instance, receiving, stored_datasets, uid, wait_until, write
 from ovcf_node.config import Receive, Source
 from ovcf_node.errors import Permanent, Transient
 from ovcf_node.network import associate, contexts
 from ovcf_node.network.associate import Remote, StoreFile
+from ovcf_node.receive.server import Receiver
+from ovcf_node.receive.storing import Storing
 
 
 def remote(receiver, *, calling="SCANNER", called="OVCF_NODE") -> Remote:
@@ -159,10 +161,9 @@ def test_descriptors_do_not_leak(tmp_path):
 
 
 def test_port_in_use_is_reported(tmp_path):
-    with receiving(tmp_path) as (receiver, _):
-        from ovcf_node.receive.server import Receiver
-
-        second = Receiver(Receive(host="127.0.0.1"), None, port=receiver.port)
+    with receiving(tmp_path) as (receiver, spool):
+        storing = Storing(spool, MemoryLedger(), min_free_bytes=0, patient_secret=SECRET)
+        second = Receiver(Receive(host="127.0.0.1"), storing, port=receiver.port)
         with pytest.raises(Permanent, match="cannot_listen"):
             second.start()
 

@@ -2,14 +2,12 @@ import socket
 import time
 
 import pytest
-from pydicom import Dataset
 from pydicom.uid import ImplicitVRLittleEndian, JPEG2000Lossless
-from pynetdicom import AE, evt
 from pynetdicom.dimse import DIMSEServiceProvider
 
-from dicom_peers import CT_IMAGE, RecordingAcceptor, encoded, free_port, instance, uid, write
+from dicom_peers import CT_IMAGE, RecordingAcceptor, encoded, free_port, instance, write
 from ovcf_node.errors import Permanent, Transient
-from ovcf_node.network import associate, contexts
+from ovcf_node.network import associate
 from ovcf_node.network.associate import Remote, StoreFile
 
 
@@ -117,66 +115,6 @@ def test_silent_acceptor_is_transient():
         listener.listen()
         with pytest.raises(Transient, match="association_failed"):
             associate.echo(Remote("127.0.0.1", listener.getsockname()[1], "PACS", "OVCF_NODE", timeout_s=0.5))
-
-
-class FindAcceptor:
-    """Answer C-FIND for one series of `size` images; `counts` says whether it knows NumberOfSeriesRelatedInstances."""
-
-    def __init__(self, size: int, counts: bool = True, status: int = 0x0000):
-        self.size, self.counts, self.status = size, counts, status
-        self.levels: list[str] = []
-        self._ae = AE("PACS")
-        self._ae.add_supported_context(contexts.STUDY_ROOT_FIND)
-        self._server = self._ae.start_server(
-            ("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_FIND, self._find)]
-        )
-        self.port = self._server.server_address[1]
-
-    def _find(self, event):
-        self.levels.append(event.identifier.QueryRetrieveLevel)
-        if self.status:
-            yield self.status, None
-            return
-        if event.identifier.SeriesInstanceUID != uid("series"):
-            return
-        for number in range(1 if self.levels[-1] == "SERIES" else self.size):
-            match = Dataset()
-            match.QueryRetrieveLevel = self.levels[-1]
-            match.SeriesInstanceUID = uid("series")
-            if self.levels[-1] == "IMAGE":
-                match.SOPInstanceUID = uid("series", number)
-            elif self.counts:
-                match.NumberOfSeriesRelatedInstances = self.size
-            yield 0xFF00, match
-
-    def close(self):
-        self._ae.shutdown()
-
-
-@pytest.mark.parametrize(("counts", "levels"), [(True, ["SERIES"]), (False, ["SERIES", "IMAGE"])])
-def test_find_count(counts, levels):
-    pacs = FindAcceptor(7, counts)
-    try:
-        assert associate.find_count(remote(pacs.port), uid("study"), uid("series")) == 7
-        assert pacs.levels == levels
-        assert associate.find_count(remote(pacs.port), uid("study"), uid("unknown")) is None
-    finally:
-        pacs.close()
-
-
-@pytest.mark.parametrize(("status", "kind"), [(0xA700, Transient), (0xC001, Permanent)])
-def test_find_failure(status, kind):
-    pacs = FindAcceptor(7, status=status)
-    try:
-        with pytest.raises(kind, match="find_failed"):
-            associate.find_count(remote(pacs.port), uid("study"), uid("series"))
-    finally:
-        pacs.close()
-
-
-def test_find_not_supported(pacs):
-    with pytest.raises(Permanent, match="context_refused"):
-        associate.find_count(remote(pacs.port), uid("study"), uid("series"))
 
 
 @pytest.mark.parametrize("late_s", [0.002, 0.005, 0.02])

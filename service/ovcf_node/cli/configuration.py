@@ -1,0 +1,44 @@
+"""What every command that reads the configuration shares: the option, its errors, the ledger behind it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ovcf_node.config import Settings, load
+from ovcf_node.errors import OvcfError
+from ovcf_node.ledger import Ledger, migrate
+
+UNUSABLE = 2
+"""Exit status of every command for a configuration it cannot use."""
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", envvar="OVCF_NODE_CONFIG", help="TOML file; deploy/ovcf-node.toml shows every key."),
+]
+
+
+def settings_or_exit(config: Path | None) -> Settings:
+    """Read the settings, or print every problem and exit with 2."""
+    try:
+        return load(config)
+    except OvcfError as error:
+        typer.secho(error.text, fg="red", err=True)
+        raise typer.Exit(UNUSABLE) from error
+
+
+@contextmanager
+def opened_ledger(settings: Settings) -> Iterator[Ledger]:
+    """Open the ledger, its schema up to date, or print why not and exit with 2."""
+    try:
+        migrate(settings.ledger_url)
+    except OvcfError as error:
+        typer.secho(str(error), fg="red", err=True)
+        raise typer.Exit(UNUSABLE) from error
+    ledger = Ledger(settings.ledger_url)
+    try:
+        yield ledger
+    finally:
+        ledger.close()
