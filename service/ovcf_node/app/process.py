@@ -1,6 +1,7 @@
-"""What every process of the node does: logging, folders, ledger, signals."""
+"""What every process of the node does: logging, folders, ledger, signals, heartbeat."""
 
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import structlog
 
+from ovcf_node.app.heartbeat import heartbeat
 from ovcf_node.config import Settings
 from ovcf_node.ledger import Ledger, migrate
 from ovcf_node.observe import logging
@@ -44,8 +46,11 @@ def process(settings: Settings, name: str) -> Iterator[tuple[Ledger, threading.E
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     ledger = Ledger(settings.ledger_url)
+    host = socket.gethostname()
     try:
-        yield ledger, stop
+        # Not by pid: a restarted process takes its dead predecessor's place at once.
+        with heartbeat(ledger, f"process:{name}@{host}"[:64], host):
+            yield ledger, stop
     finally:
         ledger.close()
         _LOG.info("stopped")

@@ -8,14 +8,15 @@ from sqlalchemy import Engine
 from ovcf_node.ledger.database import connect, migrate, probe
 from ovcf_node.ledger.deliveries import Deliveries, Delivery, Result
 from ovcf_node.ledger.events import Event, Events
+from ovcf_node.ledger.figures import Figures
 from ovcf_node.ledger.holds import Hold, Holds
 from ovcf_node.ledger.instances import Arrival, Instances, StoredInstance
 from ovcf_node.ledger.leases import Leases
 from ovcf_node.ledger.revisions import Revision, Revisions, StaleAttempt
 
 __all__ = [
-    "Arrival", "Deliveries", "Delivery", "Event", "Hold", "Instances", "Ledger", "Result", "Revision", "StaleAttempt",
-    "StoredInstance", "migrate", "probe",
+    "Arrival", "Deliveries", "Delivery", "Event", "Figures", "Hold", "Instances", "Ledger", "Result", "Revision",
+    "StaleAttempt", "StoredInstance", "migrate", "probe",
 ]
 
 
@@ -30,6 +31,7 @@ class Ledger:
         self.holds = Holds(self._engine)
         self.events = Events(self._engine)
         self.leases = Leases(self._engine)
+        self.figures = Figures(self._engine)
 
     def close(self) -> None:
         """Close every pooled connection."""
