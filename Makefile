@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV   := .venv
 BIN    := $(VENV)/bin
 WORK   ?= .work
-PEERS  := dcmtk dicom3tools orthanc fonts-dejavu-core
+PEERS  := dcmtk dicom3tools orthanc prometheus fonts-dejavu-core
 
 .PHONY: demo test lint bench evaluate train lock clean
 .DEFAULT_GOAL := demo
@@ -38,11 +38,12 @@ $(VENV)/.training: $(VENV)/.installed
 	@touch $@
 
 .PHONY: peers
+# RUNLEVEL=1: Debian's packages of services then do not start them.
 peers:                              ## the real programs that the tests talk to (Debian packages)
-	@missing=""; for tool in storescu dciodvfy Orthanc; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	@missing=""; for tool in storescu dciodvfy Orthanc promtool; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
 	if [ -n "$$missing" ]; then \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	    echo "installing $(PEERS)"; apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(PEERS) >/dev/null; \
+	    echo "installing $(PEERS)"; apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(PEERS) >/dev/null; \
 	  else echo "missing:$$missing (Debian packages: $(PEERS))"; [ "$$CI" != true ]; fi; fi
 
 lock: $(VENV)/.installed            ## resolve the dependencies anew

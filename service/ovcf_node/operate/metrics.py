@@ -17,18 +17,26 @@ from prometheus_client.registry import Collector
 
 from ovcf_node import __version__
 from ovcf_node.config import Settings
+from ovcf_node.domain import reasons
 from ovcf_node.domain.findings import BundleIdentity
 from ovcf_node.domain.states import DeliveryState, RevisionState
 from ovcf_node.errors import OvcfError
 from ovcf_node.ledger import Ledger
 
 _LOG = structlog.get_logger("operate")
+_S = RevisionState
 _WINDOW_S = 3600.0  # durations are those of the last hour
 _FORGOTTEN_S = 3600.0  # a process that ended without a word is shown as down for this long
 _QUANTILES = (0.5, 0.95, 1.0)
 _PRIORITIES = {False: "routine", True: "stat"}
 _STAGES = ("receiving", "waiting", "reading")
 _HEARTBEATS = ("process:", "executor:")
+# From zero on, so that a change from nothing to something is a change.
+_SERIES = [
+    *((str(state), "") for state in _S if state not in (_S.EXCLUDED, _S.NOT_ASSESSED, _S.SUPERSEDED)),
+    *((str(_S.EXCLUDED), code) for code in reasons.EXCLUDED),
+    *((str(_S.NOT_ASSESSED), code) for code in reasons.NOT_ASSESSED),
+]
 
 JUDGE_LEASE = "judge"
 
@@ -93,8 +101,7 @@ class NodeCollector(Collector):
 
     def _series(self, now: float) -> Iterator[Metric]:
         figures = self._ledger.figures
-        counts = {(str(state), ""): 0 for state in RevisionState if state is not RevisionState.SUPERSEDED}
-        counts |= {(c.state, c.reason_code): c.count for c in figures.series()}
+        counts = dict.fromkeys(_SERIES, 0) | {(c.state, c.reason_code): c.count for c in figures.series()}
         yield _gauge("series", "Series by state and coded reason.", sorted(counts.items()), "state", "reason")
         queues = {(q.stage, q.stat): q for q in figures.queues()}
         every = [(stage, stat) for stage in _STAGES for stat in _PRIORITIES]

@@ -87,7 +87,8 @@ def scene(tmp_path):
 def test_an_empty_node_says_zero_rather_than_nothing(scene):
     said = scene.metrics()
     assert said["instances_received_total",] == 0 and said["ledger_up",] == 1 and said["judge_up",] == 0
-    assert said["series", "", "ENCODED"] == 0 and said["queue_series", "stat", "reading"] == 0
+    assert said["series", "", "ENCODED"] == said["series", "metal", "NOT_ASSESSED"] == 0
+    assert said["queue_series", "stat", "reading"] == 0
     assert said["deliveries", "pacs", "PENDING"] == 0 and said["delivery_oldest_pending_seconds", "pacs"] == 0
     assert said["bundle_info", "d" * 64, "reference", "research", "1"] == 1
     assert 0 < said["disk_free_bytes",] < said["disk_size_bytes",]
