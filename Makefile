@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 WORK   ?= .work
 PEERS  := dcmtk dicom3tools orthanc prometheus fonts-dejavu-core
 
-.PHONY: demo test lint bench evaluate train lock clean
+.PHONY: demo test lint bench evaluate train lock sbom clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.installed            ## the main job, for real, on the embedded defaults
@@ -15,7 +15,7 @@ test: $(VENV)/.installed $(VENV)/.training peers lint   ## everything, with real
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/.installed
-	$(BIN)/ruff check service tests models
+	$(BIN)/ruff check service tests models deploy
 
 bench: $(VENV)/.installed           ## prints figures; nothing asserts them
 	$(BIN)/python tests/benchmarks/bench.py
@@ -50,6 +50,9 @@ lock: $(VENV)/.installed            ## resolve the dependencies anew
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 --extra test -c requirements.lock pyproject.toml -o requirements-dev.lock
+
+sbom: $(VENV)/.installed            ## deploy/SBOM.cdx.json and deploy/SOUP.md from the lock; after every change of lock or bundle
+	$(BIN)/python deploy/sbom.py
 
 clean:
 	rm -rf demo-output $(WORK) build dist
