@@ -38,12 +38,15 @@ def results_root(settings: Settings) -> Path:
 
 @contextmanager
 def process(settings: Settings, name: str) -> Iterator[tuple[Ledger, threading.Event]]:
-    """Set up a process; yields the ledger and the event that SIGTERM and SIGINT set."""
+    """Set up a process; yields the ledger and the event that SIGTERM, SIGINT and SIGHUP set.
+
+    A process that can take over new settings while it runs handles SIGHUP itself; all others drain and are started again.
+    """
     logging.configure(settings.log.level, settings.log.format)
     structlog.contextvars.bind_contextvars(process=name)
     prepare(settings)
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())
     ledger = Ledger(settings.ledger_url)
     host = socket.gethostname()

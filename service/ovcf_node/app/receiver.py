@@ -1,15 +1,24 @@
 """The receiving process: writes instances to the spool and the ledger; no engine, no codec, no model."""
 
+import signal
+import threading
+
+import structlog
+
 from ovcf_node.app.process import DRAIN_S, process, spool_root
 from ovcf_node.config import Settings
+from ovcf_node.errors import OvcfError
 from ovcf_node.receive.server import Receiver
 from ovcf_node.receive.storing import Storing
 from ovcf_node.storage.secret import installation_secret
 from ovcf_node.storage.spool import Spool
 
+_LOG = structlog.get_logger("app")
+_LOOK_S = 0.5
+
 
 def run(settings: Settings) -> None:
-    """Receive until SIGTERM."""
+    """Receive until SIGTERM; SIGHUP takes over who may send, and no association notices."""
     with process(settings, "receiver") as (ledger, stop):
         spool = Spool(spool_root(settings))
         spool.clean_temporary()
@@ -18,6 +27,22 @@ def run(settings: Settings) -> None:
             patient_secret=installation_secret(settings.node.data),
         )
         receiver = Receiver(settings.receive, storing)
+        hangup = threading.Event()
+        signal.signal(signal.SIGHUP, lambda *_: hangup.set())
         receiver.start()
-        stop.wait()
+        while not stop.wait(_LOOK_S):
+            if hangup.is_set():
+                hangup.clear()
+                _admit(receiver, settings)
         receiver.stop(DRAIN_S)
+
+
+def _admit(receiver: Receiver, settings: Settings) -> None:
+    try:
+        receive = settings.reread().receive
+    except OvcfError as error:
+        _LOG.error("reload_refused", code=error.code)  # `check` says what is wrong; who might send still may
+        return
+    receiver.admit(receive)
+    fixed = receive.model_copy(update={"sources": settings.receive.sources, "ae_titles": settings.receive.ae_titles})
+    _LOG.info("reloaded", sources=[source.ae_title for source in receive.sources], restart_needed=fixed != settings.receive)

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from ovcf_node import __version__
 from ovcf_node.cli.jobs import jobs
+from ovcf_node.cli.settings import config as config_commands
 from ovcf_node.config import Settings, load
 from ovcf_node.domain.levels import GRADED
 from ovcf_node.errors import OvcfError
@@ -23,6 +24,7 @@ app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
 )
 app.add_typer(jobs, name="jobs")
+app.add_typer(config_commands, name="config")
 
 ConfigFile = Annotated[
     Path | None,
@@ -70,7 +72,8 @@ def _main(version: Annotated[bool, typer.Option("--version", help="Print the ver
 def serve(config: ConfigFile = None) -> None:
     """Run the whole node on this machine: every enabled process, restarted when it ends.
 
-    SIGTERM drains: running associations and steps end, everything else goes on after the next start.
+    SIGTERM drains: running associations and steps end, everything else goes on after the next start. SIGHUP takes over a
+    changed configuration: who may send at once, everything but the receiver's port after a drain of the other processes.
     """
     from ovcf_node.app import enabled
     from ovcf_node.app.process import prepare
@@ -80,7 +83,17 @@ def serve(config: ConfigFile = None) -> None:
     logging.configure(settings.log.level, settings.log.format)
     prepare(settings)
     extra = ["--config", str(config)] if config else []
-    raise typer.Exit(supervise({role: python_command("run", role, *extra) for role in enabled(settings)}))
+    commands = {role: python_command("run", role, *extra) for role in enabled(settings)}
+    raise typer.Exit(supervise(commands, reread=("receiver",), usable=lambda: _usable(settings)))
+
+
+def _usable(settings: Settings) -> bool:
+    try:
+        settings.reread()
+    except OvcfError as error:
+        _CONSOLE.print(error.text, style="red")
+        return False
+    return True
 
 
 @app.command()
