@@ -1,5 +1,6 @@
-"""What every process of the node does: logging, folders, ledger, signals, heartbeat."""
+"""What every process of the node does: logging, folders, ledger, signals, heartbeat, no core dumps."""
 
+import resource
 import signal
 import socket
 import threading
@@ -42,6 +43,7 @@ def process(settings: Settings, name: str) -> Iterator[tuple[Ledger, threading.E
 
     A process that can take over new settings while it runs handles SIGHUP itself; all others drain and are started again.
     """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold pixels and names, outside every protection
     logging.configure(settings.log.level, settings.log.format)
     structlog.contextvars.bind_contextvars(process=name)
     prepare(settings)
