@@ -32,14 +32,18 @@ SR, SEG, PICTURE = "1.2.840.10008.5.1.4.1.1.88.34", "1.2.840.10008.5.1.4.1.1.66.
 NAME = "ovcf-node-image-test"
 
 
-def run(*command: str | Path, quiet: bool = False, ok: tuple[int, ...] = (0,), **options) -> str:
-    """Run a command to its end, its output to the log unless `quiet`; return the output. Raises with it otherwise."""
-    done = subprocess.run([str(c) for c in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
-    if not quiet:
-        print(done.stdout, end="", flush=True)
-    if done.returncode not in ok:
-        raise SystemExit(f"{' '.join(map(str, command[:6]))} ... ended with {done.returncode}:\n{done.stdout[-3000:]}")
-    return done.stdout.strip()
+def run(*command: str | Path, quiet: bool = False, ok: tuple[int, ...] = (0,)) -> str:
+    """Run a command to its end and return its output, which is also printed as it comes unless `quiet`."""
+    words = [str(word) for word in command]
+    output = ""
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        for line in process.stdout:
+            output += line
+            if not quiet:
+                print(line, end="", flush=True)
+    if process.returncode not in ok:
+        raise SystemExit(f"{' '.join(words)}\nended with {process.returncode}:\n{output[-3000:]}")
+    return output.strip()
 
 
 class Tools:

@@ -15,7 +15,7 @@ STAGES = {"receive", "assemble", "infer", "report", "deliver", "query", "operate
 # `config`, `domain` and `observe` are the bottom; settings are plain values and may be read anywhere above.
 DOORS = {
     "pynetdicom": {"network"}, "dbos": {"engine"}, "sqlalchemy": {"ledger"}, "alembic": {"ledger"},
-    "onnxruntime": {"infer"}, "highdicom": {"report"}, "typer": {"cli"},
+    "onnxruntime": {"infer"}, "highdicom": {"report"}, "typer": {"cli"}, "prometheus_client": {"operate"},
 }
 FILES = sorted(p for p in PACKAGE.rglob("*.py"))
 
