@@ -22,9 +22,9 @@ bench: $(VENV)/.installed           ## prints figures; nothing asserts them
 
 # Slow, needs root: not part of `make test`. What it builds stays below $(WORK)/image.
 image-test: $(VENV)/.installed      ## build the container image without an engine and do the main job with it, no route out
-	@for tool in buildah debootstrap podman crun ip; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	@for tool in buildah debootstrap podman crun catatonit ip; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
 	if [ -n "$$missing" ]; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
-	  --no-install-recommends buildah debootstrap podman crun iproute2 >/dev/null; fi
+	  --no-install-recommends buildah debootstrap podman crun catatonit iproute2 >/dev/null; fi
 	PYTHONPATH=tests $(BIN)/python tests/image/image_test.py build $(WORK)/image
 	PYTHONPATH=tests $(BIN)/python tests/image/image_test.py run $(WORK)/image
 

@@ -25,6 +25,7 @@ from pynetdicom.presentation import build_context
 from dicom_peers import CT_IMAGE, instance
 from node_harness import RecordingPacs, dicom_destination, wait_for
 from ovcf_node.demo import phantom
+from ovcf_node.observe import logging
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BASE, IMAGE = "docker.io/library/debian:bookworm-slim", "localhost/ovcf-node:image-test"
@@ -112,6 +113,7 @@ def isolated(folder: Path) -> None:
 
 def main_job(folder: Path) -> None:
     """Scanner -> container -> PACS, then what the container must not be able to do, then a drain."""
+    logging.configure("WARNING", "console")
     tools, work = Tools(folder), folder / "run"
     shutil.rmtree(work, ignore_errors=True)
     data = work / "data"
