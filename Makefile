@@ -3,19 +3,20 @@ PYTHON ?= python3.11
 VENV   := .venv
 BIN    := $(VENV)/bin
 WORK   ?= .work
-PEERS  := dcmtk dicom3tools orthanc orthanc-dicomweb postgresql curl openssl chromium chromium-driver fonts-dejavu-core
+PEERS  := dcmtk dicom3tools orthanc orthanc-dicomweb postgresql prometheus systemd curl openssl chromium chromium-driver \
+          fonts-dejavu-core
 
-.PHONY: demo test lint bench viewers evaluate train lock clean
+.PHONY: demo test lint bench viewers image-test evaluate train lock sbom clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.installed            ## the main job, for real, on the embedded defaults
 	$(BIN)/ovcf-node demo --out demo-output
 
-test: $(VENV)/.installed $(VENV)/.training peers lint   ## everything, with real peers
+test: $(VENV)/.installed $(VENV)/.training $(VENV)-deploy/.installed peers lint   ## everything, with real peers
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/.installed
-	$(BIN)/ruff check service tests models
+	$(BIN)/ruff check service tests models deploy
 
 bench: $(VENV)/.installed           ## prints figures; nothing asserts them
 	$(BIN)/python tests/benchmarks/bench.py
@@ -26,6 +27,14 @@ viewers: $(VENV)/.installed peers $(OHIF)/package.json   ## opens what we send i
 
 $(OHIF)/package.json:               # prebuilt pages, 50 MB; needs npm
 	mkdir -p $(WORK)/ohif && cd $(WORK)/ohif && npm pack --silent @ohif/app@3.13.2 && tar xzf ohif-app-*.tgz && rm ohif-app-*.tgz
+
+# Slow, needs root: not part of `make test`. What it builds stays below $(WORK)/image.
+image-test: $(VENV)/.installed      ## build the container image without an engine and do the main job with it, no route out
+	@for tool in buildah debootstrap podman crun catatonit ip; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	if [ -n "$$missing" ]; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+	  --no-install-recommends buildah debootstrap podman crun catatonit iproute2 >/dev/null; fi
+	PYTHONPATH=tests $(BIN)/python tests/image/image_test.py build $(WORK)/image
+	PYTHONPATH=tests $(BIN)/python tests/image/image_test.py run $(WORK)/image
 
 evaluate: $(VENV)/.installed $(VENV)/.training
 	$(BIN)/python models/training/evaluate.py --bundle models/reference --cases $(or $(CASES),40)
@@ -44,19 +53,31 @@ $(VENV)/.training: $(VENV)/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0 onnx==1.23.2 onnxscript==0.7.2
 	@touch $@
 
+# Checkers of deploy/ (Compose specification, Helm itself, Kubernetes schemas), apart from everything that runs. 400 MB.
+$(VENV)-deploy/.installed: Makefile
+	$(PYTHON) -m venv $(VENV)-deploy
+	$(VENV)-deploy/bin/pip install --quiet --disable-pip-version-check \
+	  compose-spec==0.2.1 helm-python-sdk==0.2.2 kubernetes-validate==1.37.0
+	@touch $@
+
 .PHONY: peers
+# RUNLEVEL=1: Debian's packages of services then do not start them.
 peers:                              ## the real programs that the tests talk to (Debian packages)
-	@missing=""; for tool in storescu dciodvfy Orthanc pg_ctlcluster curl openssl chromedriver; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	@missing=""; for tool in storescu dciodvfy Orthanc pg_createcluster promtool systemd-analyze curl openssl chromedriver; do \
+	  command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
 	[ -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so ] || missing="$$missing orthanc-dicomweb"; \
 	if [ -n "$$missing" ]; then \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	    echo "installing $(PEERS)"; apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(PEERS) >/dev/null; \
+	    echo "installing $(PEERS)"; apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(PEERS) >/dev/null; \
 	  else echo "missing:$$missing (Debian packages: $(PEERS))"; [ "$$CI" != true ]; fi; fi
 
 lock: $(VENV)/.installed            ## resolve the dependencies anew
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile -q --upgrade --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11 --extra test -c requirements.lock pyproject.toml -o requirements-dev.lock
+
+sbom: $(VENV)/.installed            ## deploy/SBOM.cdx.json and deploy/SOUP.md from the lock; after every change of lock or bundle
+	$(BIN)/python deploy/sbom.py
 
 clean:
 	rm -rf demo-output $(WORK) build dist

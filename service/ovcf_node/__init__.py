@@ -17,7 +17,7 @@ each other (they meet in the ledger and in `workflow`):
 12. `report`    stage 4: SEG, SR, summary picture, lint
 13. `deliver`   stage 5: results to destinations
 14. `query`     the results for PACS and viewers: C-FIND, C-MOVE, C-GET, QIDO-RS, WADO-RS
-15. `operate`   the pages for people
+15. `operate`   the pages for people; metrics and health for machines
 16. `workflow`  the steps in order: the only module that knows all stages
 17. `app`, `cli` composition root and commands
 """

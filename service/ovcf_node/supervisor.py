@@ -1,11 +1,15 @@
-"""Run the node's processes on one machine, restart those that end, and drain all of them on SIGTERM."""
+"""Run the node's processes on one machine, restart those that end, and drain all of them on SIGTERM.
+
+SIGHUP takes over a changed configuration without losing an association: processes that can, reread it; the others drain
+(what they are doing ends, or is repeated after the start) and are started again.
+"""
 
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -24,18 +28,27 @@ class _Child:
     started_at: float = 0.0
     restarts: int = 0
     next_start: float = field(default=0.0)
+    asked_to_end: bool = False
 
 
-def supervise(commands: dict[str, Sequence[str]], *, drain_s: float = 30.0) -> int:
+def supervise(
+    commands: dict[str, Sequence[str]], *, reread: Collection[str] = (), usable: Callable[[], bool] = lambda: True,
+    drain_s: float = 30.0,
+) -> int:
     """Run each command until SIGTERM or SIGINT; then pass SIGTERM on and wait up to `drain_s` seconds.
 
-    Returns 0 after a clean drain, 1 when a process had to be killed.
+    On SIGHUP, if the configuration is `usable`, the processes named in `reread` get SIGHUP and the others SIGTERM and a new
+    start. Returns 0 after a clean drain, 1 when a process had to be killed.
     """
-    stop = threading.Event()
+    stop, hangup = threading.Event(), threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    signal.signal(signal.SIGHUP, lambda *_: hangup.set())
     children = [_Child(name, command) for name, command in commands.items()]
     while not stop.is_set():
+        if hangup.is_set():
+            hangup.clear()
+            _take_over(children, reread, usable)
         now = time.monotonic()
         for child in children:
             _keep_running(child, now)
@@ -43,16 +56,29 @@ def supervise(commands: dict[str, Sequence[str]], *, drain_s: float = 30.0) -> i
     return _drain([c for c in children if c.process and c.process.poll() is None], drain_s)
 
 
+def _take_over(children: list[_Child], reread: Collection[str], usable: Callable[[], bool]) -> None:
+    if not usable():
+        _LOG.error("reload_refused")
+        return
+    _LOG.info("reload")
+    for child in children:
+        if child.process is not None:
+            keeps = child.name in reread
+            child.asked_to_end = not keeps
+            child.process.send_signal(signal.SIGHUP if keeps else signal.SIGTERM)
+
+
 def _keep_running(child: _Child, now: float) -> None:
     if child.process is not None:
         status = child.process.poll()
         if status is None:
             return
-        steady = now - child.started_at >= _STEADY_S
+        steady = child.asked_to_end or now - child.started_at >= _STEADY_S
         child.restarts = 0 if steady else child.restarts + 1
         wait = 0.0 if steady else min(_RESTART_CAP_S, _RESTART_FIRST_S * 2 ** (child.restarts - 1))
-        _LOG.error("process_ended", process=child.name, status=status, restart_in_s=wait)
-        child.process, child.next_start = None, now + wait
+        tell = _LOG.info if child.asked_to_end and status == 0 else _LOG.error
+        tell("process_ended", process=child.name, status=status, restart_in_s=wait)
+        child.process, child.next_start, child.asked_to_end = None, now + wait, False
     if now >= child.next_start:
         child.process = subprocess.Popen(child.command)
         child.started_at = now

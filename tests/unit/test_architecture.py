@@ -16,7 +16,7 @@ STAGES = {"receive", "assemble", "infer", "report", "deliver", "query", "operate
 DOORS = {
     "pynetdicom": {"network"}, "dbos": {"engine"}, "sqlalchemy": {"ledger"}, "alembic": {"ledger"},
     "onnxruntime": {"infer"}, "highdicom": {"report"}, "typer": {"cli"}, "jinja2": {"operate"},
-    "httpx": {"deliver"}, "uvicorn": {"app"},
+    "httpx": {"deliver"}, "uvicorn": {"app"}, "prometheus_client": {"operate"},
 }
 FILES = sorted(p for p in PACKAGE.rglob("*.py"))
 

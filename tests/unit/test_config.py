@@ -1,12 +1,13 @@
 """Configuration: reference file, code and documentation agree; every problem is reported at once."""
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
 
-from ovcf_node.config import Archive, Destination, Settings, load
+from ovcf_node.config import Archive, Destination, Settings, load, shown
 from ovcf_node.errors import Permanent
 
 REFERENCE = Path(__file__).resolve().parents[2] / "deploy" / "ovcf-node.toml"
@@ -93,3 +94,55 @@ def test_open_pages_stay_on_loopback(tmp_path):
     path.write_text('[web]\nopen = true\nhost = "0.0.0.0"\n')
     with pytest.raises(Permanent, match="only for loopback"):
         load(path)
+
+
+def test_a_secret_file_holds_a_value(tmp_path, monkeypatch):
+    secret = tmp_path / "ledger-url"
+    secret.write_text("postgresql+psycopg://ovcf:pass word@db/ledger\n")
+    monkeypatch.setenv("OVCF_NODE__ENGINE__LEDGER_URL_FILE", str(secret))
+    settings = load(None)
+    assert settings.ledger_url == "postgresql+psycopg://ovcf:pass word@db/ledger"
+    assert settings.engine.engine_url is None and "pass word" not in repr(settings)
+
+
+def test_a_secret_file_that_cannot_be_read_is_a_problem(tmp_path, monkeypatch):
+    monkeypatch.setenv("OVCF_NODE__ENGINE__LEDGER_URL_FILE", str(tmp_path / "none"))
+    with pytest.raises(Permanent, match="LEDGER_URL_FILE: cannot read"):
+        load(None)
+
+
+def test_a_value_and_a_file_for_one_key_contradict(tmp_path, monkeypatch):
+    monkeypatch.setenv("OVCF_NODE__ENGINE__LEDGER_URL", "sqlite://")
+    monkeypatch.setenv("OVCF_NODE__ENGINE__LEDGER_URL_FILE", str(tmp_path))
+    with pytest.raises(Permanent, match="both set"):
+        load(None)
+
+
+def test_no_key_looks_like_a_secret_file():
+    for name, field in Settings.model_fields.items():
+        section = {"destinations": Destination, "archives": Archive}.get(name, field.annotation)
+        assert not [key for key in keys(section) if key.endswith("_file")]
+
+
+@pytest.mark.parametrize(("url", "left"), [
+    ("postgresql+psycopg://ovcf:hidden@db:5432/ledger", "postgresql+psycopg://***@db:5432/ledger"),
+    ("postgresql+psycopg://ovcf:h@id/den@db/ledger", "***"),
+    ("postgresql+psycopg:///ledger?user=a&password=hidden", "postgresql+psycopg:///ledger?***"),
+    ("sqlite:////srv/ledger.sqlite", "sqlite:////srv/ledger.sqlite"),
+])
+def test_settings_in_force_are_shown_without_secrets(tmp_path, url, left):
+    path = tmp_path / "node.toml"
+    path.write_text(f"[engine]\nledger_url = '{url}'\n[receive]\nport = 104\nsources = [{{ ae_title = 'CT' }}]\n")
+    text = shown(load(path))
+    document = json.loads(text)
+    assert document["engine"]["ledger_url"] == left and "hidden" not in text
+    assert document["receive"]["port"] == 104 and document["receive"]["sources"] == [{"ae_title": "CT", "address": None}]
+    assert set(document) == set(Settings.model_fields)
+
+
+def test_reread_sees_the_file_as_it_is_now(tmp_path):
+    path = tmp_path / "node.toml"
+    path.write_text("[receive]\nport = 104\n")
+    settings = load(path)
+    path.write_text("[receive]\nport = 105\n")
+    assert (settings.receive.port, settings.reread().receive.port) == (104, 105)

@@ -1,6 +1,7 @@
 """The composition root: build each process of the node from the settings, run it, drain it on SIGTERM.
 
 `process`   what every process does: logging, ledger, signals, folders
+`heartbeat` leases that tell the living from the dead
 `executor`  what processes with an engine do besides: name, heartbeat, drain
 `receiver`  receive; imports neither inference nor codecs nor the engine
 `worker`    judge, read, encode

@@ -73,7 +73,7 @@ def _check_databases(settings: Settings) -> list[str]:
     for name, url in (("engine.ledger_url", settings.engine.ledger_url), ("engine.engine_url", settings.engine.engine_url)):
         if url is not None:
             try:
-                probe(url)
+                probe(url.get_secret_value())
             except OvcfError as error:
                 problems.append(f"{name}: {error}")
     source = settings.assemble.count_source

@@ -1,5 +1,6 @@
-"""What every process of the node does: logging, folders, ledger, signals."""
+"""What every process of the node does: logging, folders, ledger, signals, heartbeat, no core dumps."""
 
+import resource
 import signal
 import socket
 import threading
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import structlog
 
+from ovcf_node.app.heartbeat import heartbeat
 from ovcf_node.config import Settings
 from ovcf_node.ledger import Ledger, migrate
 from ovcf_node.observe import logging
@@ -46,16 +48,23 @@ def silent(host: str, port: int) -> str:
 
 @contextmanager
 def process(settings: Settings, name: str) -> Iterator[tuple[Ledger, threading.Event]]:
-    """Set up a process; yields the ledger and the event that SIGTERM and SIGINT set."""
+    """Set up a process; yields the ledger and the event that SIGTERM, SIGINT and SIGHUP set.
+
+    A process that can take over new settings while it runs handles SIGHUP itself; all others drain and are started again.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold pixels and names, outside every protection
     logging.configure(settings.log.level, settings.log.format)
     structlog.contextvars.bind_contextvars(process=name)
     prepare(settings)
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())
     ledger = Ledger(settings.ledger_url)
+    host = socket.gethostname()
     try:
-        yield ledger, stop
+        # Not by pid: a restarted process takes its dead predecessor's place at once.
+        with heartbeat(ledger, f"process:{name}@{host}"[:64], host):
+            yield ledger, stop
     finally:
         ledger.close()
         _LOG.info("stopped")

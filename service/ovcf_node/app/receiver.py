@@ -1,12 +1,21 @@
 """The receiving process: writes instances to the spool and the ledger; no engine, no codec, no model."""
 
+import signal
+import threading
+
+import structlog
+
 from ovcf_node.app.process import DRAIN_S, process, spool_root
 from ovcf_node.config import Settings
+from ovcf_node.errors import OvcfError
 from ovcf_node.ledger import Ledger
 from ovcf_node.receive.server import Receiver
 from ovcf_node.receive.storing import Storing
 from ovcf_node.storage.secret import installation_secret
 from ovcf_node.storage.spool import Spool
+
+_LOG = structlog.get_logger("app")
+_LOOK_S = 0.5
 
 
 def storing(settings: Settings, ledger: Ledger, spool: Spool) -> Storing:
@@ -18,11 +27,27 @@ def storing(settings: Settings, ledger: Ledger, spool: Spool) -> Storing:
 
 
 def run(settings: Settings) -> None:
-    """Receive until SIGTERM."""
+    """Receive until SIGTERM; SIGHUP takes over who may send, and no association notices."""
     with process(settings, "receiver") as (ledger, stop):
         spool = Spool(spool_root(settings))
         spool.clean_temporary()
         receiver = Receiver(settings.receive, storing(settings, ledger, spool))
+        hangup = threading.Event()
+        signal.signal(signal.SIGHUP, lambda *_: hangup.set())
         receiver.start()
-        stop.wait()
+        while not stop.wait(_LOOK_S):
+            if hangup.is_set():
+                hangup.clear()
+                _admit(receiver, settings)
         receiver.stop(DRAIN_S)
+
+
+def _admit(receiver: Receiver, settings: Settings) -> None:
+    try:
+        receive = settings.reread().receive
+    except OvcfError as error:
+        _LOG.error("reload_refused", code=error.code)  # `check` says what is wrong; who might send still may
+        return
+    receiver.admit(receive)
+    fixed = receive.model_copy(update={"sources": settings.receive.sources, "ae_titles": settings.receive.ae_titles})
+    _LOG.info("reloaded", sources=[source.ae_title for source in receive.sources], restart_needed=fixed != settings.receive)

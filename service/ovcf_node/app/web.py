@@ -1,4 +1,4 @@
-"""The web process: the pages for people (and DICOMweb for programs) on one HTTP(S) port."""
+"""The web process: the pages for people, DICOMweb and monitoring for programs, on one HTTP(S) port."""
 
 import ssl
 import threading
@@ -17,6 +17,7 @@ from ovcf_node.domain.findings import BundleIdentity
 from ovcf_node.errors import OvcfError, Transient
 from ovcf_node.ledger import Ledger
 from ovcf_node.observe.logging import Pseudonyms
+from ovcf_node.operate import health
 from ovcf_node.operate.pages import Surroundings, pages
 from ovcf_node.query.dicomweb import dicomweb
 from ovcf_node.storage.results import Results
@@ -53,7 +54,8 @@ def application(settings: Settings, ledger: Ledger) -> Starlette:
         settings=settings, ledger=ledger, results=Results(results_root(settings)), spool=Spool(spool_root(settings)),
         pseudonyms=Pseudonyms(settings.node.data), bundle=_bundle(settings),
     )
-    return Starlette(routes=[dicomweb(settings, ledger, around.results.root), Mount("/", pages(around))])
+    machines = health.routes(settings, ledger, lambda: infer.load_identity(settings.node.bundle))
+    return Starlette(routes=[*machines, dicomweb(settings, ledger, around.results.root), Mount("/", pages(around))])
 
 
 def _configuration(settings: Settings, app: Starlette) -> uvicorn.Config:

@@ -10,7 +10,8 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from ovcf_node import infer
-from ovcf_node.app.executor import LEASE_S, engine_running, slot
+from ovcf_node.app.executor import engine_running, slot
+from ovcf_node.app.heartbeat import LEASE_S
 from ovcf_node.app.process import process, results_root, spool_root
 from ovcf_node.config import Settings
 from ovcf_node.engine import Engine, priority

@@ -10,11 +10,13 @@ from rich.console import Console
 
 from ovcf_node import __version__
 from ovcf_node.cli import reading
+from ovcf_node.cli import settings as configuration
 from ovcf_node.cli.configuration import ConfigFile, settings_or_exit
 from ovcf_node.cli.fetch import fetch
 from ovcf_node.cli.jobs import jobs
 from ovcf_node.cli.tokens import tokens
 from ovcf_node.cli.users import users
+from ovcf_node.config import Settings
 from ovcf_node.errors import OvcfError
 from ovcf_node.observe import logging
 
@@ -28,6 +30,7 @@ app = typer.Typer(
 app.add_typer(jobs, name="jobs")
 app.add_typer(tokens, name="tokens")
 app.add_typer(users, name="users")
+app.add_typer(configuration.commands, name="config")
 app.command()(fetch)
 
 _CONSOLE = Console(stderr=True, highlight=False, markup=False)
@@ -62,7 +65,8 @@ def _main(version: Annotated[bool, typer.Option("--version", help="Print the ver
 def serve(config: ConfigFile = None) -> None:
     """Run the whole node on this machine: every enabled process, restarted when it ends.
 
-    SIGTERM drains: running associations and steps end, everything else goes on after the next start.
+    SIGTERM drains: running associations and steps end, everything else goes on after the next start. SIGHUP takes over a
+    changed configuration: who may send at once, everything but the receiver's port after a drain of the other processes.
     """
     from ovcf_node.app import enabled
     from ovcf_node.app.process import prepare
@@ -72,7 +76,17 @@ def serve(config: ConfigFile = None) -> None:
     logging.configure(settings.log.level, settings.log.format)
     prepare(settings)
     extra = ["--config", str(config)] if config else []
-    raise typer.Exit(supervise({role: python_command("run", role, *extra) for role in enabled(settings)}))
+    commands = {role: python_command("run", role, *extra) for role in enabled(settings)}
+    raise typer.Exit(supervise(commands, reread=("receiver",), usable=lambda: _usable(settings)))
+
+
+def _usable(settings: Settings) -> bool:
+    try:
+        settings.reread()
+    except OvcfError as error:
+        _CONSOLE.print(error.text, style="red")
+        return False
+    return True
 
 
 @app.command()

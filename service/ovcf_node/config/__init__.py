@@ -1,31 +1,35 @@
 """Every setting of the node: one frozen tree, read once from a TOML file and the environment, all problems at once.
 
 The field docstrings are the documentation; `deploy/ovcf-node.toml` shows every key and a test holds the three together.
-Environment variables `OVCF_NODE__SECTION__KEY` override the file.
+Environment variables `OVCF_NODE__SECTION__KEY` override the file, `OVCF_NODE__SECTION__KEY_FILE` name a file with the value.
 
 `node`         what it receives, how it judges and reads, where its databases are
 `destination`  where results go
 `query`        who may query and retrieve results (Q/R SCP)
 `web`          pages and DICOMweb
 `archive`      PACS that studies can be fetched from
+`environment`  values from the environment and from secret files
+`shown`        the settings in force, for people, without secrets
 """
 
 import tomllib
 from pathlib import Path
 
-from pydantic import ValidationError, model_validator
+from pydantic import PrivateAttr, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from ovcf_node.config.archive import Archive
 from ovcf_node.config.destination import Destination
+from ovcf_node.config.environment import Environment
 from ovcf_node.config.node import Assemble, CountSource, Engine, Infer, Log, Node, Receive, Source
 from ovcf_node.config.query import Peer, Query
+from ovcf_node.config.shown import shown
 from ovcf_node.config.web import Web
 from ovcf_node.errors import Permanent
 
 __all__ = [
     "Archive", "Assemble", "CountSource", "Destination", "Engine", "Infer", "Log", "Node", "Peer", "Query", "Receive",
-    "Settings", "Source", "Web", "load",
+    "Settings", "Source", "Web", "load", "shown",
 ]
 
 
@@ -46,13 +50,13 @@ class Settings(BaseSettings):
     archives: tuple[Archive, ...] = ()
     engine: Engine = Engine()
     log: Log = Log()
+    _path: Path | None = PrivateAttr(default=None)
 
     @classmethod
     def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource, **_: PydanticBaseSettingsSource,
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, **_: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return env_settings, init_settings  # the environment wins over the file
+        return Environment(settings_cls), init_settings  # the environment wins over the file
 
     @model_validator(mode="after")
     def _consistent(self) -> "Settings":
@@ -67,13 +71,21 @@ class Settings(BaseSettings):
             raise ValueError("assemble.full_mm must not exceed assemble.limited_mm")
         return self
 
+    def reread(self) -> "Settings":
+        """Return what the same file and environment say now. Raises Permanent, as `load` does."""
+        return load(self._path)
+
     @property
     def ledger_url(self) -> str:
-        return self.engine.ledger_url or f"sqlite:///{self.node.data / 'ledger.sqlite'}"
+        return _stated(self.engine.ledger_url) or f"sqlite:///{self.node.data / 'ledger.sqlite'}"
 
     @property
     def engine_url(self) -> str:
-        return self.engine.engine_url or f"sqlite:///{self.node.data / 'engine.sqlite'}"
+        return _stated(self.engine.engine_url) or f"sqlite:///{self.node.data / 'engine.sqlite'}"
+
+
+def _stated(url: SecretStr | None) -> str | None:
+    return url.get_secret_value() if url else None
 
 
 def load(path: Path | None) -> Settings:
@@ -91,7 +103,9 @@ def load(path: Path | None) -> Settings:
             raise Permanent("configuration", f"{path} is not TOML: {error}") from error
         _resolve(document, path.parent.resolve())
     try:
-        return Settings(**document)
+        settings = Settings(**document)
+        settings._path = path
+        return settings
     except SettingsError as error:
         raise Permanent("configuration", f"environment: {error}") from error
     except ValidationError as error:

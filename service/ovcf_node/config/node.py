@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, IPvAnyAddress
+from pydantic import Field, IPvAnyAddress, SecretStr
 
 from ovcf_node.config.base import AETitle, Port, Section
 
@@ -89,9 +89,9 @@ class Infer(Section):
 
 
 class Engine(Section):
-    ledger_url: str | None = None
+    ledger_url: SecretStr | None = None
     """SQLAlchemy URL of the ledger; unset: SQLite below node.data."""
-    engine_url: str | None = None
+    engine_url: SecretStr | None = None
     """SQLAlchemy URL of the scheduler's own database; unset: SQLite below node.data."""
     judge_interval_s: float = Field(default=1.0, gt=0)
     """Interval of the judge loop, seconds."""

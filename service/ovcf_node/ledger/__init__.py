@@ -10,6 +10,7 @@ from ovcf_node.ledger.catalogue import Catalogue
 from ovcf_node.ledger.database import connect, migrate, probe
 from ovcf_node.ledger.deliveries import Deliveries, Delivery, Result
 from ovcf_node.ledger.events import Event, Events
+from ovcf_node.ledger.figures import Figures
 from ovcf_node.ledger.holds import Hold, Holds
 from ovcf_node.ledger.instances import Arrival, Instances, StoredInstance
 from ovcf_node.ledger.leases import Leases
@@ -17,8 +18,8 @@ from ovcf_node.ledger.overview import DestinationHealth, Overview
 from ovcf_node.ledger.revisions import Revision, Revisions, StaleAttempt
 
 __all__ = [
-    "Arrival", "Catalogue", "Deliveries", "Delivery", "DestinationHealth", "Event", "Hold", "Instances", "Ledger", "Result",
-    "Revision", "StaleAttempt", "StoredInstance", "migrate", "probe",
+    "Arrival", "Catalogue", "Deliveries", "Delivery", "DestinationHealth", "Event", "Figures", "Hold", "Instances", "Ledger",
+    "Result", "Revision", "StaleAttempt", "StoredInstance", "migrate", "probe",
 ]
 
 
@@ -36,6 +37,7 @@ class Ledger:
         self.events = Events(self._engine)
         self.leases = Leases(self._engine)
         self.overview = Overview(self._engine)
+        self.figures = Figures(self._engine)
 
     def close(self) -> None:
         """Close every pooled connection."""

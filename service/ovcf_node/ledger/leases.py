@@ -40,3 +40,9 @@ class Leases:
         query = select(leases.c.name).where(leases.c.name.startswith(prefix, autoescape=True), leases.c.expires_at >= now)
         with reading(self._engine) as connection:
             return {name.removeprefix(prefix) for (name,) in connection.execute(query)}
+
+    def expiries(self, since: float) -> dict[str, float]:
+        """Return when each lease expires or expired; those that ended before `since` are forgotten processes."""
+        query = select(leases.c.name, leases.c.expires_at).where(leases.c.expires_at >= since)
+        with reading(self._engine) as connection:
+            return {name: expires_at for name, expires_at in connection.execute(query)}

@@ -260,6 +260,8 @@ class Revisions:
         check_revision_move(revision.state, state)
         if "verdict" in values:
             values["verdict"] = json.dumps(values["verdict"])
+        if state is RevisionState.INFERRED:
+            values["inferred_at"] = now
         Revisions._guarded_update(
             connection, revision, state=state, reason_code=reason.code if reason else None,
             reason_text=reason.text if reason else None, updated_at=now, **values,
@@ -302,9 +304,9 @@ class Revisions:
         with self._engine.begin() as connection:
             state = RevisionState.ENCODED if revision.state is RevisionState.INFERRED else revision.state
             if state is revision.state:
-                self._guarded_update(connection, revision, answered=True, updated_at=now)
+                self._guarded_update(connection, revision, answered=True, answered_at=now, updated_at=now)
             else:
-                self._move(connection, revision, state, now, answered=True)
+                self._move(connection, revision, state, now, answered=True, answered_at=now)
             add_results(connection, results, plan, now)
             add_entries(connection, entries)
 

@@ -80,7 +80,7 @@ revisions = Table(  # opened and judged by the judge, advanced by the worker
     Column("series_instance_uid", UID, nullable=False),
     Column("study_instance_uid", UID, nullable=False),
     Column("number", Integer, nullable=False),
-    Column("state", String(16), nullable=False, index=True),
+    Column("state", String(16), nullable=False),
     Column("reason_code", String(64)),
     Column("reason_text", Text),
     Column("through_instance_id", Integer, nullable=False),  # the revision is every original up to here
@@ -95,10 +95,14 @@ revisions = Table(  # opened and judged by the judge, advanced by the worker
     Column("analysis_started_at", Float),  # persisted once; every time in the results comes from it
     Column("answered", Boolean, nullable=False),  # its objects are encoded and stored
     Column("reading_of", Integer, index=True),  # a reader's second reading: the revision whose findings it reports again
+    Column("inferred_at", Float),  # with answered_at: how long each stage took
+    Column("answered_at", Float),
     UniqueConstraint("series_instance_uid", "number"),
     Index("ix_revisions_study", "study_instance_uid"),
     Index("ix_revisions_updated_at", "updated_at"),
     Index("ix_revisions_state_updated_at", "state", "updated_at"),
+    Index("ix_revisions_state", "state", "reason_code"),
+    Index("ix_revisions_answered_at", "answered_at"),
 )
 
 results = Table(  # written by the worker

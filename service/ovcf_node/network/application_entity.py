@@ -106,6 +106,10 @@ class Acceptor:
         threading.Thread(target=server.serve_forever, name="acceptor", daemon=True).start()
         _log.info("listening", host=self._listener.host, port=self.port)
 
+    def admit(self, policy: AssociationPolicy) -> None:
+        """Ask `policy` about every association that is requested from now on; the running ones go on."""
+        self._policy = policy
+
     def stop(self, drain_s: float) -> int:
         """Stop listening, let associations end for `drain_s` seconds, abort the rest and return their number."""
         if self._server is None:

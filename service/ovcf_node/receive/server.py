@@ -29,6 +29,10 @@ class Receiver:
         """Listen; when this returns, peers can connect. Raises Permanent (`cannot_listen`)."""
         self._acceptor.start()
 
+    def admit(self, settings: Receive) -> None:
+        """Take over who may send; associations that are open go on."""
+        self._acceptor.admit(AssociationPolicy(settings.ae_titles, settings.sources))
+
     def stop(self, drain_s: float = 30.0) -> int:
         """Stop listening, let running associations end for `drain_s` seconds; return how many had to be aborted."""
         return self._acceptor.stop(drain_s)

@@ -64,8 +64,8 @@ def source_offset(source: Source) -> timedelta | None:
     text = str(source.header.get("TimezoneOffsetFromUTC", "")).strip()
     if len(text) != 5 or text[0] not in "+-" or not text[1:].isdigit():
         return None
-    offset = timedelta(hours=int(text[1:3]), minutes=int(text[3:]))
-    return (offset if text[0] == "+" else -offset) if offset <= timedelta(hours=14) else None
+    offset = timedelta(hours=int(text[1:3]), minutes=int(text[3:])) * (-1 if text[0] == "-" else 1)
+    return offset if timedelta(hours=-12) <= offset <= timedelta(hours=14) else None  # PS3.3 C.12.1.1.8
 
 
 def finish(dataset: Dataset, context: ResultContext, source: Source, algorithm: Algorithm) -> None:

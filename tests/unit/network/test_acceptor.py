@@ -9,7 +9,18 @@ import structlog
 from pynetdicom import AE
 from pynetdicom.presentation import build_context
 
-from dicom_peers import SECRET, MemoryLedger, encoded, instance, receiving, stored_datasets, uid, wait_until, write
+from dicom_peers import (
+    CT_IMAGE,
+    SECRET,
+    MemoryLedger,
+    encoded,
+    instance,
+    receiving,
+    stored_datasets,
+    uid,
+    wait_until,
+    write,
+)
 from ovcf_node.config import Receive, Source
 from ovcf_node.errors import Permanent, Transient
 from ovcf_node.network import associate, contexts
@@ -196,3 +207,17 @@ def _listens(port: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def test_a_change_of_who_may_send_spares_running_associations(tmp_path):
+    with receiving(tmp_path) as (receiver, spool):
+        open_one = AE("SCANNER").associate(
+            "127.0.0.1", receiver.port, contexts=[build_context(CT_IMAGE)], ae_title="OVCF_NODE"
+        )
+        receiver.admit(Receive(sources=(Source(ae_title="NEW_SCANNER"),)))
+        assert associate.echo(remote(receiver, calling="NEW_SCANNER")) < 5
+        with pytest.raises(Permanent, match="calling AE title not recognised"):
+            associate.echo(remote(receiver))
+        assert open_one.send_c_store(instance()).Status == 0x0000
+        open_one.release()
+        assert len(stored_datasets(spool)) == 1

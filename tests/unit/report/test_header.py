@@ -110,7 +110,8 @@ def new_york(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("new_york")
 @pytest.mark.parametrize(
     ("stated", "content_time", "offset"),
-    [(None, "033015.250000", "-0500"), ("nonsense", "033015.250000", "-0500"), ("+0530", "140015.250000", "+0530")],
+    [(None, "033015.250000", "-0500"), ("nonsense", "033015.250000", "-0500"), ("+0530", "140015.250000", "+0530"),
+     ("-1300", "033015.250000", "-0500"), ("+1400", "223015.250000", "+1400"), ("-0330", "050015.250000", "-0330")],
 )
 def test_times_are_in_the_sources_zone_or_else_local(tmp_path: Path, stated: str | None, content_time: str, offset: str):
     case = small(tmp_path)

@@ -1,0 +1,120 @@
+{{- define "ovcf-node.labels" -}}
+app.kubernetes.io/name: ovcf-node
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+{{- with .role }}
+app.kubernetes.io/component: {{ . }}
+{{- end }}
+{{- end }}
+
+{{- define "ovcf-node.image" -}}
+{{- $tag := .Values.image.tag | default .Chart.AppVersion -}}
+{{- if hasPrefix "sha256:" $tag -}}{{ .Values.image.repository }}@{{ $tag }}{{- else -}}{{ .Values.image.repository }}:{{ $tag }}{{- end -}}
+{{- end }}
+
+{{- /* One Deployment: root, role, replicas, strategy, resources, and optionally ports, probe, environment, mounts, volumes. */ -}}
+{{- define "ovcf-node.deployment" -}}
+{{- $root := .root -}}
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: {{ $root.Release.Name }}-{{ .role }}
+  labels: {{- include "ovcf-node.labels" . | nindent 4 }}
+spec:
+  replicas: {{ .replicas | default 1 }}
+  strategy:
+    type: {{ .strategy | default "RollingUpdate" }}
+  selector:
+    matchLabels: {{- include "ovcf-node.labels" . | nindent 6 }}
+  template:
+    metadata:
+      labels: {{- include "ovcf-node.labels" . | nindent 8 }}
+      annotations:
+        checksum/config: {{ $root.Values.config | sha256sum }}
+        {{- with $root.Values.podAnnotations }}{{ toYaml . | nindent 8 }}{{ end }}
+    spec:
+      automountServiceAccountToken: false
+      enableServiceLinks: false
+      terminationGracePeriodSeconds: 40
+      securityContext:
+        runAsNonRoot: true
+        runAsUser: 10001
+        runAsGroup: 10001
+        fsGroup: 10001
+        fsGroupChangePolicy: OnRootMismatch
+        seccompProfile: {type: RuntimeDefault}
+      {{- with $root.Values.image.pullSecrets }}
+      imagePullSecrets: {{- range . }}
+        - name: {{ . }}{{ end }}
+      {{- end }}
+      containers:
+        - name: {{ .role }}
+          image: {{ include "ovcf-node.image" $root }}
+          imagePullPolicy: {{ $root.Values.image.pullPolicy }}
+          args: [run, {{ .role }}]
+          securityContext:
+            readOnlyRootFilesystem: true
+            allowPrivilegeEscalation: false
+            capabilities: {drop: [ALL]}
+          env:
+            - {name: TZ, value: {{ $root.Values.timeZone | quote }}}
+            - {name: OVCF_NODE__ENGINE__LEDGER_URL_FILE, value: /run/secrets/ovcf-node/database-url}
+            - {name: OVCF_NODE__ENGINE__ENGINE_URL_FILE, value: /run/secrets/ovcf-node/database-url}
+            {{- with .environment }}{{ toYaml . | nindent 12 }}{{ end }}
+          {{- with .port }}
+          ports:
+            - {name: {{ $.portName }}, containerPort: {{ . }}}
+          {{- end }}
+          {{- with .probes }}{{ toYaml . | nindent 10 }}{{ end }}
+          resources: {{- toYaml .resources | nindent 12 }}
+          volumeMounts:
+            - {name: config, mountPath: /etc/ovcf-node.toml, subPath: ovcf-node.toml, readOnly: true}
+            - {name: database, mountPath: /run/secrets/ovcf-node, readOnly: true}
+            - {name: data, mountPath: /var/lib/ovcf-node}
+            - {name: tmp, mountPath: /tmp}
+            {{- with .mounts }}{{ toYaml . | nindent 12 }}{{ end }}
+      volumes:
+        - name: config
+          configMap: {name: {{ $root.Release.Name }}-config}
+        - name: database
+          secret:
+            secretName: {{ $root.Values.database.existingSecret }}
+            items: [{key: {{ $root.Values.database.key }}, path: database-url}]
+        - name: data
+          persistentVolumeClaim:
+            claimName: {{ $root.Values.storage.existingClaim | default (printf "%s-data" $root.Release.Name) }}
+        - name: tmp
+          emptyDir: {}
+        {{- with .volumes }}{{ toYaml . | nindent 8 }}{{ end }}
+      {{- with $root.Values.nodeSelector }}
+      nodeSelector: {{- toYaml . | nindent 8 }}
+      {{- end }}
+      {{- with $root.Values.tolerations }}
+      tolerations: {{- toYaml . | nindent 8 }}
+      {{- end }}
+      {{- with $root.Values.affinity }}
+      affinity: {{- toYaml . | nindent 8 }}
+      {{- end }}
+{{- end }}
+
+{{- /* A Service for one role: root, role, service, port, portName. */ -}}
+{{- define "ovcf-node.service" -}}
+apiVersion: v1
+kind: Service
+metadata:
+  name: {{ .root.Release.Name }}-{{ .role }}
+  labels: {{- include "ovcf-node.labels" . | nindent 4 }}
+  {{- with .service.annotations }}
+  annotations: {{- toYaml . | nindent 4 }}
+  {{- end }}
+spec:
+  type: {{ .service.type }}
+  {{- if and .service.externalTrafficPolicy (ne .service.type "ClusterIP") }}
+  externalTrafficPolicy: {{ .service.externalTrafficPolicy }}
+  {{- end }}
+  {{- with .service.loadBalancerIP }}
+  loadBalancerIP: {{ . }}
+  {{- end }}
+  selector: {{- include "ovcf-node.labels" . | nindent 4 }}
+  ports:
+    - {name: {{ .portName }}, port: {{ .port }}, targetPort: {{ .portName }}}
+{{- end }}

@@ -1,0 +1,150 @@
+"""Compose file, Helm chart and systemd unit, each checked by the program or schema that will read it."""
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from dicom_peers import program
+from ovcf_node.app import ROLES
+from ovcf_node.config import load
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+DEPLOY = REPOSITORY / "deploy"
+CHART = DEPLOY / "helm" / "ovcf-node"
+DRAIN_S = 30  # what `serve` gives its processes
+
+pytestmark = pytest.mark.peer
+
+EVERYTHING = {
+    "query": {"enabled": True}, "web": {"enabled": True},
+    "image": {"tag": "sha256:" + "0" * 64, "pullSecrets": ["registry"]},
+    "storage": {"existingClaim": "pacs-data"}, "nodeSelector": {"zone": "imaging"},
+    "tolerations": [{"key": "imaging", "operator": "Exists"}], "podAnnotations": {"example.org/a": "b"},
+    "networkPolicy": {
+        "dicomFrom": [{"ipBlock": {"cidr": "192.0.2.0/24"}}], "webFrom": [{"ipBlock": {"cidr": "198.51.100.0/24"}}],
+        "to": [{"to": [{"ipBlock": {"cidr": "192.0.2.20/32"}}], "ports": [{"protocol": "TCP", "port": 104}]}],
+    },
+}
+
+
+def checked(*arguments: str) -> object:
+    """Return what the checkers print; skip without them, fail under CI."""
+    python = Path(os.environ.get("OVCF_DEPLOY_PYTHON", REPOSITORY / ".venv-deploy" / "bin" / "python"))
+    if not python.exists():
+        message = "the checkers are not installed: make .venv-deploy/.installed"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    checkers = Path(__file__).with_name("deploy_checkers.py")
+    done = subprocess.run([python, checkers, *arguments], capture_output=True, text=True, timeout=120, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:] + done.stdout[-2000:]
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def compose() -> dict:
+    return checked("compose", str(DEPLOY / "compose.yaml"))
+
+
+@pytest.fixture(scope="module", params=[{}, EVERYTHING], ids=["defaults", "everything"])
+def manifests(request) -> list[dict]:
+    return checked("helm", str(CHART), json.dumps(request.param))
+
+
+def of_kind(manifests: list[dict], kind: str) -> dict[str, dict]:
+    return {m["metadata"]["name"].removeprefix("hospital-"): m for m in manifests if m["kind"] == kind}
+
+
+def test_compose_runs_ours_without_rights_and_lets_them_drain(compose):
+    ours = {name: s for name, s in compose["services"].items() if s["image"].startswith("ovcf-node")}
+    assert set(ours) == {"node", "receiver", "worker", "sender"}
+    for service in ours.values():
+        assert service["read_only"] and service["cap_drop"] == ["ALL"] and service["ulimits"] == {"core": 0}
+        assert service["security_opt"] == ["no-new-privileges:true"] and service["init"]
+        assert int(service["stop_grace_period"].removesuffix("s")) > DRAIN_S
+    assert compose["services"]["worker"]["deploy"]["replicas"] >= 2
+
+
+def test_compose_publishes_on_loopback_only_and_hands_secrets_over_as_files(compose):
+    for service in compose["services"].values():
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+    cluster = compose["services"]["receiver"]
+    assert not [v for v in cluster["environment"].values() if "://" in v]
+    assert "database-url" in cluster["secrets"]
+
+
+def test_configuration_of_the_trial_loads():
+    assert [d.name for d in load(DEPLOY / "compose.toml").destinations] == ["orthanc"]
+
+
+def test_the_chart_has_a_deployment_for_each_process(manifests):
+    deployments = of_kind(manifests, "Deployment")
+    assert set(deployments) in ({"receiver", "worker", "sender"}, set(ROLES))
+    for role, deployment in deployments.items():
+        assert deployment["spec"]["template"]["spec"]["containers"][0]["args"] == ["run", role]
+    assert deployments["receiver"]["spec"]["replicas"] == 1
+    assert deployments["receiver"]["spec"]["strategy"]["type"] == "Recreate"
+
+
+def test_pods_are_confined_and_drain(manifests):
+    for deployment in of_kind(manifests, "Deployment").values():
+        pod = deployment["spec"]["template"]["spec"]
+        container = pod["containers"][0]
+        assert pod["securityContext"]["runAsNonRoot"] and not pod["automountServiceAccountToken"]
+        assert container["securityContext"] == {
+            "readOnlyRootFilesystem": True, "allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]},
+        }
+        assert pod["terminationGracePeriodSeconds"] > DRAIN_S
+        assert not [e for e in container["env"] if "://" in e.get("value", "")]
+        mounted, known = {m["name"] for m in container["volumeMounts"]}, {v["name"] for v in pod["volumes"]}
+        assert mounted == known
+
+
+def test_every_variable_in_the_chart_is_a_key(manifests, monkeypatch, tmp_path):
+    secret = tmp_path / "url"
+    secret.write_text("postgresql+psycopg://db/ovcf")
+    for deployment in of_kind(manifests, "Deployment").values():
+        for variable in deployment["spec"]["template"]["spec"]["containers"][0]["env"]:
+            value = str(secret) if variable["name"].endswith("_FILE") else variable["value"]
+            monkeypatch.setenv(variable["name"], value)
+    path = tmp_path / "node.toml"
+    path.write_text(of_kind(manifests, "ConfigMap")["config"]["data"]["ovcf-node.toml"])
+    assert load(path).ledger_url == secret.read_text()
+
+
+def test_selectors_find_their_pods_and_ports(manifests):
+    pods = [d["spec"]["template"] for d in of_kind(manifests, "Deployment").values()]
+    for service in of_kind(manifests, "Service").values():
+        wanted = service["spec"]["selector"].items()
+        [pod] = [pod for pod in pods if wanted <= pod["metadata"]["labels"].items()]
+        names = {port["name"] for port in pod["spec"]["containers"][0]["ports"]}
+        assert {port["targetPort"] for port in service["spec"]["ports"]} <= names
+    [policy] = of_kind(manifests, "NetworkPolicy").values()
+    assert all(policy["spec"]["podSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items() for pod in pods)
+
+
+def test_what_the_hospital_acknowledged_outlives_the_chart(manifests):
+    for claim in of_kind(manifests, "PersistentVolumeClaim").values():
+        assert claim["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+        assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
+
+
+def test_systemd_takes_the_unit_and_calls_it_well_confined(tmp_path):
+    text = (DEPLOY / "ovcf-node.service").read_text()
+    unit = tmp_path / "ovcf-node.service"
+    unit.write_text(text.replace("/opt/ovcf-node/bin/ovcf-node", program("true")))  # it wants the program to be there
+    analyze = program("systemd-analyze")
+    done = subprocess.run([analyze, "verify", unit], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    # The threshold is in tenths of systemd's scale from 0 (confined) to 10.
+    done = subprocess.run(
+        [analyze, "security", "--offline=true", "--threshold=20", "--no-pager", unit], capture_output=True, text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stdout[-500:]
+    assert int(re.search(r"^TimeoutStopSec=(\d+)$", text, re.MULTILINE)[1]) > DRAIN_S

@@ -1,0 +1,42 @@
+"""The migrations give the schema that the code declares, on an empty database and on one of the first version."""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from sqlalchemy import text
+
+from ovcf_node.ledger import database, migrate
+from ovcf_node.ledger.schema import METADATA
+
+
+def differences(url: str) -> list:
+    engine = database.connect(url)
+    with database.reading(engine) as connection:
+        found = compare_metadata(MigrationContext.configure(connection), METADATA)
+    engine.dispose()
+    return found
+
+
+def test_migrated_schema_is_the_declared_one(tmp_path: Path):
+    url = f"sqlite:///{tmp_path / 'ledger.sqlite'}"
+    migrate(url)
+    assert differences(url) == []
+
+
+def test_a_ledger_of_the_first_version_is_brought_up_to_date_with_its_rows(tmp_path: Path):
+    url = f"sqlite:///{tmp_path / 'ledger.sqlite'}"
+    engine = database.connect(url)
+    config = Config()
+    config.set_main_option("script_location", str(Path(database.__file__).parent / "migrations"))
+    config.attributes["engine"] = engine
+    command.upgrade(config, "0001")
+    with engine.begin() as connection:
+        connection.execute(text("INSERT INTO leases (name, owner, expires_at) VALUES ('judge', 'old', 1.0)"))
+    migrate(url)
+    with database.reading(engine) as connection:
+        assert connection.execute(text("SELECT owner FROM leases")).all() == [("old",)]
+    engine.dispose()
+    assert differences(url) == []
