@@ -177,9 +177,9 @@ def test_bearer_token_is_read_for_every_delivery(stow, files, tmp_path):
     server, there = stow
     server.tokens = ("good",)
     token = tmp_path / "token"
-    there = there.model_copy(update={"token_file": token})
+    there = there.model_copy(update={"token": token})
     (outcome,) = send(there, files[:1])
-    assert outcome.state == "retry" and "token_file" in outcome.text
+    assert outcome.state == "retry" and "token" in outcome.text
     token.write_text("bad\n")
     (outcome,) = send(there, files[:1])
     assert outcome.state == "retry" and "HTTP 401" in outcome.text
@@ -191,7 +191,7 @@ def test_bearer_token_is_read_for_every_delivery(stow, files, tmp_path):
 def test_token_that_would_break_the_header(stow, files, tmp_path):
     token = tmp_path / "token"
     token.write_text("one\nX-Injected: two")
-    (outcome,) = send(stow[1].model_copy(update={"token_file": token}), files[:1])
+    (outcome,) = send(stow[1].model_copy(update={"token": token}), files[:1])
     assert outcome.state == "retry" and "holds no token" in outcome.text
 
 
@@ -237,7 +237,7 @@ def test_echo_where_nothing_can_be_searched(stow):
         ({"url": "ftp://pacs/x"}, "http"),
         ({"url": "https://user:secret@pacs/x"}, "without user"),
         ({"url": "https://pacs/x?a=b"}, "query"),
-        ({"url": "http://pacs/x", "token_file": "token"}, "needs https"),
+        ({"url": "http://pacs/x", "token": "token"}, "needs https"),
         ({"url": "https://pacs/x", "certificate": "a.pem"}, "belong together"),
     ],
 )

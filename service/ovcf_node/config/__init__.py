@@ -116,7 +116,7 @@ def load(path: Path | None) -> Settings:
 def _resolve(document: dict, base: Path) -> None:
     named = [(document.get("node"), ("data", "bundle")),
              (document.get("web"), ("certificate", "key", "client_ca", "users", "tokens"))]
-    of_destination = ("path", "token_file", "certificate", "key", "ca")
+    of_destination = ("path", "token", "certificate", "key", "ca")
     named += [(destination, of_destination) for destination in document.get("destinations", [])]
     for section, keys in named:
         for key in keys if isinstance(section, dict) else ():

@@ -26,7 +26,7 @@ class Destination(Section):
     """folder: where instances are written."""
     url: str | None = None
     """stow: base URL of the DICOMweb service; instances go to URL/studies."""
-    token_file: Path | None = None
+    token: Path | None = None
     """stow: file with the bearer token to present; read anew for every delivery."""
     certificate: Path | None = None
     """stow: PEM file of our client certificate, where the server wants mutual TLS."""
@@ -70,6 +70,6 @@ class Destination(Section):
             raise ValueError("url must be http(s)://host[:port]/path without user, query or fragment")
         if (self.certificate is None) != (self.key is None):
             raise ValueError("certificate and key belong together")
-        secret = self.token_file or self.certificate
+        secret = self.token or self.certificate
         if secret and url.scheme != "https" and url.hostname not in ("127.0.0.1", "::1", "localhost"):
             raise ValueError("a token or certificate needs https")

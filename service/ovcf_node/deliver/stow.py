@@ -71,8 +71,8 @@ def _status(client: httpx.Client, destination: Destination, method: str, path: s
 @contextmanager
 def _client(destination: Destination) -> Iterator[httpx.Client]:
     headers = {"Accept": _JSON, "User-Agent": f"ovcf-node/{__version__}"}
-    if destination.token_file:
-        headers["Authorization"] = f"Bearer {_token(destination.token_file)}"
+    if destination.token:
+        headers["Authorization"] = f"Bearer {_token(destination.token)}"
     with httpx.Client(
         headers=headers, verify=_tls(destination), timeout=destination.timeout_s, follow_redirects=False,
         trust_env=False,  # a proxy or a .netrc that nobody entered here has no business with results
@@ -84,11 +84,11 @@ def _token(path: Path) -> str:
     try:
         token = path.read_text(encoding="ascii").strip()
     except OSError as error:
-        raise Permanent("token_file", f"cannot read {path}: {error.strerror}") from error
+        raise Permanent("token", f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise Permanent("token_file", f"{path} holds no token") from error
+        raise Permanent("token", f"{path} holds no token") from error
     if not re.fullmatch(r"[!-~]+", token):
-        raise Permanent("token_file", f"{path} holds no token")
+        raise Permanent("token", f"{path} holds no token")
     return token
 
 
