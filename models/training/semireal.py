@@ -213,8 +213,8 @@ def malekosh(data: Path, out: Path) -> Path:
     best, fine = np.full(count, 0.0, np.float32), np.zeros(count, np.uint8)
     for number in np.unique(thick[thick >= 16]):
         mask = thick == number
-        inside = ndimage.distance_transform_edt(mask, sampling=spacing) - ndimage.distance_transform_edt(~mask, sampling=spacing)
-        depth = ndimage.map_coordinates(inside.astype(np.float32), at, order=1)
+        inside, outside = (ndimage.distance_transform_edt(m, sampling=spacing) for m in (mask, ~mask))
+        depth = ndimage.map_coordinates((inside - outside).astype(np.float32), at, order=1)
         fine = np.where(depth > best, number, fine)
         best = np.maximum(best, depth)
     return _masks_case(out / "malekosh", fine.astype(np.uint8), low, target, 70, 110.0)

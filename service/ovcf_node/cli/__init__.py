@@ -10,6 +10,7 @@ from rich.console import Console
 
 from ovcf_node import __version__
 from ovcf_node.cli.jobs import jobs
+from ovcf_node.cli.models import models
 from ovcf_node.config import Settings, load
 from ovcf_node.domain.levels import GRADED
 from ovcf_node.errors import OvcfError
@@ -23,6 +24,7 @@ app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
 )
 app.add_typer(jobs, name="jobs")
+app.add_typer(models, name="models")
 
 ConfigFile = Annotated[
     Path | None,
