@@ -27,6 +27,7 @@ import torch
 from losses import label_loss, vertebra_loss
 from networks import LabelNet, VertebraNet, parameters
 from pool import CropSampler, Pool, field_tensors
+from warm import warm_weights
 
 RATE = {"label": 3e-3, "vertebra": 3e-3}
 BATCH = {"label": 2, "vertebra": 4}
@@ -95,10 +96,9 @@ def train(stage: str, work: Path, minutes: float, resume: bool, warm: Path | Non
     work.mkdir(parents=True, exist_ok=True)
     net = LabelNet() if stage == "label" else VertebraNet()
     if warm is not None:
-        old, own = torch.load(warm, map_location="cpu", weights_only=True)["ema"], net.state_dict()
-        fitting = {k: v for k, v in old.items() if k in own and own[k].shape == v.shape}  # a changed head starts afresh
-        net.load_state_dict(fitting, strict=True)
-        print(f"warm start from {warm}: {len(fitting)} of {len(own)} tensors", flush=True)
+        fitting = warm_weights(warm, net.state_dict())
+        net.load_state_dict(fitting, strict=False)
+        print(f"warm start from {warm.name}: {len(fitting)} of {len(net.state_dict())} tensors", flush=True)
     ema = Ema(net)
     decay = [p for p in net.parameters() if p.dim() > 1]
     other = [p for p in net.parameters() if p.dim() <= 1]
