@@ -200,6 +200,7 @@ def crops(seed: int, profile: str = "training", jitter: bool = True, every: bool
 
 
 SCANNED_KINDS = ("A", "B", "C", "D", "old", "mimic", "plain")
+SACRAL = 0.09  # one level of eight at run time, one shape of many here
 SCANNED_SHARE = (0.10, 0.12, 0.10, 0.13, 0.13, 0.17, 0.25)
 
 
@@ -208,7 +209,9 @@ def scanned_crops(seed: int, solids, profile: str = "training", count: int = 8) 
     rng = np.random.default_rng([seed, 4])
     rows = {name: [] for name in ("hu", "masks", "evidence", "type", "old", "mimic", "level", "loss")}
     for n in range(count):
-        solid = solids[int(rng.integers(len(solids)))]
+        sacral = [s for s in solids if s.level == "S1"]
+        pool = sacral if sacral and rng.random() < SACRAL else solids
+        solid = pool[int(rng.integers(len(pool)))]
         kind = str(rng.choice(SCANNED_KINDS, p=SCANNED_SHARE))
         if solid.level == "S1" and kind in "ABCD":
             kind = "plain"

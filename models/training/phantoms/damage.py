@@ -234,6 +234,21 @@ def decoys(rng: np.random.Generator, body: BodyShape) -> BodyShape:
         d = replace(d, dent=float(rng.uniform(0.8, 2.2)))
     if rng.random() < 0.05:
         damage = replace(damage, swelling=float(rng.uniform(2, 6)))
+    if damage.anterior is None and rng.random() < 0.15:  # no real front wall is smooth: well below a step of 1.5 mm
+        ripple = WallDamage(
+            amount=float(rng.uniform(0.3, 1.0)),
+            w0=float(rng.uniform(-0.8, 0.8) * body.r0),
+            kind=str(rng.choice(["bulge", "fold", "step"])),
+            reach=float(rng.uniform(4, 14)),
+            q_centre=float(rng.uniform(-0.5, 0.5)),
+            q_width=float(rng.uniform(0.3, 1.2)),
+            broken=False,
+        )
+        damage = replace(damage, anterior=ripple)
+    for side in ("superior", "inferior"):  # shallow, uneven plates: below a depression of 2 mm
+        if getattr(damage, side) is None and rng.random() < 0.1:
+            shallow = replace(_plate(rng, superior=side == "superior", recent=False), amount=float(rng.uniform(0.3, 1.1)))
+            damage = replace(damage, **{side: shallow})
     if rng.random() < 0.04 and d.lines_hu == 0:
         d = replace(d, lines_hu=float(rng.uniform(60, 200)), lines_depth=float(rng.uniform(1.5, 8)))
     return replace(body, details=d, damage=damage)

@@ -271,7 +271,7 @@ def _patches(rng: np.random.Generator, shape: tuple[int, ...]) -> Tensor:
 def _spongy(place: Place, acq: Acquisition, rng: np.random.Generator) -> Tensor:
     """Marrow: age, trabeculae at several scales, denser towards both plates, fatty or dense patches."""
     shape = tuple(place.u.shape)
-    base = rng.uniform(20, 260) * acq.trabecular_gain + acq.trabecular_shift
+    base = rng.uniform(10, 340) * acq.trabecular_gain + acq.trabecular_shift
     if acq.family == "random":
         base = acq.hu("spongy")
     grain = torch.from_numpy(rng.standard_normal(shape).astype(np.float32))

@@ -57,9 +57,9 @@ def load_solids(folder: Path, cache: Path | None = None) -> tuple[Solid, ...]:
     """All solids of a shapes folder (a minute); kept for the life of the process, and in the file `cache`."""
     if cache is not None and cache.exists():
         return pickle.loads(cache.read_bytes())
-    out = [_solid(level, load_atlas(folder), bare=False) for level in SOURCES]
+    out = [solid_of(level, load_atlas(folder), bare=False) for level in SOURCES]
     for atlas in mesh_atlases(folder / "meshes"):
-        out += [_solid(level, atlas, bare=True) for level in LEVELS if level in atlas.centres and not level.startswith("S")]
+        out += [solid_of(level, atlas, bare=True) for level in LEVELS if level in atlas.centres and not level.startswith("S")]
     if cache is not None:
         temporary = cache.with_suffix(f".{os.getpid()}")
         temporary.write_bytes(pickle.dumps(tuple(out)))
@@ -122,7 +122,7 @@ def _maps(body: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return top, bottom, foot * STEP
 
 
-def _solid(level: str, atlas: Atlas, *, bare: bool) -> Solid:
+def solid_of(level: str, atlas: Atlas, *, bare: bool) -> Solid:
     where = _lattice(level, atlas.centres)
     number = LEVELS.index(level) + 1
     own = atlas.levels == number
