@@ -1,6 +1,6 @@
 """ovcf-node: a DICOM node that reads thoracolumbar CT for osteoporotic vertebral compression fractures.
 
-The folders in the order the data flows; a module imports only from those above it, and the five stages never import
+The folders in the order the data flows; a module imports only from those above it, and the stages never import
 each other (they meet in the ledger and in `workflow`):
 
 1.  `errors`    what can go wrong: whose fault it is, and whether a retry can help
@@ -16,8 +16,10 @@ each other (they meet in the ledger and in `workflow`):
 11. `infer`     stage 3: model bundle, labels, per-vertebra evidence, morphometry
 12. `report`    stage 4: SEG, SR, summary picture, lint
 13. `deliver`   stage 5: results to destinations
-14. `workflow`  the steps in order: the only module that knows all stages
-15. `app`, `cli` composition root and commands
+14. `query`     the results for PACS and viewers: C-FIND, C-MOVE, C-GET, QIDO-RS, WADO-RS
+15. `operate`   the pages for people
+16. `workflow`  the steps in order: the only module that knows all stages
+17. `app`, `cli` composition root and commands
 """
 
 import os

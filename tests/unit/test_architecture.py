@@ -9,13 +9,13 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[2] / "service" / "ovcf_node"
 ORDER = [
     "errors", "config", "observe", "domain", "storage", "ledger", "engine", "network", "receive", "assemble", "infer",
-    "report", "deliver", "workflow", "app", "supervisor", "demo", "cli_jobs", "cli", "__main__",
+    "report", "deliver", "query", "operate", "workflow", "app", "supervisor", "demo", "cli", "__main__",
 ]
-STAGES = {"receive", "assemble", "infer", "report", "deliver"}
+STAGES = {"receive", "assemble", "infer", "report", "deliver", "query", "operate"}
 # `config`, `domain` and `observe` are the bottom; settings are plain values and may be read anywhere above.
 DOORS = {
     "pynetdicom": {"network"}, "dbos": {"engine"}, "sqlalchemy": {"ledger"}, "alembic": {"ledger"},
-    "onnxruntime": {"infer"}, "highdicom": {"report"}, "typer": {"cli", "cli_jobs"},
+    "onnxruntime": {"infer"}, "highdicom": {"report"}, "typer": {"cli"},
 }
 FILES = sorted(p for p in PACKAGE.rglob("*.py"))
 

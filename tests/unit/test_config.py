@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from ovcf_node.config import Destination, Settings, load
+from ovcf_node.config import Archive, Destination, Settings, load
 from ovcf_node.errors import Permanent
 
 REFERENCE = Path(__file__).resolve().parents[2] / "deploy" / "ovcf-node.toml"
@@ -25,7 +25,7 @@ def test_reference_loads():
 def test_every_key_is_in_the_reference_and_documented():
     text = REFERENCE.read_text()
     for name, field in Settings.model_fields.items():
-        section = Destination if name == "destinations" else field.annotation
+        section = {"destinations": Destination, "archives": Archive}.get(name, field.annotation)
         for key in keys(section):
             assert re.search(rf"^#? ?{key} = ", text, re.MULTILINE), f"{name}.{key} is missing in {REFERENCE.name}"
             assert section.model_fields[key].description, f"{name}.{key} has no docstring"
@@ -78,4 +78,18 @@ def test_unreadable_file(tmp_path, text):
     if text is not None:
         path.write_bytes(text)
     with pytest.raises(Permanent):
+        load(path)
+
+
+def test_a_web_server_off_loopback_needs_a_certificate(tmp_path):
+    path = tmp_path / "node.toml"
+    path.write_text('[web]\nenabled = true\nhost = "0.0.0.0"\n')
+    with pytest.raises(Permanent, match="certificate and key are needed"):
+        load(path)
+
+
+def test_open_pages_stay_on_loopback(tmp_path):
+    path = tmp_path / "node.toml"
+    path.write_text('[web]\nopen = true\nhost = "0.0.0.0"\n')
+    with pytest.raises(Permanent, match="only for loopback"):
         load(path)

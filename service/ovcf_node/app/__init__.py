@@ -5,6 +5,8 @@
 `receiver`  receive; imports neither inference nor codecs nor the engine
 `worker`    judge, read, encode
 `sender`    deliver
+`query`     answer C-FIND, C-GET and C-MOVE
+`web`       pages and DICOMweb
 `checks`    look from outside: configuration, destinations, health
 """
 
@@ -13,8 +15,14 @@ from importlib import import_module
 
 from ovcf_node.config import Settings
 
-ROLES: tuple[str, ...] = ("receiver", "worker", "sender")
-"""The processes of a node; `serve` supervises one of each, several machines run them apart."""
+ROLES: tuple[str, ...] = ("receiver", "worker", "sender", "query", "web")
+"""The processes of a node; `serve` supervises one of each that is enabled, several machines run them apart."""
+
+
+def enabled(settings: Settings) -> tuple[str, ...]:
+    """Return the roles that this configuration asks for."""
+    optional = {"query": settings.query.enabled, "web": settings.web.enabled}
+    return tuple(role for role in ROLES if optional.get(role, True))
 
 
 def role(name: str) -> Callable[[Settings], None]:

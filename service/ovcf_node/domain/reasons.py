@@ -59,6 +59,7 @@ VERTEBRA: dict[str, str] = {
     "incomplete_body": "the body is not wholly in the field: not graded",
     "evidence_conflict": "signs, direct reading and probability do not agree",
     "no_sign": "the direct reading says fracture, no single sign does",
+    "unsteady": "several looks at the same vertebra contradict each other",
     "low_confidence": "the class of the fracture is not probable enough",
     "posterior_wall": "the posterior wall is involved: not a compression type",
     "height_loss_without_break": "height loss without a broken surface",

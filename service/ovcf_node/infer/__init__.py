@@ -160,7 +160,7 @@ def _judge(readings: list[VertebraReading], geometry: dict[str, Geometry], bundl
     """Grade the complete vertebrae; S1 and what metal disturbs are not judged."""
     stage = bundle.vertebra
     usable = [r for r in readings if geometry[r.level].complete and not geometry[r.level].metal]
-    signs: dict[str, Signs] = {r.level: calibrated(r.evidence, r.type, r.old, stage) for r in usable}
+    signs: dict[str, Signs] = {r.level: calibrated(r.looks, stage) for r in usable}
     expectations = expected.expectations(
         {level: geometry[level].heights for level in signs},
         [level for level in signs if not is_suspect(signs[level], stage)],

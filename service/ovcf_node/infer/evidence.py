@@ -1,8 +1,9 @@
 """From logits to what is said of a vertebra: calibrated probabilities, operating points, Denis by the one table.
 
 The network says which signs it sees, the table says what they are called, and a second, direct reading of the type must
-agree; where it does not, the class is withheld with the reason. "No fracture" is never said against a sign above its
-operating point, nor of a body that lost a quarter of its height for no known reason. Unknown is None.
+agree; where it does not, the class is withheld with the reason. Probabilities are means over several looks at the same
+vertebra; looks that contradict each other about a close call leave it undetermined. "No fracture" is never said against
+a sign above its operating point, nor of a body that lost a quarter of its height for no known reason. Unknown is None.
 """
 
 from dataclasses import dataclass
@@ -20,16 +21,22 @@ _TYPES = (None, "A", "B", "C", "D")
 _DEFORMED = 0.20  # height loss that is a deformity without any broken surface
 _UNEXPLAINED = 0.25  # height loss (Genant 2) that rules out "no fracture" unless the deformity is seen to be old
 _MEASURABLE = 0.05  # height loss below which geometry sees nothing
+_UNSTEADY = 0.5  # looks that differ by this much in the probability of fracture contradict each other
+_CLOSE = 0.2  # distance of that probability from the operating point that is a close call
 
 
 @dataclass(frozen=True)
 class Signs:
-    """Calibrated probabilities of one vertebra: four signs, direct type (none, A..D), old deformity, fracture."""
+    """Calibrated probabilities of one vertebra: four signs, direct type (none, A..D), old deformity, fracture.
+
+    `spread` is how far the looks differ in the probability of fracture.
+    """
 
     evidence: Evidence
     types: tuple[float, float, float, float, float]
     old: float
     fracture: float
+    spread: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -48,17 +55,20 @@ class Grading:
     notes: tuple[Reason, ...] = ()
 
 
-def calibrated(evidence: np.ndarray, types: np.ndarray, old: float, stage: VertebraStage) -> Signs:
-    """Turn logits (4), (5) and one into probabilities; fracture is the mean of max(S, I, N) and 1 - P(none)."""
-    sign = _sigmoid(np.asarray(evidence, dtype=float) / stage.temperature["evidence"])
-    logits = np.asarray(types, dtype=float) / stage.temperature["type"]
-    kind = np.exp(logits - logits.max())
-    kind /= kind.sum()
+def calibrated(looks: np.ndarray, stage: VertebraStage) -> Signs:
+    """Turn logits (looks, 10) into mean probabilities; fracture is the mean of max(S, I, N) and 1 - P(none)."""
+    looks = np.atleast_2d(np.asarray(looks, dtype=float))
+    signs = _sigmoid(looks[:, :4] / stage.temperature["evidence"])
+    logits = looks[:, 4:9] / stage.temperature["type"]
+    kinds = np.exp(logits - logits.max(axis=1, keepdims=True))
+    kinds /= kinds.sum(axis=1, keepdims=True)
+    fracture = (signs[:, :3].max(axis=1) + 1.0 - kinds[:, 0]) / 2.0
     return Signs(
-        Evidence(**{name: round(float(p), 4) for name, p in zip(_SIGNS, sign, strict=True)}),
-        tuple(float(p) for p in kind),
-        float(_sigmoid(old / stage.temperature["old"])),
-        round(float((sign[:3].max() + 1.0 - kind[0]) / 2.0), 4),
+        Evidence(**{name: round(float(p), 4) for name, p in zip(_SIGNS, signs.mean(axis=0), strict=True)}),
+        tuple(float(p) for p in kinds.mean(axis=0)),
+        float(_sigmoid(looks[:, 9] / stage.temperature["old"]).mean()),
+        round(float(fracture.mean()), 4),
+        round(float(np.ptp(fracture)), 4),
     )
 
 
@@ -73,6 +83,8 @@ def grade(signs: Signs, stage: VertebraStage, height_loss: float | None) -> Grad
     points = stage.operating_points
     broken = {name: getattr(signs.evidence, name) >= points[name] for name in _SIGNS}
     named = classify(**broken)
+    if signs.spread >= _UNSTEADY and abs(signs.fracture - points["fracture"]) < _CLOSE:
+        return _undetermined(signs, Reason("unsteady", "mirrored or slightly shifted, the same vertebra is read otherwise"))
     if signs.fracture < points["fracture"]:
         return _unbroken(signs, named, signs.old >= points["old"], height_loss)
     abstain = _abstain(signs, named, points["abstain_below"])

@@ -1,11 +1,16 @@
-"""Read each vertebra in its own frame: crop, network, and a second look where the first crop sat badly."""
+"""Read each vertebra in its own frame: crop, network, a second crop where the first sat badly, then other looks at it.
+
+A verdict that turns with a mirrored or slightly shifted and larger crop is no verdict: every graded vertebra is looked
+at in all three ways, and how far the looks differ goes into the judgement.
+"""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
 
+from ovcf_node.domain.levels import GRADED
 from ovcf_node.domain.volume import Volume
 from ovcf_node.infer.bundle import Bundle, VertebraStage
 from ovcf_node.infer.label import Labels, Placed, frame_from
@@ -17,6 +22,8 @@ _MOST_DEGREES = 20.0  # a frame is never turned farther than this by one crop
 _MOST_MM = 14.0
 _BATCH = 4  # crops per call: bounds the memory of the network's activations
 _LEAST_BODY_VOXELS = 400  # 1.5 cm3: less is no body to measure a frame from
+_LARGER = 1.05  # spacing of the shifted look against the first
+_SHIFT_MM = (0.0, -1.5, 1.5)  # of the shifted look along u, v, w
 
 
 @dataclass(frozen=True)
@@ -24,7 +31,7 @@ class VertebraReading:
     """The network's answer for one vertebra, on its crop's grid (w, v, u).
 
     vertebra, body, fracture  probabilities, float32; vertebra and body are one piece.
-    evidence (4), type (5), old  logits.
+    looks  logits (n, 10) of n looks, the crop itself first: four signs, five types, old deformity.
     """
 
     level: str
@@ -34,9 +41,7 @@ class VertebraReading:
     vertebra: np.ndarray
     body: np.ndarray
     fracture: np.ndarray
-    evidence: np.ndarray
-    type: np.ndarray
-    old: float
+    looks: np.ndarray
 
     @property
     def has_body(self) -> bool:
@@ -60,8 +65,10 @@ def read_vertebrae(
             keep[vertebra.label] = reading
     for reading in _run(volume, bundle, labels, again):
         keep[reading.level] = reading
+    progress(0.8)
+    readings = _looked_at(volume, bundle, [keep[v.label] for v in placed])
     progress(1.0)
-    return [keep[v.label] for v in placed]
+    return readings
 
 
 def refined(reading: VertebraReading) -> tuple[np.ndarray, np.ndarray]:
@@ -98,10 +105,35 @@ def _run(
             whole, body = (_one_piece(np.where(own, _sigmoid(answer[name][k, 0]), 0)) for name in ("vertebra", "body"))
             out.append(VertebraReading(
                 vertebra.label, np.asarray(centre), np.asarray(frame), crop, whole, body,
-                _sigmoid(answer["fracture"][k, 0]) * crop.inside,
-                answer["evidence"][k].astype(float), answer["type"][k].astype(float), float(answer["old"][k, 0]),
+                _sigmoid(answer["fracture"][k, 0]) * crop.inside, _signs(answer)[k : k + 1],
             ))
     return out
+
+
+def _looked_at(volume: Volume, bundle: Bundle, readings: list[VertebraReading]) -> list[VertebraReading]:
+    """Add the mirrored and the shifted, larger look to every graded vertebra that has a body."""
+    stage = bundle.vertebra
+    wanted = [k for k, r in enumerate(readings) if r.has_body and r.level in GRADED]
+    out = list(readings)
+    for begin in range(0, len(wanted), _BATCH):
+        part = wanted[begin : begin + _BATCH]
+        mirrored = [window(readings[k].crop.hu[..., ::-1], stage.window_hu) for k in part]
+        larger = [window(_larger(volume, readings[k], stage).hu, stage.window_hu) for k in part]
+        looks = [_signs(bundle.run("vertebra", {"crop": np.stack(crops)[:, None]})) for crops in (mirrored, larger)]
+        for n, k in enumerate(part):
+            out[k] = replace(readings[k], looks=np.concatenate([readings[k].looks, *(look[n : n + 1] for look in looks)]))
+    return out
+
+
+def _larger(volume: Volume, reading: VertebraReading, stage: VertebraStage) -> Crop:
+    centre = reading.centre + np.asarray(_SHIFT_MM) @ reading.frame
+    spacing = tuple(_LARGER * s for s in stage.spacing_mm)
+    return sample_crop(volume, crop_grid(centre, reading.frame, spacing, stage.shape, stage.origin_index))
+
+
+def _signs(answer: dict[str, np.ndarray]) -> np.ndarray:
+    """Logits (n, 10) of n crops: signs, types, old deformity."""
+    return np.concatenate([answer["evidence"], answer["type"], answer["old"]], axis=1).astype(float)
 
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:

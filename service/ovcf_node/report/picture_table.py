@@ -10,6 +10,7 @@ from ovcf_node.report.measurements import MEASUREMENTS, UNKNOWN
 from ovcf_node.report.picture_style import AMBER, DIM, FAINT, GREEN, RED, RULE, TEXT, Rgb, contrast, font, paragraph, wrap
 
 _ROW_PX = 38
+_MORE = "More limits in the structured report."
 _LEVEL_PX, _FRACTURE_PX, _TYPE_PX = 56, 84, 62
 _BODY, _SMALL = 17, 15
 
@@ -94,10 +95,11 @@ def notes(
     if any(v.height_lines_mm != HeightLines() for v in findings.vertebrae):
         red = " Red: suspected fracture region." if wording.fractured(findings) else ""
         entries.append((f"White lines: measured heights.{red}", FAINT, _SMALL))
-    for text, colour, size in entries:
+    for number, (text, colour, size) in enumerate(entries, start=1):
         needed = paragraph_height(text, size, width - 16)
-        if y + needed > floor:
-            draw.text((left, y), "More limits in the structured report.", AMBER, font(_SMALL))
+        more = 0 if number == len(entries) else paragraph_height(_MORE, _SMALL, width)  # room to say that it goes on
+        if y + needed + more > floor:
+            draw.text((left, y), _MORE, AMBER, font(_SMALL))
             break
         draw.ellipse((left, y + size // 2 - 1, left + 5, y + size // 2 + 4), fill=colour)
         y += paragraph(draw, (left + 14, y), text, size, width - 16, colour) + 5

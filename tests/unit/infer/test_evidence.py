@@ -23,7 +23,7 @@ def _stage(fracture):
 def _signs(pattern, kind, certainty=5.0, old=_NO):
     evidence = [_YES if letter in pattern else _NO for letter in "SINP"]
     types = [certainty if name == kind else 0.0 for name in ("none", "A", "B", "C", "D")]
-    return calibrated(np.array(evidence), np.array(types), old, STAGE)
+    return calibrated(np.array([*evidence, *types, old]), STAGE)
 
 
 @pytest.mark.parametrize(("pattern", "kind", "denis", "of"), [
@@ -61,7 +61,7 @@ def test_probability_is_the_mean_of_signs_and_direct_type():
 def test_temperature_divides_the_logits():
     cool = VertebraStage(*[getattr(STAGE, n) for n in ("spacing_mm", "shape", "origin_index", "window_hu")], _POINTS,
                          {"evidence": 3.0, "type": 2.0, "old": 3.0})
-    signs = calibrated(np.array([3.0, 0, 0, 0]), np.array([0, 0, 2.0, 0, 0]), 3.0, cool)
+    signs = calibrated(np.array([3.0, 0, 0, 0, 0, 0, 2.0, 0, 0, 3.0]), cool)
     assert signs.evidence.superior == pytest.approx(1 / (1 + np.exp(-1)), abs=1e-4)
     assert signs.types[2] == pytest.approx(np.e / (np.e + 4))
     assert signs.old == pytest.approx(1 / (1 + np.exp(-1)))
@@ -143,3 +143,24 @@ def test_unfit_references_are_broken_or_old():
 def test_nothing_is_known_before_grading():
     silent = Grading()
     assert silent.fracture is None and silent.old_deformity is None and silent.evidence.superior is None
+
+
+def _looks(*certainties):
+    """Looks that see a broken superior endplate (positive) or nothing (negative)."""
+    return calibrated(np.array([[c, -3, -3, -3, -c, -3, c, -3, -3, -3] for c in certainties], dtype=float), STAGE)
+
+
+def test_looks_that_agree_decide_by_their_mean():
+    signs = _looks(3.0, 2.0, 2.5)
+    assert signs.spread < 0.1 and _looks(3.0).fracture > signs.fracture > _looks(2.0).fracture
+    assert grade(signs, STAGE, 0.3).denis == "B"
+
+
+def test_looks_that_contradict_each_other_leave_a_close_call_open():
+    grading = grade(_looks(4.0, -4.0, 0.5), STAGE, 0.05)
+    assert (grading.fracture, grading.abstain.code) == (None, "unsteady")
+
+
+def test_one_look_against_a_clear_majority_changes_nothing():
+    grading = grade(_looks(6.0, 6.0, 6.0, -4.0), STAGE, 0.3)
+    assert grading.fracture is True

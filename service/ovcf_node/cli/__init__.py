@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from ovcf_node import __version__
-from ovcf_node.cli_jobs import jobs
+from ovcf_node.cli.jobs import jobs
 from ovcf_node.config import Settings, load
 from ovcf_node.domain.levels import GRADED
 from ovcf_node.errors import OvcfError
@@ -68,11 +68,11 @@ def _main(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 @app.command()
 def serve(config: ConfigFile = None) -> None:
-    """Run the whole node on this machine: receiver, worker and sender, restarted when they end.
+    """Run the whole node on this machine: every enabled process, restarted when it ends.
 
     SIGTERM drains: running associations and steps end, everything else goes on after the next start.
     """
-    from ovcf_node.app import ROLES
+    from ovcf_node.app import enabled
     from ovcf_node.app.process import prepare
     from ovcf_node.supervisor import python_command, supervise
 
@@ -80,12 +80,12 @@ def serve(config: ConfigFile = None) -> None:
     logging.configure(settings.log.level, settings.log.format)
     prepare(settings)
     extra = ["--config", str(config)] if config else []
-    raise typer.Exit(supervise({role: python_command("run", role, *extra) for role in ROLES}))
+    raise typer.Exit(supervise({role: python_command("run", role, *extra) for role in enabled(settings)}))
 
 
 @app.command()
 def run(
-    role: Annotated[str, typer.Argument(help="receiver | worker | sender")], config: ConfigFile = None,
+    role: Annotated[str, typer.Argument(help="receiver | worker | sender | query | web")], config: ConfigFile = None,
 ) -> None:
     """Run one process of the node; for several machines that share a database and the data folder."""
     from ovcf_node import app as node

@@ -1,0 +1,107 @@
+"""Every setting of the node: one frozen tree, read once from a TOML file and the environment, all problems at once.
+
+The field docstrings are the documentation; `deploy/ovcf-node.toml` shows every key and a test holds the three together.
+Environment variables `OVCF_NODE__SECTION__KEY` override the file.
+
+`node`         what it receives, how it judges and reads, where its databases are
+`destination`  where results go
+`query`        who may query and retrieve results (Q/R SCP)
+`web`          pages and DICOMweb
+`archive`      PACS that studies can be fetched from
+"""
+
+import tomllib
+from pathlib import Path
+
+from pydantic import ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
+
+from ovcf_node.config.archive import Archive
+from ovcf_node.config.destination import Destination
+from ovcf_node.config.node import Assemble, CountSource, Engine, Infer, Log, Node, Receive, Source
+from ovcf_node.config.query import Peer, Query
+from ovcf_node.config.web import Web
+from ovcf_node.errors import Permanent
+
+__all__ = [
+    "Archive", "Assemble", "CountSource", "Destination", "Engine", "Infer", "Log", "Node", "Peer", "Query", "Receive",
+    "Settings", "Source", "Web", "load",
+]
+
+
+class Settings(BaseSettings):
+    """The whole tree."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix="OVCF_NODE__", env_nested_delimiter="__", use_attribute_docstrings=True,
+    )
+
+    node: Node = Node()
+    receive: Receive = Receive()
+    assemble: Assemble = Assemble()
+    infer: Infer = Infer()
+    destinations: tuple[Destination, ...] = ()
+    query: Query = Query()
+    web: Web = Web()
+    archives: tuple[Archive, ...] = ()
+    engine: Engine = Engine()
+    log: Log = Log()
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource, **_: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return env_settings, init_settings  # the environment wins over the file
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Settings":
+        for kind, named in (("destination", self.destinations), ("archive", self.archives)):
+            names = [item.name for item in named]
+            double = sorted({n for n in names if names.count(n) > 1})
+            if double:
+                raise ValueError(f"{kind} names must differ: {', '.join(double)}")
+        if self.assemble.full_mm > self.assemble.limited_mm:
+            raise ValueError("assemble.full_mm must not exceed assemble.limited_mm")
+        return self
+
+    @property
+    def ledger_url(self) -> str:
+        return self.engine.ledger_url or f"sqlite:///{self.node.data / 'ledger.sqlite'}"
+
+    @property
+    def engine_url(self) -> str:
+        return self.engine.engine_url or f"sqlite:///{self.node.data / 'engine.sqlite'}"
+
+
+def load(path: Path | None) -> Settings:
+    """Read the settings from a TOML file (None: defaults and environment only).
+
+    Relative paths in the file are relative to the file. Raises Permanent naming every problem, one a line.
+    """
+    document: dict = {}
+    if path is not None:
+        try:
+            document = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise Permanent("configuration", f"cannot read {path}: {error.strerror}") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise Permanent("configuration", f"{path} is not TOML: {error}") from error
+        _resolve(document, path.parent.resolve())
+    try:
+        return Settings(**document)
+    except SettingsError as error:
+        raise Permanent("configuration", f"environment: {error}") from error
+    except ValidationError as error:
+        lines = [f"{'.'.join(str(p) for p in e['loc']) or 'settings'}: {e['msg']}" for e in error.errors()]
+        raise Permanent("configuration", "\n".join(lines)) from error
+
+
+def _resolve(document: dict, base: Path) -> None:
+    named = [(document.get("node"), ("data", "bundle")),
+             (document.get("web"), ("certificate", "key", "client_ca", "users", "tokens"))]
+    named += [(destination, ("path",)) for destination in document.get("destinations", [])]
+    for section, keys in named:
+        for key in keys if isinstance(section, dict) else ():
+            if isinstance(section.get(key), str):
+                section[key] = str(base / section[key])
