@@ -83,7 +83,7 @@ def intensity(hu: Tensor, bone: Tensor, rng: np.random.Generator, noise: float =
 
 
 def tone(hu: Tensor, rng: np.random.Generator) -> Tensor:
-    """A random rising curve through five knots between -200 and 1400 HU: tissues apart and together as no scanner does it."""
+    """A random rising curve through five knots between -200 and 1400 HU: tissues nearer or farther apart."""
     knots = np.linspace(-200, 1400, 5)
     rise = rng.uniform(0.25, 1.75, 4)
     values = knots[0] + np.concatenate([[0], np.cumsum(rise / rise.sum())]) * (knots[-1] - knots[0])

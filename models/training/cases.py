@@ -23,8 +23,8 @@ import torch
 
 import phantoms
 from networks import EVIDENCE, LABELS, TYPES
-from phantoms.grids import CROP_ORIGIN, Grid, crop_grid
 from phantoms.atlas import shapes_folder
+from phantoms.grids import CROP_ORIGIN, Grid, crop_grid
 from phantoms.norms import count_of, spine_index
 from phantoms.solids import load_solids
 

@@ -37,9 +37,11 @@ def onnx_weights(path: Path, like: dict[str, torch.Tensor]) -> dict[str, torch.T
             continue
         value, owner = torch.from_numpy(stored[nameless[0]].copy()), module_path(node.name)
         if value.dim() == 0:  # the attention's gains, position and channel by turns
-            kind = "position_gain" if len(gains.get(f"{owner}.channel_gain", ())) == len(
-                gains.get(f"{owner}.position_gain", ())
-            ) else "channel_gain"
+            kind = (
+                "position_gain"
+                if len(gains.get(f"{owner}.channel_gain", ())) == len(gains.get(f"{owner}.position_gain", ()))
+                else "channel_gain"
+            )
             gains.setdefault(f"{owner}.{kind}", []).append(float(value))
         else:
             found[f"{owner}.{'weight' if node.op_type == 'Mul' else 'bias'}"] = value.reshape(-1)

@@ -213,10 +213,24 @@ def sample_case(seed: int, *, profile: str = "training") -> Case:
         _truth(level, frames[i], origins[i], bodies[i], arches[i], *truths[i]) for i, level in enumerate(levels)
     )
     torso, scene = build_scene(soft, vertebrae, scale, clean=demo)
-    return Case(seed, profile, sex, age, 100 + 67 * scale, bone, vertebrae, discs, torso, scene, variant if extra == "none" else extra)
+    return Case(
+        seed,
+        profile,
+        sex,
+        age,
+        100 + 67 * scale,
+        bone,
+        vertebrae,
+        discs,
+        torso,
+        scene,
+        variant if extra == "none" else extra,
+    )
 
 
-def _discs(rng: np.random.Generator, demo: bool, levels: tuple[str, ...], norms: list[LevelNorm]) -> tuple[tuple[float, float], ...]:
+def _discs(
+    rng: np.random.Generator, demo: bool, levels: tuple[str, ...], norms: list[LevelNorm]
+) -> tuple[tuple[float, float], ...]:
     """Per gap below each level: (vacuum 0..1, height in mm before scaling)."""
     worn = 0.05 if demo else rng.uniform(0.0, 0.5)
     out = []

@@ -131,7 +131,9 @@ def _paint_vertebra(canvas: Canvas, case: Case, vertebra, acq: Acquisition, grai
         field = body_field(vertebra.body, u, v, w, shell)
         base = spongy + grains.fine(body_win) * acq.texture_sd + coarse * (0.3 * acq.texture_sd)
         if acq.gradient_hu != 0:
-            base = base + acq.gradient_hu * (torch.exp(-field.below_top.clamp(min=0) / 4) + torch.exp(-field.above_bottom.clamp(min=0) / 4))
+            base = base + acq.gradient_hu * (
+                torch.exp(-field.below_top.clamp(min=0) / 4) + torch.exp(-field.above_bottom.clamp(min=0) / 4)
+            )
         inner = marrow_hu(vertebra.body, field, u, v, w, base, (1 + 0.5 * coarse).clamp(0.2, 2))
         hard = acq.hu("cortex")
         value = hard + (inner - hard) * canvas.cover(field.marrow)

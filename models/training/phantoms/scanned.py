@@ -216,7 +216,7 @@ def _placed(solid: Solid, shape: BodyShape, pose: Pose, grid: Grid) -> Place:
 def render_scanned(
     vertebra: Scanned, grid: Grid, acq: Acquisition, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """HU, and whole-vertebra, body and fracture masks (bool) of one real shape on a grid in its own frame (LPS = u, v, w)."""
+    """HU, and whole-vertebra, body and fracture masks (bool) of one real shape on a grid (LPS = u, v, w)."""
     solid, shape = vertebra.solid, vertebra.body
     place = _placed(solid, shape, vertebra.pose, grid)
     hu = _soft_tissue(solid, place, shape, acq, rng)
@@ -292,9 +292,7 @@ def _spongy(place: Place, acq: Acquisition, rng: np.random.Generator) -> Tensor:
 def _soft_tissue(solid: Solid, place: Place, shape: BodyShape, acq: Acquisition, rng: np.random.Generator) -> Tensor:
     """HU of everything that is not bone: the map's own tissues, or random ones where it has none (and at times anyway)."""
     u, v, w = place.source
-    index = [
-        ((x - low) / STEP).round().long().clamp(0, n - 1) for x, low, n in zip((w, v, u), CORNER, POINTS, strict=True)
-    ]
+    index = [((x - low) / STEP).round().long().clamp(0, n - 1) for x, low, n in zip((w, v, u), CORNER, POINTS, strict=True)]
     kinds = solid.tissue[tuple(index)].long()
     size = tuple(kinds.shape)
     disc, sac = TISSUE_NAMES.index("disc"), TISSUE_NAMES.index("sac")

@@ -59,7 +59,9 @@ def load_solids(folder: Path, cache: Path | None = None) -> tuple[Solid, ...]:
         return pickle.loads(cache.read_bytes())
     out = [solid_of(level, load_atlas(folder), bare=False) for level in SOURCES]
     for atlas in mesh_atlases(folder / "meshes"):
-        out += [solid_of(level, atlas, bare=True) for level in LEVELS if level in atlas.centres and not level.startswith("S")]
+        out += [
+            solid_of(level, atlas, bare=True) for level in LEVELS if level in atlas.centres and not level.startswith("S")
+        ]
     if cache is not None:
         temporary = cache.with_suffix(f".{os.getpid()}")
         temporary.write_bytes(pickle.dumps(tuple(out)))

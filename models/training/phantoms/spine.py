@@ -11,7 +11,6 @@ from .norms import LEVELS, LevelNorm
 from .shape import BodyShape, endplates
 
 
-
 @dataclass(frozen=True)
 class Pose:
     """Angles in degrees: sacral slope, lordosis and kyphosis factors, coronal curve, axial rotation, whole-body tilt,
