@@ -183,9 +183,11 @@ def _case_by_case(rows: list[dict[str, Any]]) -> list[str]:
     if not rows:
         return []
     said = {True: "fracture", False: "no fracture", None: "undetermined"}
-    return [*table(("case", "level", "truth", "said at its place", "probability", "named right", "Dice", "surface, mm"), (
-        (r["case"], r["level"], said[r["fracture"]], said[r["said"]] if r["seen"] else "not seen", number(r["probability"], 2),
-         "yes" if r["named_right"] else "no", number(r["dice"]), number(r["surface_mm"], 2)) for r in rows
+    head = ("case", "level", "truth", "said at its place", "probability", "named right", "Dice", "surface, mm")
+    return [*table(head, (
+        (r["case"], r["level"], said[r["fracture"]], said[r["said"]] if r["seen"] else "not seen",
+         number(r["probability"], 2), "yes" if r["named_right"] else "no", number(r["dice"]), number(r["surface_mm"], 2))
+        for r in rows
     )), ""]
 
 
