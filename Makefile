@@ -20,8 +20,8 @@ lint: $(VENV)/.installed
 bench: $(VENV)/.installed           ## prints figures; nothing asserts them
 	$(BIN)/python tests/benchmarks/bench.py
 
-evaluate: $(VENV)/.installed $(VENV)/.training
-	$(BIN)/python models/training/evaluate.py --bundle models/reference --cases $(or $(CASES),40)
+evaluate: $(VENV)/.installed $(VENV)/.training  ## the whole pipeline on phantoms, N patients a cohort; stopped, it goes on
+	$(BIN)/python models/training/assess.py --bundle $(or $(BUNDLE),models/reference) --n $(or $(N),60) --out $(or $(OUT),$(WORK)/evaluation)
 
 train: $(VENV)/.installed $(VENV)/.training
 	$(BIN)/python models/training/train.py all --work $(WORK)/training --minutes $(or $(MINUTES),100)

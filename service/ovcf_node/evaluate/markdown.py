@@ -32,7 +32,7 @@ def page(result: dict[str, Any]) -> str:
 
 
 def share(x: dict[str, Any] | None, patients: bool = False) -> str:
-    """``0.933 (167/179, .887-.961)`` for a cell."""
+    """``0.933 (167/179, 0.886-0.961)`` for a cell."""
     if not x or x["value"] is None:
         return "no case"
     text = f"{x['value']:.3f} ({x['hits']}/{x['of']}, {x['low']:.3f}-{x['high']:.3f})"
