@@ -145,6 +145,15 @@ def _surface_distance(a: np.ndarray, b: np.ndarray, spacing: list[float]) -> flo
     return float((to_a.sum() + to_b.sum()) / (len(to_a) + len(to_b)))
 
 
+NORMAL = ("none", "sacralised", "lumbarised")
+"""Variants in which every vertebra still has an ordinary name."""
+
+
+def said_of(record: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
+    """What was said of a true vertebra: under its name, or at its place where names are not ordinary or not certain."""
+    return row["said"] if record["named"] and record["variant"] in NORMAL else row["place"] or {}
+
+
 def right_name(row: dict[str, Any]) -> bool:
     """Whether a vertebra of a record was found under its own name at its own place."""
     return row["distance_mm"] is not None and row["distance_mm"] <= NEAR_MM
@@ -164,11 +173,13 @@ def errors(record: dict[str, Any]) -> list[str]:
         wrong = [v["level"] for v in record["vertebrae"] if not right_name(v)]
         if wrong:
             out.append(f"names: {', '.join(wrong)}")
-    if record["variant"] not in ("none", "sacralised", "lumbarised") and not record["numbering_uncertain"]:
+    if record["variant"] not in NORMAL and not record["numbering_uncertain"]:
         out.append(f"{record['variant']}: numbering not called uncertain")
     for v in record["vertebrae"]:
-        if v["level"] in GRADED and v["fracture"] is False and v["said"].get("fracture") is True:
+        said = said_of(record, v).get("fracture")
+        if v["level"] in GRADED and v["fracture"] is False and said is True:
             out.append(f"{v['level']} false fracture ({v['mimic'] or ('old' if v['old_deformity'] else 'plain')})")
-        if v["level"] in GRADED and v["fracture"] and v["said"].get("fracture") is not True:
-            out.append(f"{v['level']} {v['denis']} missed (loss {v['height_loss'] or 0:.0%})")
+        if v["level"] in GRADED and v["fracture"] and said is not True:
+            known = f"{v['denis'] or 'fracture'}" + (f", loss {v['height_loss']:.0%}" if v["height_loss"] else "")
+            out.append(f"{v['level']} {'undetermined' if said is None else 'missed'} ({known})")
     return out
