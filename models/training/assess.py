@@ -4,7 +4,7 @@
 
 Records of scored cases lie in ``DIR/records.jsonl``: a stopped run goes on where it was. Ends with ``DIR/EVALUATION.md``,
 ``DIR/evaluation.json`` and pictures of every case with an error. ``--minutes`` stops taking new cases after that time;
-cohorts take turns, so that an early stop leaves a little less of each.
+cohorts take turns, so that an early stop leaves a little less of each. ``--card MODEL_CARD.md`` puts the summary there.
 """
 
 from __future__ import annotations
@@ -65,9 +65,14 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--minutes", type=float, default=1e9)
     parser.add_argument("--cohort", choices=cohorts.COHORTS, action="append", help="all when left out")
+    parser.add_argument("--card", type=Path, help="model card whose section on the whole pipeline is replaced")
     a = parser.parse_args()
     records = run(a.bundle, a.out, a.n, a.cohort or list(cohorts.COHORTS), a.jobs, a.minutes)
-    evaluate.write_report(records, a.bundle, a.out)
+    result = evaluate.write_report(records, a.bundle, a.out)
+    if a.card:
+        before, _, rest = a.card.read_text().partition(evaluate.CARD_BEGINS)
+        after = rest.partition(evaluate.CARD_ENDS)[2]
+        a.card.write_text(f"{before.rstrip()}\n\n{evaluate.card(result)}\n{after.lstrip()}")
     print((a.out / "EVALUATION.md").read_text())
 
 

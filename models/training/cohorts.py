@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
@@ -159,12 +159,14 @@ def _first(patient: Patient, folder: Path) -> Path:
 
 
 def _graded_scan(seed: int):
-    """An acquisition with slices that are graded (at most 3 mm)."""
-    for step in count():
-        acquisition = phantoms.sample_acquisition(seed + (step << 40), profile="study")
-        if acquisition.slice_mm <= 3.0:
-            return acquisition
-    raise AssertionError("count() does not end")
+    """An acquisition that is graded: half as thin as the study's protocol (0.625-1.25 mm, noisier), half up to 3 mm."""
+    acquisition = phantoms.sample_acquisition(seed, profile="study")
+    rng = np.random.default_rng([seed, 8])
+    thickness = min(acquisition.slice_mm, 3.0)
+    if rng.random() < 0.5:
+        thickness = float(rng.uniform(0.625, 1.25))
+    noise = acquisition.noise_sd * np.sqrt(acquisition.slice_mm / thickness)
+    return replace(acquisition, slice_mm=thickness, noise_sd=float(min(noise, 60.0)))
 
 
 def _second(patient: Patient, folder: Path) -> Path:

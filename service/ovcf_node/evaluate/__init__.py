@@ -5,7 +5,8 @@ A cohort is a folder of cases (`truth`); `score` reads one case into a record, `
 or a hospital's own cases with reference labels.
 """
 
+from ovcf_node.evaluate.markdown import CARD_BEGINS, CARD_ENDS, card
 from ovcf_node.evaluate.run import PICTURES, Records, evaluate, write_report
 from ovcf_node.evaluate.score import score
 
-__all__ = ["PICTURES", "Records", "evaluate", "score", "write_report"]
+__all__ = ["CARD_BEGINS", "CARD_ENDS", "PICTURES", "Records", "card", "evaluate", "score", "write_report"]

@@ -8,6 +8,7 @@ from ovcf_node.evaluate import study
 from ovcf_node.evaluate.statistics import kappa, wilson
 
 Figures = dict[str, Any]
+CARD_BEGINS, CARD_ENDS = "<!-- whole pipeline -->", "<!-- end of whole pipeline -->"
 
 
 def page(result: dict[str, Any]) -> str:
@@ -29,6 +30,17 @@ def page(result: dict[str, Any]) -> str:
     for name, figures in cohorts.items():
         lines += _cohort(name, figures)
     return "\n".join(lines) + "\n"
+
+
+def card(result: dict[str, Any]) -> str:
+    """Return the section of a model card that sums the evaluation up, between its marks."""
+    return "\n".join([
+        CARD_BEGINS, "## Whole pipeline, from DICOM", "",
+        "Phantom series read by the node's own code (`EVALUATION.md` has everything, with the reference study's tables). "
+        "`second` comes from a generator that nothing was trained on. Counts and Wilson 95 % intervals (*p*: resampling "
+        "patients); refused and undetermined patients count as errors. Phantoms say nothing certain about patients.", "",
+        *_overview(result["cohorts"]), CARD_ENDS,
+    ])
 
 
 def share(x: dict[str, Any] | None, patients: bool = False) -> str:

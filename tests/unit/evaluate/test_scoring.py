@@ -172,3 +172,10 @@ def test_truth_that_cannot_be_read_names_the_case(tmp_path):
 
 def test_the_studys_case_mix_sums_to_its_patients():
     assert sum(study.CASE_MIX.values()) == study.AI.table.sum() == 220
+
+
+def test_the_card_holds_the_summary_between_its_marks():
+    result = {"bundle": {"name": "b", "version": "1", "digest": "d" * 64, "status": "research"}, "software": "s",
+              "cohorts": {"study": figures.summary(cohort())}}
+    text = markdown.card(result)
+    assert text.startswith(markdown.CARD_BEGINS) and text.endswith(markdown.CARD_ENDS) and "0.500 (2/4" in text
