@@ -32,7 +32,7 @@ NEGATIVES = (
     "wedge", "biconcave", "short", "schmorl", "limbus", "osteophytes", "sclerosis", "lines", "haemangioma", "cupid",
     "lesion", "scheuermann", "cement", "screws", "old", "sacralised", "lumbarised", "T13", "L6", "four_lumbar",
 )
-LIMIT = 9_000_000  # voxels of one series
+LIMIT = 7_000_000  # voxels of one series
 TRANSITIONAL = ("T13", "L6", "four_lumbar")
 
 
