@@ -14,7 +14,7 @@ import numpy as np
 
 from ovcf_node.domain.levels import GRADED
 from ovcf_node.evaluate import reader
-from ovcf_node.evaluate.geometry import case_by_case, heights, labels, overlaps
+from ovcf_node.evaluate.geometry import case_by_case, genant, heights, labels, overlaps
 from ovcf_node.evaluate.score import errors, said_of
 from ovcf_node.evaluate.statistics import (
     Share,
@@ -55,6 +55,7 @@ def summary(records: Sequence[Record]) -> dict[str, Any]:
         "labels": labels(records),
         "overlap": overlaps(records),
         "heights": heights(records),
+        "genant": genant(records),
         "seconds_median": float(np.median([r["seconds"] for r in records])) if records else None,
         "case_by_case": case_by_case(records) if len(records) <= FEW else [],
         "failures": [{"case": r["case"], "facts": r["facts"], "what": e} for r in records if (e := errors(r))],

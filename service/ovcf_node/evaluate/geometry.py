@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 
 from ovcf_node.domain.levels import GRADED, REPORTED
-from ovcf_node.evaluate.score import NORMAL, right_name
-from ovcf_node.evaluate.statistics import wilson
+from ovcf_node.evaluate.score import NORMAL, right_name, said_of
+from ovcf_node.evaluate.statistics import weighted_kappa, wilson
 
 Record = dict[str, Any]
+GENANT = (0.20, 0.25, 0.40)
+"""Height losses at which grades 1, 2 and 3 begin (half-open, clinical notes 2.2)."""
 
 
 def _share(hits: int, of: int) -> dict[str, Any]:
@@ -82,6 +84,17 @@ def heights(records: Sequence[Record]) -> dict[str, Any]:
     out["loss_points"] = _errors(lost)
     out["loss_points_fractured"] = _errors(np.array([100 * (a - b) for a, b in pairs if b >= 0.1]))
     return out
+
+
+def genant(records: Sequence[Record]) -> dict[str, Any]:
+    """Genant grades, said (rows) against the true height loss (columns), T12..L5; quadratic-weighted kappa."""
+    table = np.zeros((4, 4), int)
+    for r in records:
+        for v in r["vertebrae"]:
+            said = said_of(r, v).get("genant")
+            if v["level"] in GRADED and said is not None and v["height_loss"] is not None:
+                table[said, int(np.searchsorted(GENANT, v["height_loss"], side="right"))] += 1
+    return {"table": table.tolist(), "weighted_kappa": weighted_kappa(table)}
 
 
 def _errors(values: np.ndarray) -> dict[str, Any]:

@@ -21,7 +21,7 @@ def page(result: dict[str, Any]) -> str:
         "are those of the bundle, fixed before any case here was read.", "",
         "Shares show counts and Wilson's 95 % interval; intervals marked *p* come from resampling patients. A patient who "
         "was refused or left undetermined counts as an error (missed when fractured, false alarm when not), unless a row "
-        "says *decided only*.", "",
+        "says *decided only*. Kappa is Cohen's, by Fleiss' bands: below 0.40 poor, above 0.75 excellent.", "",
     ]
     main = cohorts.get("study")
     if main:
@@ -151,6 +151,7 @@ def _overview(cohorts: dict[str, Figures]) -> list[str]:
         ("numbering uncertain, extra or missing vertebra", lambda f: share(f["labels"]["uncertain_transitional"])),
         ("Dice T12-L5 / S1", lambda f: f"{number(f['overlap']['dice_graded'])} / {number(f['overlap']['dice_s1'])}"),
         ("height error, mean absolute, mm", lambda f: number(f["heights"]["all"].get("mean_absolute"), 2)),
+        ("Genant grade, weighted kappa", lambda f: number(f["genant"]["weighted_kappa"])),
         ("height loss error, points", lambda f: number(f["heights"]["loss_points"].get("mean_absolute"), 1)),
         ("not assessed, slices <= 3 mm", lambda f: share(f["abstention"]["not_assessed"])),
         ("patients undetermined", lambda f: share(f["abstention"]["undetermined_patients"])),

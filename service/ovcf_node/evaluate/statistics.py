@@ -46,6 +46,18 @@ def kappa(matrix: np.ndarray) -> float | None:
     return None if chance >= 1.0 else float((np.trace(m) / total - chance) / (1 - chance))
 
 
+def weighted_kappa(matrix: np.ndarray) -> float | None:
+    """Quadratic-weighted kappa of an ordered square table; None where it is not defined."""
+    m = np.asarray(matrix, dtype=float)
+    size, total = len(m), m.sum()
+    if not total:
+        return None
+    weight = np.subtract.outer(np.arange(size), np.arange(size)) ** 2
+    chance = np.outer(m.sum(axis=1), m.sum(axis=0)) / total
+    expected = float((weight * chance).sum())
+    return None if expected == 0 else 1 - float((weight * m).sum()) / expected
+
+
 def kappa_error(matrix: np.ndarray) -> float | None:
     """Standard error of kappa, large-sample: sqrt(po (1 - po) / (n (1 - pe)^2))."""
     m = np.asarray(matrix, dtype=float)

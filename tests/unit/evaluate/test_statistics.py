@@ -53,6 +53,14 @@ def test_kappa_interval_by_resampling_patients_covers_the_large_sample_one():
     assert s.clustered(rows[:1], s.kappa_of_table) is None
 
 
+def test_weighted_kappa_forgives_neighbours():
+    near, far = np.diag([20, 5, 5, 5]), np.diag([20, 5, 5, 5])
+    near[0, 1], far[0, 3] = 4, 4
+    assert s.weighted_kappa(np.diag([3, 2, 1, 4])) == pytest.approx(1.0)
+    assert s.kappa(near) < s.weighted_kappa(near) and s.weighted_kappa(far) < s.weighted_kappa(near)
+    assert s.weighted_kappa(np.array([[10, 0], [0, 10]])) == s.kappa(np.array([[10, 0], [0, 10]]))
+
+
 def test_mcnemar_is_exact_for_few_pairs():
     assert s.mcnemar(14, 0) == pytest.approx(2 * 0.5**14)
     assert s.mcnemar(0, 0) == 1.0
