@@ -100,6 +100,7 @@ def paired(records: Sequence[Record]) -> dict[str, Any] | None:
     out: dict[str, Any] = {
         "rule_sensitivity": _share(int((said & truth).sum()), int(truth.sum())),
         "rule_specificity": _share(int((~said & ~truth).sum()), int((~truth).sum())),
+        "rule_accuracy": _share(int(theirs.sum()), len(theirs)),
     }
     for name, group in (("accuracy", truth | True), ("sensitivity", truth), ("specificity", ~truth)):
         only_ours, only_rule = int((ours & ~theirs & group).sum()), int((theirs & ~ours & group).sum())
@@ -126,6 +127,7 @@ def types(records: Sequence[Record]) -> dict[str, Any]:
     withheld = int(table[SAID.index("withheld"), :4].sum())
     return {
         "table": table.tolist(), "said": SAID, "true": TRUE,
+        "of_called": _share(correct, int(table[:6].sum())),  # the study's way: its false positives are called too
         "of_detected": _share(correct, found), "end_to_end": _share(correct, len(truths)),
         "of_typed": _share(int(np.trace(typed)), int(typed.sum())), "withheld": _share(withheld, found),
         "kappa_typed": kappa(typed),

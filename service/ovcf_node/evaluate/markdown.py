@@ -84,7 +84,7 @@ def _study(ours: Figures) -> list[str]:
     conventional = [
         ("sensitivity", _printed(other.tp, 179), share(r["rule_sensitivity"]) if r else "-"),
         ("specificity", _printed(other.tn, 41), share(r["rule_specificity"]) if r else "-"),
-        ("accuracy", _printed(other.tp + other.tn, 220) + "; printed 0.869", "-"),
+        ("accuracy", _printed(other.tp + other.tn, 220) + "; printed 0.869", share(r["rule_accuracy"]) if r else "-"),
         ("kappa", f"{kappa(other.table):.3f}", "-"),
     ]
     lines += ["", "**Table 2, conventional reading.** Study: radiologists. Ours: the 20 % height rule with a caliper error "
@@ -101,12 +101,12 @@ def _study(ours: Figures) -> list[str]:
 
 def _study_types(t: Figures) -> list[str]:
     typing = study.AI_TYPING
-    lines = ["", "**Table 3, Denis types by the AI.** Of detected is the study's way of counting; end to end counts the "
+    lines = ["", "**Table 3, Denis types by the AI.** Of called is the study's way of counting; end to end counts the "
              "missed fractures too. The study's 170 typed cases include its 3 false positives, and every false positive of "
              "both its readings was typed D.", ""]
     recall = [f"{n} {a}/{b}" for n, a, b in zip(study.TYPES, study.AI_RIGHT, typing.true, strict=True)]
     lines += table(("", "study (patients)", "this bundle (phantoms)"), (
-        ("right of called", _printed(typing.right, typing.total), "-"),
+        ("right of called", _printed(typing.right, typing.total), share(t["of_called"])),
         ("right of detected", _printed(typing.right, study.AI.tp), share(t["of_detected"])),
         ("right of detected and typed", "-", share(t["of_typed"])),
         ("right of all fractures (end to end)", _printed(typing.right, 179), share(t["end_to_end"])),
