@@ -36,8 +36,8 @@ image-test: $(VENV)/.installed      ## build the container image without an engi
 	PYTHONPATH=tests $(BIN)/python tests/image/image_test.py build $(WORK)/image
 	PYTHONPATH=tests $(BIN)/python tests/image/image_test.py run $(WORK)/image
 
-evaluate: $(VENV)/.installed $(VENV)/.training
-	$(BIN)/python models/training/evaluate.py --bundle models/reference --cases $(or $(CASES),40)
+evaluate: $(VENV)/.installed $(VENV)/.training  ## the whole pipeline on phantoms, N patients a cohort; stopped, it goes on
+	$(BIN)/python models/training/assess.py --bundle $(or $(BUNDLE),models/reference) --n $(or $(N),60) --out $(or $(OUT),$(WORK)/evaluation)
 
 train: $(VENV)/.installed $(VENV)/.training
 	$(BIN)/python models/training/train.py all --work $(WORK)/training --minutes $(or $(MINUTES),100)

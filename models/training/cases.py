@@ -3,7 +3,8 @@
 ``python models/training/cases.py --work DIR [--kind fields|crops|both] [--minutes M] [--count N] [--held]``
 
 - ``DIR/fields/*.npz``: one 6 mm field a file (rendered at 3 mm, averaged by 2): ``hu`` int16, ``labels``, ``instance``
-  (row of ``centres`` + 1) and ``body`` (fraction x 255) uint8, all ``[z,y,x]``; ``centres [K,3]`` in voxels (z, y, x).
+  (row of ``centres`` + 1) and ``body`` (fraction x 255) uint8, all ``[z,y,x]``; ``centres [K,3]`` in voxels (z, y, x)
+  and ``level [K]``, the count that names each (T11 = 2 ... S1 = 9; an extra vertebra shares its neighbour's).
 - ``DIR/crops/*.npz``: the crops of one case: ``hu [K,56,72,32]`` int16, ``masks`` uint8 bits 1 vertebra, 2 body,
   4 fracture; ``evidence [K,4], type, old, mimic, level`` and ``loss`` (largest height loss).
 
@@ -22,12 +23,14 @@ import torch
 
 import phantoms
 from networks import EVIDENCE, LABELS, TYPES
+from phantoms.atlas import shapes_folder
 from phantoms.grids import CROP_ORIGIN, Grid, crop_grid
-from phantoms.norms import LEVELS
+from phantoms.norms import count_of, spine_index
+from phantoms.solids import load_solids
 
 HELD = 5_000_000  # calibration and choice of checkpoints
 EVALUATION = 6_000_000  # evaluate.py
-CROP_LEVELS = ("T11", "T12", "L1", "L2", "L3", "L4", "L5", "S1")
+CROP_LEVELS = ("T11", "T12", "T13", "L1", "L2", "L3", "L4", "L5", "L6", "S1")
 SPARE_LEVELS = ("T8", "T9", "T10")  # their fractures are worth learning from
 
 
@@ -54,18 +57,25 @@ def field(seed: int, profile: str = "training") -> dict[str, np.ndarray]:
     case = phantoms.sample_case(seed, profile=profile)
     grid = phantoms.sample_field(rng, case, 3.0)
     rendered = phantoms.render(case, grid, phantoms.sample_acquisition(seed, profile=profile))
+    return coarse(rendered, case.vertebrae)
+
+
+def coarse(rendered, vertebrae) -> dict[str, np.ndarray]:
+    """A field rendered at 3 mm as a 6 mm sample; `vertebrae` in the order of its instances."""
+    grid = rendered.grid
     hu = halves(numpy(rendered.hu).astype(np.float32)).mean(0)
     labels = majority(halves(numpy(rendered.labels)), len(LABELS))
     instance = majority(halves(numpy(rendered.instance)), int(numpy(rendered.instance).max()) + 1)
     instance = np.where(labels > 0, instance, 0)
     body = np.round(halves(numpy(rendered.body).astype(np.float32)).mean(0) * 255)
-    centres = np.stack([(grid.index_of(v.centre_mm) - 0.5) / 2 for v in case.vertebrae])
+    centres = np.stack([(grid.index_of(v.centre_mm) - 0.5) / 2 for v in vertebrae])
     return {
         "hu": np.clip(np.round(hu), -1100, 3500).astype(np.int16),
         "labels": labels.astype(np.uint8),
         "instance": instance.astype(np.uint8),
         "body": body.astype(np.uint8),
         "centres": centres.astype(np.float32),
+        "level": np.array([count_of(v.level) for v in vertebrae], np.float32),
         "origin": grid.point_of(np.full(3, 0.5)).astype(np.float32),
     }
 
@@ -92,6 +102,32 @@ def scaled(grid, factor: float):
     return Grid(affine, grid.shape)
 
 
+def pairs(x: np.ndarray) -> np.ndarray:
+    """Mean of neighbours along the last axis: crops are rendered at twice their left-right resolution."""
+    return x.astype(np.float32).reshape(*x.shape[:2], -1, 2).mean(3)
+
+
+def rounded(hu: np.ndarray) -> np.ndarray:
+    return np.clip(np.round(hu), -1100, 3500).astype(np.int16)
+
+
+def packed(masks, shape) -> np.ndarray:
+    """Whole vertebra, body and fracture masks (twice as fine along the last axis) as bits 1, 2, 4."""
+    bits = np.zeros(shape, np.uint8)
+    for bit, mask in zip((1, 2, 4), masks, strict=False):
+        bits |= np.where(pairs(mask) >= 0.5, bit, 0).astype(np.uint8)
+    return bits
+
+
+def stacked(rows: dict[str, list]) -> dict[str, np.ndarray]:
+    return {
+        "hu": np.stack(rows["hu"]),
+        "masks": np.stack(rows["masks"]),
+        "loss": np.array(rows["loss"], np.float32),
+        **{k: np.array(rows[k], np.uint8) for k in ("evidence", "type", "old", "mimic", "level")},
+    }
+
+
 def crop(case, index: int, acquisition, rng: np.random.Generator | None) -> tuple[np.ndarray, np.ndarray]:
     """HU ``[56,72,32]`` and mask bits of one vertebra; frame jittered when ``rng`` is given."""
     vertebra = case.vertebrae[index]
@@ -101,12 +137,9 @@ def crop(case, index: int, acquisition, rng: np.random.Generator | None) -> tupl
         centre, frame, factor = jittered(vertebra, rng)
         grid = scaled(crop_grid(None, centre, frame), factor)
     rendered = phantoms.render(case, grid.refined((1, 1, 2)), acquisition)
-    pairs = lambda x: x.astype(np.float32).reshape(*x.shape[:2], -1, 2).mean(3)  # noqa: E731
     own = numpy(rendered.instance) == index + 1
-    bits = np.zeros(grid.shape, np.uint8)
-    for bit, mask in ((1, own), (2, own & (numpy(rendered.body) > 0)), (4, own & (numpy(rendered.fracture) > 0))):
-        bits |= np.where(pairs(mask) >= 0.5, bit, 0).astype(np.uint8)
-    return np.clip(np.round(pairs(numpy(rendered.hu))), -1100, 3500).astype(np.int16), bits
+    masks = (own, own & (numpy(rendered.body) > 0), own & (numpy(rendered.fracture) > 0))
+    return rounded(pairs(numpy(rendered.hu))), packed(masks, grid.shape)
 
 
 def truth(vertebra) -> tuple[list[int], int, int]:
@@ -160,15 +193,39 @@ def crops(seed: int, profile: str = "training", jitter: bool = True, every: bool
         acquisition = scan(seed * 64 + (0 if every else n), profile)
         hu, bits = crop(case, k, acquisition, rng if jitter else None)
         e, kind, old = truth(v)
-        values = (hu, bits, e, kind, old, int(v.mimic is not None), LEVELS.index(v.level), v.height_loss)
+        values = (hu, bits, e, kind, old, int(v.mimic is not None), spine_index(v.level), v.height_loss)
         for name, value in zip(rows, values, strict=True):
             rows[name].append(value)
-    return {
-        "hu": np.stack(rows["hu"]),
-        "masks": np.stack(rows["masks"]),
-        "loss": np.array(rows["loss"], np.float32),
-        **{k: np.array(rows[k], np.uint8) for k in ("evidence", "type", "old", "mimic", "level")},
-    }
+    return stacked(rows)
+
+
+SCANNED_KINDS = ("A", "B", "C", "D", "old", "mimic", "plain")
+SACRAL = 0.09  # one level of eight at run time, one shape of many here
+SCANNED_SHARE = (0.10, 0.12, 0.10, 0.13, 0.13, 0.17, 0.25)
+
+
+def scanned_crops(seed: int, solids, profile: str = "training", count: int = 8) -> dict[str, np.ndarray]:
+    """Crops of real shapes (``phantoms/scanned.py``): like ``crops``, each of another vertebra."""
+    rng = np.random.default_rng([seed, 4])
+    rows = {name: [] for name in ("hu", "masks", "evidence", "type", "old", "mimic", "level", "loss")}
+    for n in range(count):
+        sacral = [s for s in solids if s.level == "S1"]
+        pool = sacral if sacral and rng.random() < SACRAL else solids
+        solid = pool[int(rng.integers(len(pool)))]
+        kind = str(rng.choice(SCANNED_KINDS, p=SCANNED_SHARE))
+        if solid.level == "S1" and kind in "ABCD":
+            kind = "plain"
+        vertebra = phantoms.sample_scanned(rng, solid, kind)
+        centre, frame, factor = jittered(vertebra, rng)
+        grid = scaled(crop_grid(None, centre, frame), factor)
+        rendered = phantoms.render_scanned(vertebra, grid.refined((1, 1, 2)), scan(seed * 64 + n, profile), rng)
+        hu, masks = rendered[0], [m for m in rendered[1:] if m is not None]
+        bits = packed([numpy(m) for m in masks], grid.shape)
+        e, t, old = truth(vertebra)
+        values = (rounded(pairs(numpy(hu))), bits, e, t, old, int(vertebra.mimic is not None), spine_index(solid.level))
+        for name, value in zip(rows, (*values, vertebra.height_loss), strict=True):
+            rows[name].append(value)
+    return stacked(rows)
 
 
 def save(folder: Path, name: str, arrays: dict[str, np.ndarray]) -> None:
@@ -207,7 +264,15 @@ def produce(
             if (folder / f"{seed}.npz").exists():
                 continue
             began = time.time()
-            arrays = field(seed) if what == "fields" else crops(seed)
+            shapes = shapes_folder()
+            if what == "fields" and shapes and seed % 8 < 3:
+                arrays = coarse(*phantoms.label_map_case(seed, folder=shapes))
+            elif what == "fields":
+                arrays = field(seed)
+            elif shapes and seed % 8 < 5:
+                arrays = scanned_crops(seed, load_solids(shapes, work / "solids.pickle"))
+            else:
+                arrays = crops(seed)
             save(folder, str(seed), arrays)
             print(f"{what} {seed} {arrays['hu'].shape} {time.time() - began:.1f} s", flush=True)
             if not held and done % 50 == 49:

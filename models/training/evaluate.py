@@ -1,13 +1,16 @@
 """Scores a bundle's stages with onnxruntime on phantom cases that were never trained on.
 
 ``python models/training/evaluate.py --bundle models/reference --cases 40 [--profile study] [--out DIR]``
-``python models/training/evaluate.py --bundle models/reference --calibrate WORK``
+``python models/training/evaluate.py --bundle models/reference --samples FOLDER --name second --out DIR``
+``python models/training/evaluate.py --bundle models/reference --calibrate FOLDER [FOLDER ...] --out DIR``
 
 Label stage: whole fields at 6 mm; a vertebra counts as right when its body centre, voted by the voxels that carry its
 name, lies within 12 mm of the truth. Vertebra stage: crops at frames jittered by up to 4 mm and 6 degrees, as an
 imperfect first stage places them. This is not the pipeline from DICOM: stages are scored apart. Writes
-``evaluation.json`` (with the markdown that the model card shows). ``--calibrate`` fits temperatures and operating
-points on ``WORK/held`` (seeds of neither training nor evaluation) and writes ``WORK/calibration.json``.
+``evaluation.json`` (with the markdown that the model card shows); ``--samples`` scores rendered ones instead (the second
+generator's) and writes ``evaluation_NAME.json``. ``--calibrate`` fits temperatures and operating points on folders of
+rendered samples (seeds of neither training nor evaluation, each folder with the same say) and writes
+``calibration.json``.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from pool import Pool, field_tensors
 from scores import auc, dice, operating_point, share, show, temperature_binary, temperature_classes
 
 LEVELS = LABELS[2:10]
+PATIENT = 7  # vertebrae that one patient has: how many negatives a false alarm spoils
 NEAR = 12.0  # mm
 
 
@@ -167,10 +171,12 @@ def vertebra_scores(g: dict[str, np.ndarray], points: dict, temperature: dict) -
     return out
 
 
-def calibrate(sess, work: Path) -> dict:
-    """Temperatures, then operating points, on the held-out crops of ``work``."""
-    pool = Pool(work / "held" / "crops", 10_000)
-    g = gather(sess, pool.samples.values())
+def calibrate(sess, folders: list[Path]) -> dict:
+    """Temperatures, then operating points, on the crops of ``folders``."""
+    parts = [gather(sess, Pool(folder / "crops", 10_000).samples.values()) for folder in folders]
+    g = {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
+    say = np.concatenate([np.full(len(p["type"]), 1 / len(p["type"])) for p in parts])
+    say = say / say.mean()
     evidence = g["true_evidence"].astype(float)
     temperature = {
         "evidence": temperature_binary(g["evidence"], evidence),
@@ -179,17 +185,18 @@ def calibrate(sess, work: Path) -> dict:
     }
     p = bundle.probabilities(g["evidence"], g["type"], g["old"], temperature)
     broken = evidence[:, :3].any(1)
-    usual = np.where(g["true_old"] > 0, 0.25, 1.0)  # cases.crops repeats healed deformities
+    usual = say * np.where(g["true_old"] > 0, 0.25, 1.0)  # our own cases repeat healed deformities
     points = {
-        "fracture": operating_point(p["fracture"], broken, 0.35, 0.55, 7, usual),
-        "old": operating_point(p["old"], g["true_old"], power=2),
+        "fracture": operating_point(p["fracture"], broken, 0.35, 0.6, PATIENT, usual),
+        "old": operating_point(p["old"], g["true_old"], power=2, weight=say),
     }
     for k, name in enumerate(EVIDENCE):  # signs name the type: judged among fractures and their false alarms
         group = broken | (p["fracture"] >= points["fracture"])
         if name == "anterior":  # decides only where no endplate is broken
             group = ~evidence[:, :2].any(1)
-        power = 3 if name == "posterior" else 1  # a false one withholds the type
-        points[name] = operating_point(p["evidence"][group, k], evidence[group, k], 0.3, 0.7, power)
+        # A false posterior sign withholds the type; every false alarm of the study was a D, which anterior alone makes.
+        power = {"posterior": 3, "anterior": PATIENT}.get(name, 1)
+        points[name] = operating_point(p["evidence"][group, k], evidence[group, k], 0.3, 0.75, power, usual[group])
     return {"temperature": temperature, "operating_points": points, "crops": len(evidence)}
 
 
@@ -251,30 +258,34 @@ def main() -> None:
     parser.add_argument("--profile", default="study")
     parser.add_argument("--out", type=Path, help="folder for evaluation.json")
     parser.add_argument("--cache", type=Path, help="keep rendered cases here; a later run of the same profile reads them")
-    parser.add_argument("--calibrate", type=Path, metavar="WORK")
-    parser.add_argument("--held", type=Path, metavar="WORK", help="quick look: score WORK/held instead of rendering")
+    parser.add_argument("--calibrate", type=Path, nargs="+", metavar="FOLDER", help="folders with crops/")
+    parser.add_argument("--samples", type=Path, metavar="FOLDER", help="score FOLDER/fields and FOLDER/crops")
+    parser.add_argument("--name", default="samples", help="what to call them")
     a = parser.parse_args()
     settings = bundle.read(a.bundle)["stages"]
     label, vertebra = (bundle.session(a.bundle / settings[k]["file"]) for k in ("label", "vertebra"))
     if a.calibrate:
         result = calibrate(vertebra, a.calibrate)
-        (a.calibrate / "calibration.json").write_text(json.dumps(result, indent=1))
+        if a.out:
+            (a.out / "calibration.json").write_text(json.dumps(result, indent=1))
         print(json.dumps(result, indent=1))
         return
     began, labels, files = time.time(), [], []
-    if a.held:
-        labels = [label_case(label, s) for s in Pool(a.held / "held" / "fields", 10_000).samples.values()]
-        files = list(Pool(a.held / "held" / "crops", 10_000).samples.values())
-    for k in range(0 if a.held else a.cases):
+    if a.samples:
+        fields, crops = (Pool(a.samples / kind, 10_000) for kind in ("fields", "crops"))
+        labels = [label_case(label, s) for s in fields.samples.values()]
+        files = list(crops.samples.values())
+        first = min(int(Path(name).stem) for name in (*fields.names, *crops.names))
+    for k in range(0 if a.samples else a.cases):
         seed = cases.EVALUATION + k
         labels.append(label_case(label, cases.rendered(a.cache, a.profile, seed, "fields")))
         files.append(cases.rendered(a.cache, a.profile, seed, "crops"))
         print(f"case {k + 1} of {a.cases}, {time.time() - began:.0f} s", flush=True)
     stage = settings["vertebra"]
     result = {
-        "cases": len(labels),
-        "profile": "training" if a.held else a.profile,
-        "first_seed": cases.HELD if a.held else cases.EVALUATION,
+        "cases": max(len(labels), len(files)),
+        "profile": a.name if a.samples else a.profile,
+        "first_seed": first if a.samples else cases.EVALUATION,
         "label": label_scores(labels) if labels else None,
         "vertebra": vertebra_scores(gather(vertebra, files), stage["operating_points"], stage["temperature"])
         if files
@@ -282,7 +293,8 @@ def main() -> None:
     }
     result["markdown"] = markdown(result)
     if a.out:
-        (a.out / "evaluation.json").write_text(json.dumps(result, indent=1))
+        name = f"evaluation_{a.name}.json" if a.samples else "evaluation.json"
+        (a.out / name).write_text(json.dumps(result, indent=1))
     print(result["markdown"])
 
 

@@ -23,7 +23,7 @@ import torch
 import bundle
 from networks import CROP_SHAPE, LabelNet, VertebraNet, gmac, parameters
 
-VERSION = "0.1.0"
+VERSION = "0.2.0"
 TRAINED_ON = "synthetic CT phantoms of this project (models/training), no patient data"
 TOLERANCE = 2e-3  # largest |torch - onnxruntime| on random input
 
@@ -73,7 +73,7 @@ def to_onnx(net: torch.nn.Module, stage: str, path: Path) -> float:
     return worst
 
 
-def card(out: Path, facts: dict, evaluation: dict | None, notes: str) -> None:
+def card(out: Path, facts: dict, evaluation: dict | None, second: dict | None, notes: str) -> None:
     """``MODEL_CARD.md``: what the bundle is, what it was trained on, what was measured, what it is not."""
     lines = [
         f"# Model card: ovcf-reference {VERSION}",
@@ -99,7 +99,14 @@ def card(out: Path, facts: dict, evaluation: dict | None, notes: str) -> None:
     if evaluation is None:
         lines.append("Nothing was measured for these weights.")
     else:
-        lines.append(evaluation["markdown"])
+        lines += ["### Own generator", "", evaluation["markdown"]]
+    if second is not None:
+        lines += [
+            "",
+            "### Second generator (frozen; never trained on, other shapes, fractures and rendering)",
+            "",
+            second["markdown"],
+        ]
     lines += ["", notes] if notes else []
     lines += [
         "",
@@ -138,6 +145,9 @@ def export(work: Path | None, out: Path) -> dict:
             extra = json.loads((work / "calibration.json").read_text())
         if work and (work / "evaluation.json").exists():
             evaluation = json.loads((work / "evaluation.json").read_text())
+        second = None
+        if work and (work / "evaluation_second.json").exists():
+            second = json.loads((work / "evaluation_second.json").read_text())
         identity = {
             "name": "ovcf-reference",
             "version": VERSION,
@@ -153,7 +163,7 @@ def export(work: Path | None, out: Path) -> dict:
         )
         bundle.read(folder)
         notes = work / "notes.md" if work else None
-        card(folder, facts, evaluation, notes.read_text().strip() if notes and notes.exists() else "")
+        card(folder, facts, evaluation, second, notes.read_text().strip() if notes and notes.exists() else "")
         out.mkdir(parents=True, exist_ok=True)
         for name in ("label.onnx", "vertebra.onnx", "bundle.toml", "MODEL_CARD.md"):
             shutil.copyfile(folder / name, out / name)

@@ -89,7 +89,9 @@ def field_tensors(sample: dict, rng: np.random.Generator | None) -> tuple[Tensor
     rows = torch.cat([torch.full((1, 3), float("nan")), centres])
     target = rows[instance.long()].permute(3, 0, 1, 2)  # NaN outside vertebrae
     offset = ((target - place) * (bundle.LABEL_SPACING / 10.0)).flip(0)  # to x, y, z in 10 mm
-    level = padded((instance - 9).clamp(-1, 11), 0)
+    regular = np.arange(len(centres), dtype=np.float32) - 8  # rows run from T1 where nothing else is said
+    count = torch.cat([torch.zeros(1), torch.from_numpy(sample.get("level", regular))])
+    level = padded(count[instance.long()].clamp(-1, 11), 0)
     image, labels = padded(image, -1.0), padded(labels, 0)
     offset = padded(offset, float("nan"))
     return image[None, None], labels[None].long(), padded(body, 0)[None, None], offset[None], level[None, None]

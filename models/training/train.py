@@ -1,12 +1,13 @@
 """Trains the networks of the reference bundle on cached phantom samples.
 
-``python models/training/train.py label|vertebra --work DIR --minutes M [--resume | --warm CHECKPOINT]``
+``python models/training/train.py label|vertebra --work DIR --minutes M [--resume | --warm FILE]``
 ``python models/training/train.py all --work DIR --minutes 100 [--out models/reference]``
 
 One schedule: AdamW, short warm-up, cosine to zero over the given minutes (the clock, not the step count, drives it, so
 a busy machine still ends on time), EMA of the weights, bfloat16 autocast. ``DIR/<stage>.ckpt`` is written every two
-minutes for ``--resume``; ``DIR/<stage>.pt`` (EMA weights) too. ``--warm`` starts a new schedule from EMA weights.
-``all`` runs the producer beside both trainings, then export, calibration and evaluation.
+minutes for ``--resume``; ``DIR/<stage>.pt`` (EMA weights) too. ``--warm`` starts a new schedule from such weights or from
+an exported ONNX file. ``all`` goes on from the committed bundle (``--fresh``: from nothing): the producer beside both
+trainings, then export, calibration and evaluation on both generators.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ import torch
 from losses import label_loss, vertebra_loss
 from networks import LabelNet, VertebraNet, parameters
 from pool import CropSampler, Pool, field_tensors
+from warm import warm_weights
 
+REFERENCE = Path(__file__).resolve().parents[1] / "reference"  # the committed bundle
 RATE = {"label": 3e-3, "vertebra": 3e-3}
 BATCH = {"label": 2, "vertebra": 4}
 FEWEST = {"label": 24, "vertebra": 24}  # files to wait for before the first step
@@ -95,10 +98,9 @@ def train(stage: str, work: Path, minutes: float, resume: bool, warm: Path | Non
     work.mkdir(parents=True, exist_ok=True)
     net = LabelNet() if stage == "label" else VertebraNet()
     if warm is not None:
-        old, own = torch.load(warm, map_location="cpu", weights_only=True)["ema"], net.state_dict()
-        fitting = {k: v for k, v in old.items() if k in own and own[k].shape == v.shape}  # a changed head starts afresh
-        net.load_state_dict(fitting, strict=True)
-        print(f"warm start from {warm}: {len(fitting)} of {len(own)} tensors", flush=True)
+        fitting = warm_weights(warm, net.state_dict())
+        net.load_state_dict(fitting, strict=False)
+        print(f"warm start from {warm.name}: {len(fitting)} of {len(net.state_dict())} tensors", flush=True)
     ema = Ema(net)
     decay = [p for p in net.parameters() if p.dim() > 1]
     other = [p for p in net.parameters() if p.dim() <= 1]
@@ -171,15 +173,31 @@ def train(stage: str, work: Path, minutes: float, resume: bool, warm: Path | Non
     print(f"{stage}: done, {steps} steps", flush=True)
 
 
-def train_all(work: Path, minutes: float, out: Path, profile: str, cases: int) -> None:
+def train_all(work: Path, minutes: float, out: Path, profile: str, cases: int, fresh: bool) -> None:
     """Producer beside both trainings, then export, calibration on held-out seeds, export again, evaluation."""
     here = Path(__file__).resolve().parent
     call = lambda script, *args: [sys.executable, str(here / script), *map(str, args)]  # noqa: E731
     subprocess.run(call("cases.py", "--work", work, "--held", "--count", 24), check=True)
+    for folder, start in (("selection", 0), ("second", 1_000_000)):  # the second generator never trains
+        module = [
+            sys.executable,
+            "-m",
+            "second.samples",
+            "--out",
+            str(work / folder),
+            "--start",
+            str(start),
+            "--count",
+            "24",
+        ]
+        subprocess.run(module, check=True, cwd=here)
     producer = subprocess.Popen(call("cases.py", "--work", work, "--minutes", minutes + 30))
     try:
         stages = [
-            subprocess.Popen(call("train.py", stage, "--work", work, "--minutes", minutes))
+            subprocess.Popen(
+                call("train.py", stage, "--work", work, "--minutes", minutes)
+                + ([] if fresh else ["--warm", str(REFERENCE / f"{stage}.onnx")])
+            )
             for stage in ("label", "vertebra")
         ]
         if any([p.wait() for p in stages]):
@@ -188,9 +206,12 @@ def train_all(work: Path, minutes: float, out: Path, profile: str, cases: int) -
         producer.terminate()
         producer.wait()
     subprocess.run(call("export.py", "--work", work, "--out", work / "bundle"), check=True)
-    subprocess.run(call("evaluate.py", "--bundle", work / "bundle", "--calibrate", work), check=True)
+    folders = ("--calibrate", work / "held", work / "selection")
+    subprocess.run(call("evaluate.py", "--bundle", work / "bundle", *folders, "--out", work), check=True)
     subprocess.run(call("export.py", "--work", work, "--out", work / "bundle"), check=True)
     evaluation = ("--cases", cases, "--profile", profile, "--out", work)
+    subprocess.run(call("evaluate.py", "--bundle", work / "bundle", *evaluation), check=True)
+    evaluation = ("--samples", work / "second", "--name", "second", "--out", work)
     subprocess.run(call("evaluate.py", "--bundle", work / "bundle", *evaluation), check=True)
     subprocess.run(call("export.py", "--work", work, "--out", out), check=True)
 
@@ -201,15 +222,16 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="cache and checkpoints; keep it out of git")
     parser.add_argument("--minutes", type=float, default=100)
     parser.add_argument("--resume", action="store_true", help="continue the schedule of DIR/<stage>.ckpt")
-    parser.add_argument("--warm", type=Path, help="start from the EMA weights of this .pt file")
+    parser.add_argument("--warm", type=Path, help="start from the weights of this .pt or .onnx file")
+    parser.add_argument("--fresh", action="store_true", help="start from random weights (all)")
     parser.add_argument("--rate", type=float, help="peak learning rate")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parents[1] / "reference", help="bundle (all)")
+    parser.add_argument("--out", type=Path, default=REFERENCE, help="bundle (all)")
     parser.add_argument("--profile", default="study", help="case mix of the final evaluation (all)")
     parser.add_argument("--cases", type=int, default=40, help="patients of the final evaluation (all)")
     a = parser.parse_args()
     if a.stage == "all":
-        train_all(a.work, a.minutes, a.out, a.profile, a.cases)
+        train_all(a.work, a.minutes, a.out, a.profile, a.cases, a.fresh)
     else:
         train(a.stage, a.work, a.minutes, a.resume, a.warm, a.seed, a.rate)
 

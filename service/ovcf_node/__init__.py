@@ -19,7 +19,8 @@ each other (they meet in the ledger and in `workflow`):
 14. `query`     the results for PACS and viewers: C-FIND, C-MOVE, C-GET, QIDO-RS, WADO-RS
 15. `operate`   the pages for people; metrics and health for machines
 16. `workflow`  the steps in order: the only module that knows all stages
-17. `app`, `cli` composition root and commands
+17. `evaluate`  a bundle scored on a cohort with known truth, through the same reading
+18. `app`, `cli` composition root and commands
 """
 
 import os

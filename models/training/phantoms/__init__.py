@@ -15,6 +15,7 @@ from .labelmaps import LabelledCentre, label_map_case
 from .norms import LABELS, LEVELS, label_index
 from .patient import Case, VertebraTruth, healthy_twin
 from .render import Rendered, render, render_crop
+from .scanned import render_scanned, sample_pose, sample_scanned
 
 __all__ = [
     "LABELS",
@@ -33,8 +34,11 @@ __all__ = [
     "label_map_case",
     "render",
     "render_crop",
+    "render_scanned",
     "sample_acquisition",
     "sample_case",
     "sample_field",
+    "sample_pose",
+    "sample_scanned",
     "write_series",
 ]

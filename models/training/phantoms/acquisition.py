@@ -95,6 +95,8 @@ class Acquisition:
     tissues: tuple[tuple[str, float], ...]
     trabecular_shift: float
     trabecular_gain: float
+    porosity: float = 0.0  # how much of the shell is lost in its thinnest patches (1: it is open there)
+    gradient_hu: float = 0.0  # marrow under both endplates above the middle of the body
 
     def hu(self, tissue: str) -> float:
         """HU of a tissue in this scan."""
@@ -164,6 +166,8 @@ def sample_acquisition(seed: int, *, profile: str = "training") -> Acquisition:
         tissues=tuple((k, float(x)) for k, x in tissues.items()),
         trabecular_shift=float(shift),
         trabecular_gain=float(trab_gain),
+        porosity=float(rng.uniform(0.3, 1.3)) if rng.random() < 0.5 else 0.0,
+        gradient_hu=float(rng.uniform(-20, 150)) if rng.random() < 0.5 else 0.0,
     )
 
 

@@ -146,12 +146,12 @@ def load_atlas(folder: Path) -> Atlas:
     hull = _hull(anything)
     tissue[(tissue == 0) & hull] = TISSUE_NAMES.index("fat")
     levels = _levels(spine)
-    canal = _canal(spine, cord)
-    body, sac = _split(levels, canal)
+    canal = canal_line(spine, cord)
+    body, sac = split_bodies(levels, canal)
     tissue[sac & ~bone] = TISSUE_NAMES.index("sac")
-    discs = ndimage.binary_closing(np.pad(body, 6), _ball(5))[6:-6, 6:-6, 6:-6] & ~bone & ~sac
+    discs = ndimage.binary_closing(np.pad(body, 6), ball(5))[6:-6, 6:-6, 6:-6] & ~bone & ~sac
     tissue[discs] = TISSUE_NAMES.index("disc")
-    inner = ndimage.binary_erosion(bone, _ball(1))
+    inner = ndimage.binary_erosion(bone, ball(1))
     tissue[bone] = TISSUE_NAMES.index("arch_shell")
     tissue[body] = TISSUE_NAMES.index("shell")
     tissue[inner] = TISSUE_NAMES.index("spongy")
@@ -159,12 +159,12 @@ def load_atlas(folder: Path) -> Atlas:
     for k in np.unique(levels)[1:]:  # neighbouring bodies that touch keep their endplates
         own = levels == k
         box = tuple(slice(max(0, s.start - 2), s.stop + 2) for s in boxes[k - 1])
-        edge = own[box] & body[box] & ~ndimage.binary_erosion(own[box], _ball(1))
+        edge = own[box] & body[box] & ~ndimage.binary_erosion(own[box], ball(1))
         tissue[box][edge] = TISSUE_NAMES.index("shell")
-    return Atlas(tissue, levels, body, _centres(levels, body))
+    return Atlas(tissue, levels, body, centres_of(levels, body))
 
 
-def _ball(radius: int) -> np.ndarray:
+def ball(radius: int) -> np.ndarray:
     grid = np.indices((2 * radius + 1,) * 3) - radius
     return (grid**2).sum(0) <= radius**2 + 0.5
 
@@ -172,7 +172,7 @@ def _ball(radius: int) -> np.ndarray:
 def _hull(mask: np.ndarray) -> np.ndarray:
     """Body outline: each slice's labels, closed, filled and grown by a layer of subcutaneous fat (there is no skin mask)."""
     out = np.zeros_like(mask)
-    disk = _ball(6)[6]
+    disk = ball(6)[6]
     for k, plane in enumerate(mask):
         if plane.any():
             closed = ndimage.binary_closing(np.pad(plane, 14), disk, iterations=2)
@@ -196,7 +196,7 @@ def _levels(spine: np.ndarray) -> np.ndarray:
     return out
 
 
-def _canal(spine: np.ndarray, cord: np.ndarray) -> np.ndarray:
+def canal_line(spine: np.ndarray, cord: np.ndarray) -> np.ndarray:
     """Centre line of the canal, row per slice z: (y, x) in voxels; from the cord mask and from holes of the vertebral
     ring below it.
     """
@@ -217,13 +217,14 @@ def _canal(spine: np.ndarray, cord: np.ndarray) -> np.ndarray:
     return ndimage.gaussian_filter1d(line, 6, axis=0, mode="nearest")
 
 
-def _split(levels: np.ndarray, canal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def split_bodies(levels: np.ndarray, canal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Bodies (what lies in front of the canal and near the midline) and the thecal sac (a tube of 7 mm along the canal)."""
     depth, height, width = levels.shape
     slope = np.gradient(canal[:, 0])
     y, x = np.mgrid[:height, :width].astype(np.float32)
     body, sac = np.zeros(levels.shape, bool), np.zeros(levels.shape, bool)
-    lowest = int(np.nonzero((levels == LEVELS.index("S2") + 1).any(axis=(1, 2)))[0][0])
+    sacral = np.nonzero((levels == LEVELS.index("S2") + 1).any(axis=(1, 2)))[0]
+    lowest = int(sacral[0]) if len(sacral) else 0
     for k in range(depth):
         plane = levels[k]
         # Distance in front of the canal, measured across its own direction: the sacral canal is steep.
@@ -238,15 +239,15 @@ def _split(levels: np.ndarray, canal: np.ndarray) -> tuple[np.ndarray, np.ndarra
     for number in np.unique(levels)[1:]:  # keep one solid piece per level
         box = boxes[number - 1]
         own = body[box] & (levels[box] == number)
-        opened = ndimage.binary_opening(own, _ball(2))
+        opened = ndimage.binary_opening(own, ball(2))
         parts, count = ndimage.label(opened)
         if count:
             keep = parts == 1 + int(np.argmax(ndimage.sum(opened, parts, range(1, count + 1))))
-            body[box][own] = (ndimage.binary_dilation(keep, _ball(2)) & own)[own]
+            body[box][own] = (ndimage.binary_dilation(keep, ball(2)) & own)[own]
     return body, sac
 
 
-def _centres(levels: np.ndarray, body: np.ndarray) -> dict[str, tuple[float, float, float]]:
+def centres_of(levels: np.ndarray, body: np.ndarray) -> dict[str, tuple[float, float, float]]:
     numbers = [int(n) for n in np.unique(levels)[1:]]
     found = ndimage.center_of_mass(body, np.where(body, levels, 0), numbers)
     return {

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from . import damage as dmg
-from .norms import LEVELS, NORMS, LevelNorm
+from .norms import LEVELS, NORMS, LevelNorm, sequence
 from .organs import build_scene
 from .patient import Arch, Case, VertebraTruth
 from .shape import BodyShape, Damage, heights, middle_offset, solve_rims
@@ -44,7 +44,7 @@ _MIMIC_P = {
     "lines": 0.07,
     "haemangioma": 0.04,
     "cupid": 0.04,
-    "lesion": 0.03,
+    "lesion": 0.07,
     "cement": 0.015,
     "screws": 0.015,
 }
@@ -167,10 +167,16 @@ def sample_case(seed: int, *, profile: str = "training") -> Case:
     bone = 120.0 if demo else float(np.clip(226 - 2.5 * (age - 30) + anatomy.normal(0, 40), 20, 300))
     lean = 0.0 if demo else float(anatomy.normal(0, 0.015))
     bodies, arches, truths = [], [], []
-    for level in LEVELS:
+    extra = "none"  # T13, L6 or four lumbar vertebrae: own stream, so that regular patients stay as they are
+    if profile == "training":
+        number = np.random.default_rng([seed, 4])
+        extra = str(number.choice(["none", "T13", "L6", "four_lumbar"], p=[0.925, 0.02, 0.035, 0.02]))
+    levels = sequence(extra)
+    norms = [NORMS["L5" if extra == "four_lumbar" and level == "L4" else level] for level in levels]
+    for level, norm in zip(levels, norms, strict=True):
         mimic = plan.mimics.get(level)
-        body = _body(anatomy, NORMS[level], level, scale, mimic, lean)
-        arches.append(_arch(anatomy, NORMS[level], level, scale, body))
+        body = _body(anatomy, norm, level, scale, mimic, lean)
+        arches.append(_arch(anatomy, norm, level, scale, body))
         if mimic:
             body = dmg.mimic_details(harm, body, mimic)
         healthy = heights(body)
@@ -190,31 +196,45 @@ def sample_case(seed: int, *, profile: str = "training") -> Case:
         bodies.append(body)
         truths.append((mimic, healthy, evidence, denis, old))
     pose = Pose.demo() if demo else Pose.sample(anatomy)
-    discs = _discs(anatomy, demo)
+    discs = _discs(anatomy, demo, levels, norms)
     variant = "none" if demo else str(anatomy.choice(["none", "sacralised", "lumbarised"], p=[0.89, 0.075, 0.035]))
+    last = levels.index("S1") - 1
     if variant == "sacralised":  # broad transverse processes of L5 meet the alae over a narrow disc
-        k = LEVELS.index("L5")
+        k = last
         arches[k] = replace(
             arches[k], wing=float(anatomy.uniform(6, 11)), tp_span=arches[k].tp_span * float(anatomy.uniform(1.05, 1.25))
         )
         discs = discs[:k] + ((0.0, discs[k][1] * float(anatomy.uniform(0.3, 0.7))),) + discs[k + 1 :]
     elif variant == "lumbarised":  # a disc between S1 and S2
-        k = LEVELS.index("S1")
+        k = last + 1
         discs = discs[:k] + ((0.0, float(anatomy.uniform(4, 8))),) + discs[k + 1 :]
-    frames, origins = stack(bodies, [NORMS[level] for level in LEVELS], [h for _, h in discs], scale, pose)
+    frames, origins = stack(bodies, norms, [h for _, h in discs], scale, pose, last + 1)
     vertebrae = tuple(
-        _truth(level, frames[i], origins[i], bodies[i], arches[i], *truths[i]) for i, level in enumerate(LEVELS)
+        _truth(level, frames[i], origins[i], bodies[i], arches[i], *truths[i]) for i, level in enumerate(levels)
     )
     torso, scene = build_scene(soft, vertebrae, scale, clean=demo)
-    return Case(seed, profile, sex, age, 100 + 67 * scale, bone, vertebrae, discs, torso, scene, variant)
+    return Case(
+        seed,
+        profile,
+        sex,
+        age,
+        100 + 67 * scale,
+        bone,
+        vertebrae,
+        discs,
+        torso,
+        scene,
+        variant if extra == "none" else extra,
+    )
 
 
-def _discs(rng: np.random.Generator, demo: bool) -> tuple[tuple[float, float], ...]:
+def _discs(
+    rng: np.random.Generator, demo: bool, levels: tuple[str, ...], norms: list[LevelNorm]
+) -> tuple[tuple[float, float], ...]:
     """Per gap below each level: (vacuum 0..1, height in mm before scaling)."""
     worn = 0.05 if demo else rng.uniform(0.0, 0.5)
     out = []
-    for level in LEVELS:
-        norm = NORMS[level]
+    for level, norm in zip(levels, norms, strict=True):
         height = (norm.disc_a + norm.disc_p) / 2
         degenerate = not level.startswith("S") and rng.random() < worn
         factor = rng.uniform(0.35, 0.75) if degenerate else np.clip(rng.normal(1, 0.1), 0.75, 1.3)

@@ -27,11 +27,11 @@ MIMICS = (
 
 
 def sample_loss(rng: np.random.Generator) -> float:
-    """True largest height loss of a recent fracture: 60 % from 0.11 to 0.20, 30 % to 0.33, 10 % to 0.60."""
+    """True largest height loss of a recent fracture: 55 % from 0.10 to 0.20, 30 % to 0.33, 15 % to 0.60."""
     draw = rng.random()
-    if draw < 0.6:
-        return float(rng.uniform(0.11, 0.20))
-    return float(rng.uniform(0.20, 0.33) if draw < 0.9 else rng.uniform(0.33, 0.60))
+    if draw < 0.55:
+        return float(rng.uniform(0.10, 0.20))
+    return float(rng.uniform(0.20, 0.33) if draw < 0.85 else rng.uniform(0.33, 0.60))
 
 
 def _plate(rng: np.random.Generator, *, superior: bool, recent: bool) -> EndplateDamage:
@@ -41,7 +41,7 @@ def _plate(rng: np.random.Generator, *, superior: bool, recent: bool) -> Endplat
     half = rng.uniform(0.35, 0.6)
     soft = rng.uniform(0.03, 0.12) if recent else rng.uniform(0.18, 0.3)
     front_open = not middle and rng.random() < 0.6
-    band = recent and rng.random() < 0.75
+    band = recent and rng.random() < 0.55
     return EndplateDamage(
         amount=1.0,
         wedge=float(rng.uniform(0.0, 0.6)) if not middle else float(rng.uniform(0, 0.2)),
@@ -55,11 +55,12 @@ def _plate(rng: np.random.Generator, *, superior: bool, recent: bool) -> Endplat
         q_soft=float(rng.uniform(0.06, 0.2)) if recent else float(rng.uniform(0.2, 0.3)),
         ripple=float(rng.uniform(0.2, 0.8)) if recent and rng.random() < 0.6 else 0.0,
         ripple_phase=float(rng.uniform(0, 6.28)),
-        line=bool(recent and rng.random() < 0.65),
-        band_hu=float(rng.uniform(80, 250)) if band else 0.0,
+        line=bool(recent and rng.random() < 0.45),
+        band_hu=float(rng.uniform(50, 250)) if band else 0.0,
         band_thick=float(rng.uniform(3.0, 6.5)),
         band_offset=float(rng.uniform(0.0, 2.0)),
         broken=recent,
+        band_soft=float(rng.uniform(0.6, 3.5)),
     )
 
 
@@ -79,10 +80,24 @@ def _front(rng: np.random.Generator, body: BodyShape, top: float, height: float,
         reach=float(rng.uniform(4, 9)),
         q_centre=float(rng.uniform(-0.25, 0.25)),
         q_width=float(rng.uniform(0.5, 1.1)),
-        band_hu=float(rng.uniform(80, 250)) if rng.random() < 0.75 else 0.0,
+        band_hu=float(rng.uniform(60, 250)) if rng.random() < 0.55 else 0.0,
         band_thick=float(rng.uniform(3, 5.5)),
         band_depth=float(rng.uniform(0.5, 1.1)),
-        gap=bool(rng.random() < 0.6),
+        gap=bool(rng.random() < 0.45),
+        band_soft=float(rng.uniform(0.6, 3.5)),
+    )
+
+
+def _retropulsion(rng: np.random.Generator, body: BodyShape, *, up: bool) -> WallDamage:
+    """Broken posterior wall, 2-8 mm into the canal, beside the damaged plate; half of them with an open fracture line."""
+    return WallDamage(
+        amount=float(rng.uniform(2.2, 5.0) if rng.random() < 0.7 else rng.uniform(5.0, 8.0)),
+        w0=float(rng.uniform(0.2, 0.65) * (1 if up else -1) * body.r0),
+        kind=str(rng.choice(["bulge", "step"], p=[0.65, 0.35])),
+        reach=float(rng.uniform(6, 13)),
+        q_centre=float(rng.uniform(-0.3, 0.3)),
+        q_width=float(rng.uniform(0.4, 0.9)),
+        gap=bool(rng.random() < 0.5),
     )
 
 
@@ -113,22 +128,14 @@ def fracture(rng: np.random.Generator, body: BodyShape, denis: str, loss: float)
     buckled = denis == "D" or rng.random() < 0.45
     anterior = _front(rng, body, front_top, height, strong=denis == "D", low=low) if buckled else None
     posterior = None
-    if denis != "D" and rng.random() < 0.13:
-        up = superior is not None
-        posterior = WallDamage(
-            amount=float(rng.uniform(2.2, 6.0)),
-            w0=float((0.45 if up else -0.45) * body.r0),
-            kind="bulge",
-            reach=float(rng.uniform(6, 12)),
-            q_centre=float(rng.uniform(-0.2, 0.2)),
-            q_width=0.6,
-        )
+    if denis != "D" and rng.random() < 0.22:
+        posterior = _retropulsion(rng, body, up=superior is not None)
     damage = Damage(
         superior,
         inferior,
         anterior,
         posterior,
-        swelling=float(rng.uniform(2.5, 8)) if rng.random() < 0.6 else 0.0,
+        swelling=float(rng.uniform(2.5, 8)) if rng.random() < 0.45 else 0.0,
         cleft=float(rng.uniform(0.5, 1.0)) if loss > 0.2 and rng.random() < 0.08 else 0.0,
     )
     evidence = {
@@ -181,6 +188,9 @@ def old_deformity(rng: np.random.Generator, body: BodyShape) -> BodyShape:
     bulge = None
     if rng.random() < 0.5:  # remodelled, smoothly bulging front wall
         bulge = WallDamage(amount=float(rng.uniform(0.8, 2.2)), w0=0.0, kind="bulge", reach=25.0, broken=False)
+    hump = None
+    if rng.random() < 0.15:  # healed retropulsion: smooth, not a recent break
+        hump = WallDamage(float(rng.uniform(0.8, 3)), float(rng.uniform(-0.4, 0.6) * body.r0), "bulge", 20.0, broken=False)
     details = replace(
         body.details,
         endplate_factor=float(rng.uniform(1.2, 2.4)),
@@ -188,7 +198,7 @@ def old_deformity(rng: np.random.Generator, body: BodyShape) -> BodyShape:
         sclerosis_hu=float(rng.uniform(30, 120)) if rng.random() < 0.3 else 0.0,
         sclerosis_mm=float(rng.uniform(2, 6)),
     )
-    return replace(body, damage=Damage(superior, inferior, bulge), details=details)
+    return replace(body, damage=Damage(superior, inferior, bulge, hump), details=details)
 
 
 def _pits(rng: np.random.Generator, count: int) -> tuple[Pit, ...]:
@@ -224,6 +234,21 @@ def decoys(rng: np.random.Generator, body: BodyShape) -> BodyShape:
         d = replace(d, dent=float(rng.uniform(0.8, 2.2)))
     if rng.random() < 0.05:
         damage = replace(damage, swelling=float(rng.uniform(2, 6)))
+    if damage.anterior is None and rng.random() < 0.15:  # no real front wall is smooth: well below a step of 1.5 mm
+        ripple = WallDamage(
+            amount=float(rng.uniform(0.3, 1.0)),
+            w0=float(rng.uniform(-0.8, 0.8) * body.r0),
+            kind=str(rng.choice(["bulge", "fold", "step"])),
+            reach=float(rng.uniform(4, 14)),
+            q_centre=float(rng.uniform(-0.5, 0.5)),
+            q_width=float(rng.uniform(0.3, 1.2)),
+            broken=False,
+        )
+        damage = replace(damage, anterior=ripple)
+    for side in ("superior", "inferior"):  # shallow, uneven plates: below a depression of 2 mm
+        if getattr(damage, side) is None and rng.random() < 0.1:
+            shallow = replace(_plate(rng, superior=side == "superior", recent=False), amount=float(rng.uniform(0.3, 1.1)))
+            damage = replace(damage, **{side: shallow})
     if rng.random() < 0.04 and d.lines_hu == 0:
         d = replace(d, lines_hu=float(rng.uniform(60, 200)), lines_depth=float(rng.uniform(1.5, 8)))
     return replace(body, details=d, damage=damage)

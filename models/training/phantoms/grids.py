@@ -108,7 +108,7 @@ def sample_field(
     draw = rng.random()
     if draw < 0.62:  # thoracolumbar: some of T8-T12 down to some of L5-S5
         high = rng.uniform(heights["T12"], heights["T7"] + 15)
-        low = rng.uniform(heights["S3"] - 60, heights["L5"] + 10)
+        low = rng.uniform(heights["S3"] - 60, heights.get("L5", heights["L4"]) + 10)
     elif draw < 0.78:  # abdomen without the sacrum, or pelvis without the ribs
         high = rng.uniform(heights["L2"], heights["T9"])
         low = high - rng.uniform(110, 260)

@@ -65,10 +65,34 @@ _ROWS = {
 }
 
 NORMS: dict[str, LevelNorm] = {level: LevelNorm(*row) for level, row in _ROWS.items()}
+NORMS["L6"] = NORMS["L5"]
+NORMS["T13"] = NORMS["T12"]
+
+#: Supernumerary levels bear the name of the neighbour they resemble: the label stage has no name of their own for them.
+_ALIKE = {"L6": "L5", "T13": "T12"}
+
+
+def sequence(variant: str) -> tuple[str, ...]:
+    """Levels of a spine, cranial first: regular, or with T13, L6 or only four lumbar vertebrae."""
+    k = {"T13": LEVELS.index("L1"), "L6": LEVELS.index("S1")}.get(variant)
+    if k is not None:
+        return (*LEVELS[:k], variant, *LEVELS[k:])
+    return tuple(level for level in LEVELS if variant != "four_lumbar" or level != "L5")
 
 
 def label_index(level: str) -> int:
     """Index of a level in LABELS: everything above T11 is `above`, the sacrum below S1 is `below`."""
+    level = _ALIKE.get(level, level)
     if level in LABELS:
         return LABELS.index(level)
     return LABELS.index("above") if level.startswith("T") else LABELS.index("below")
+
+
+def spine_index(level: str) -> int:
+    """Place of a level in LEVELS; an extra one shares its neighbour's."""
+    return LEVELS.index(_ALIKE.get(level, level))
+
+
+def count_of(level: str) -> int:
+    """The count that names a vertebra: its index in LABELS, continued beyond both ends (T10 = 1, S2 = 10)."""
+    return spine_index(level) - LEVELS.index("T11") + LABELS.index("T11")

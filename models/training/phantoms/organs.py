@@ -165,14 +165,14 @@ def _muscles(rng, vertebrae, at, scale) -> list:
     radius = dict(zip(names, (5, 9, 14, 18, 21, 21, 19), strict=False))
     for side in (-1, 1):
         chain = []
-        for name in names:
+        for name in (n for n in names if n in by):
             v = by[name]
             u, back, _ = np.asarray(v.frame)
             out = v.body.half_width + radius[name] * bulk * scale * 0.75
             forward = {"L5": -8, "S1": -26}.get(name, 4)
             chain.append(np.asarray(v.origin_mm) + u * side * out + back * forward)
         chain.append(at["S4"] + (side * 78 * scale, -80 * scale, -45))
-        radii = [radius[name] * bulk * scale for name in names] + [16 * bulk]
+        radii = [radius[name] * bulk * scale for name in names if name in by] + [16 * bulk]
         items += [
             Capsule("muscle", to_tuple(a), to_tuple(b), ra, rb)
             for a, b, ra, rb in zip(chain, chain[1:], radii, radii[1:], strict=False)

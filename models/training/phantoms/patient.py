@@ -78,7 +78,7 @@ class Case:
     discs: tuple[tuple[float, float], ...]  # per gap below vertebra i: (relative HU key: 0 normal .. 1 vacuum, height mm)
     torso: Torso
     scene: Scene
-    variant: str = "none"  # transitional anatomy: none | sacralised | lumbarised
+    variant: str = "none"  # transitional anatomy: none | sacralised | lumbarised | T13 | L6 | four_lumbar
 
     def find(self, level: str) -> VertebraTruth:
         """The vertebra of a level."""

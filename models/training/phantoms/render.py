@@ -126,9 +126,15 @@ def _paint_vertebra(canvas: Canvas, case: Case, vertebra, acq: Acquisition, grai
         canvas.paint(arch_win, canvas.cover(d), hard + (inner - hard) * canvas.cover(d + shell))
     if body_win is not None:
         u, v, w = canvas.local(body_win, origin, frame)
-        field = body_field(vertebra.body, u, v, w, acq.shell)
-        base = spongy + grains.fine(body_win) * acq.texture_sd + grains.coarse(body_win) * (0.3 * acq.texture_sd)
-        inner = marrow_hu(vertebra.body, field, u, v, w, base)
+        coarse = grains.coarse(body_win)
+        shell = acq.shell * (1 - acq.porosity * (coarse + 0.3).clamp(0, 1)) if acq.porosity > 0 else acq.shell
+        field = body_field(vertebra.body, u, v, w, shell)
+        base = spongy + grains.fine(body_win) * acq.texture_sd + coarse * (0.3 * acq.texture_sd)
+        if acq.gradient_hu != 0:
+            base = base + acq.gradient_hu * (
+                torch.exp(-field.below_top.clamp(min=0) / 4) + torch.exp(-field.above_bottom.clamp(min=0) / 4)
+            )
+        inner = marrow_hu(vertebra.body, field, u, v, w, base, (1 + 0.5 * coarse).clamp(0.2, 2))
         hard = acq.hu("cortex")
         value = hard + (inner - hard) * canvas.cover(field.marrow)
         holes = discontinuities(vertebra.body, field, u, v, w)

@@ -41,6 +41,7 @@ class EndplateDamage:
     band_thick: float = 4.0
     band_offset: float = 0.5
     broken: bool = True
+    band_soft: float = 0.8
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class WallDamage:
     band_depth: float = 0.4
     gap: bool = False
     broken: bool = True
+    band_soft: float = 0.8
 
 
 @dataclass(frozen=True)

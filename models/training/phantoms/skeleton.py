@@ -12,10 +12,10 @@ def ribs(rng, vertebrae, torso, scale) -> list[BoneGroup]:
     wall.
     """
     groups = []
-    reach = {1: 1.9, 2: 2.3, 3: 2.5, 4: 2.6, 5: 2.6, 6: 2.6, 7: 2.5, 8: 2.35, 9: 2.15, 10: 1.9, 11: 1.35, 12: 0.85}
+    reach = {1: 1.9, 2: 2.3, 3: 2.5, 4: 2.6, 5: 2.6, 6: 2.6, 7: 2.5, 8: 2.35, 9: 2.15, 10: 1.9, 11: 1.35, 12: 0.85, 13: 0.5}
     short12 = rng.uniform(0.35, 0.5) if rng.random() < 0.126 else rng.uniform(0.7, 1.15)
     squeeze = rng.uniform(0.8, 0.88)
-    for v in vertebrae[:12]:
+    for v in (v for v in vertebrae if v.level.startswith("T")):
         number = int(v.level[1:])
         u, back, up = np.asarray(v.frame)
         origin = np.asarray(v.origin_mm)

@@ -10,8 +10,6 @@ import torch
 from .norms import LEVELS, LevelNorm
 from .shape import BodyShape, endplates
 
-_S1 = LEVELS.index("S1")
-
 
 @dataclass(frozen=True)
 class Pose:
@@ -36,13 +34,13 @@ class Pose:
     @staticmethod
     def demo() -> Pose:
         """Straight spine, supine, S1 at z = 0."""
-        return Pose(38, 1, 0.8, 0, 0, 10, 0, 0, 0, 0, 5.0, (0.0, 0.0, 0.0), ((0.0, 0.0, 0.0),) * len(LEVELS))
+        return Pose(38, 1, 0.8, 0, 0, 10, 0, 0, 0, 0, 5.0, (0.0, 0.0, 0.0), ((0.0, 0.0, 0.0),) * (len(LEVELS) + 1))
 
     @staticmethod
     def sample(rng: np.random.Generator) -> Pose:
         """Supine CT: sacral slope 38 +- 8 (24-55), lordosis about 43, mostly mild coronal curves, some real scoliosis."""
         amplitude = abs(rng.normal(0, 2.5)) if rng.random() < 0.8 else rng.uniform(5, 22)
-        jitter = tuple(tuple(float(x) for x in rng.normal(0, (1.6, 1.0, 0.8))) for _ in LEVELS)
+        jitter = tuple(tuple(float(x) for x in rng.normal(0, (1.6, 1.0, 0.8))) for _ in range(len(LEVELS) + 1))
         slope = float(np.clip(rng.normal(38, 8), 24, 55))
         lordosis = float(np.clip((slope + rng.normal(5, 6)) / 43, 0.4, 1.5))  # lordosis goes with sacral slope
         return Pose(
@@ -104,43 +102,43 @@ def _wedge_degrees(body: BodyShape) -> float:
 
 
 def stack(
-    bodies: list[BodyShape], norms: list[LevelNorm], disc_mm: list[float], scale: float, pose: Pose
+    bodies: list[BodyShape], norms: list[LevelNorm], disc_mm: list[float], scale: float, pose: Pose, sacrum: int
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Frames (rows u, v, w) and origins (LPS mm) of all levels, cranial first, built outwards from S1."""
+    """Frames (rows u, v, w) and origins (LPS mm) of all levels, cranial first, built outwards from S1 (index `sacrum`)."""
     count = len(bodies)
     bends = [_wedge_degrees(body) for body in bodies]
     pitch = np.zeros(count)
-    s1_half_wedge = np.rad2deg(np.arctan(-bodies[_S1].r1 / bodies[_S1].half_depth))
-    pitch[_S1] = pose.sacral_slope + s1_half_wedge * 0.5
-    for i in range(_S1 - 1, -1, -1):
+    s1_half_wedge = np.rad2deg(np.arctan(-bodies[sacrum].r1 / bodies[sacrum].half_depth))
+    pitch[sacrum] = pose.sacral_slope + s1_half_wedge * 0.5
+    for i in range(sacrum - 1, -1, -1):
         angle = norms[i].lordosis * (pose.lordosis if norms[i].lordosis > 0 else pose.kyphosis)
         pitch[i] = pitch[i + 1] - angle + 0.5 * (bends[i] + bends[i + 1]) + pose.jitter[i][0] * 0.6
-    for i in range(_S1, count - 1):
+    for i in range(sacrum, count - 1):
         pitch[i + 1] = pitch[i] + norms[i].lordosis + 0.3 * pose.jitter[i][0]
     index = np.arange(count)
     # A supine spine lies along the table: bring its mean tilt to `lean`, more at the top than at the sacrum.
-    excess = float(np.mean(pitch[:_S1])) - pose.lean
-    pitch -= excess * 2 * np.clip(1 - index / _S1, 0, 1)
+    excess = float(np.mean(pitch[:sacrum])) - pose.lean
+    pitch -= excess * 2 * np.clip(1 - index / sacrum, 0, 1)
     curve = (
         pose.curve_amplitude
         * np.sin((index - pose.curve_centre) * np.pi / pose.curve_length)
         * np.exp(-(((index - pose.curve_centre) / 9.0) ** 2))
     )
-    curve = np.where(index >= _S1, curve[_S1] * 0.3, curve)
+    curve = np.where(index >= sacrum, curve[sacrum] * 0.3, curve)
     whole = rotation(pose.body_pitch, pose.body_roll, pose.body_yaw)
     frames = []
     for i in range(count):
-        sacral = 0.0 if i >= _S1 else 1.0
+        sacral = 0.0 if i >= sacrum else 1.0
         local = rotation(pitch[i], curve[i] + sacral * pose.jitter[i][1], pose.twist * curve[i] + sacral * pose.jitter[i][2])
         frames.append(local @ whole)
     origins = [np.zeros(3) for _ in range(count)]
-    origins[_S1] = np.asarray(pose.origin, dtype=float)
+    origins[sacrum] = np.asarray(pose.origin, dtype=float)
     spans = [_plates_at_centre(body) for body in bodies]
-    for i in range(_S1 - 1, -1, -1):
+    for i in range(sacrum - 1, -1, -1):
         gap = disc_mm[i] * scale / 2
         joint = origins[i + 1] + frames[i + 1][2] * (spans[i + 1][0] + gap)
         origins[i] = joint + frames[i][2] * (spans[i][1] + gap)
-    for i in range(_S1, count - 1):
+    for i in range(sacrum, count - 1):
         gap = disc_mm[i] * scale / 2
         joint = origins[i] - frames[i][2] * (spans[i][1] + gap)
         origins[i + 1] = joint - frames[i + 1][2] * (spans[i + 1][0] + gap)

@@ -102,23 +102,28 @@ def _slab(depth: Tensor, start: float, thick: float, soft: float = 0.8) -> Tenso
     return ((depth - start) / soft + 0.5).clamp_(0, 1) * ((start + thick - depth) / soft + 0.5).clamp_(0, 1)
 
 
-def marrow_hu(shape: BodyShape, f: BodyField, u: Tensor, v: Tensor, w: Tensor, base: Tensor) -> Tensor:
-    """Add impaction bands, sclerosis, lines, haemangioma and other inner features to the spongy HU `base`."""
+def marrow_hu(shape: BodyShape, f: BodyField, u: Tensor, v: Tensor, w: Tensor, base: Tensor, uneven) -> Tensor:
+    """Add impaction bands, sclerosis, lines, haemangioma and other inner features to the spongy HU `base`.
+
+    `uneven` (about 1) scales them from place to place.
+    """
     damage, details = shape.damage, shape.details
     hu = base
     for share, plate, depth in ((f.share_sup, damage.superior, f.below_top), (f.share_inf, damage.inferior, f.above_bottom)):
         if share is not None and plate.band_hu > 0:
-            hu = hu + plate.band_hu * _slab(depth, plate.band_offset, plate.band_thick) * ((share - 0.15) * 3).clamp(0, 1)
+            band = _slab(depth, plate.band_offset, plate.band_thick, plate.band_soft) * ((share - 0.15) * 3).clamp(0, 1)
+            hu = hu + plate.band_hu * uneven * band
     wall = damage.anterior
     if wall is not None and wall.band_hu > 0:
         reach = ((-f.s - 1 + wall.band_depth) * 4).clamp(0, 1)
-        hu = hu + wall.band_hu * _slab(w - wall.w0 + 1.0, -wall.band_thick / 2, wall.band_thick) * reach
+        band = _slab(w - wall.w0 + 1.0, -wall.band_thick / 2, wall.band_thick, wall.band_soft)
+        hu = hu + wall.band_hu * uneven * band * reach
     if details.sclerosis_hu > 0:
         near = torch.exp(-((f.below_top.clamp(min=0) / details.sclerosis_mm) ** 2)) * details.sclerosis_superior
         near = near + torch.exp(-((f.above_bottom.clamp(min=0) / details.sclerosis_mm) ** 2)) * (
             1 - details.sclerosis_superior
         )
-        hu = hu + details.sclerosis_hu * near * (1 - 0.5 * f.s.clamp(-1, 1))
+        hu = hu + details.sclerosis_hu * uneven * near * (1 - 0.5 * f.s.clamp(-1, 1))
     if details.lines_hu > 0:  # growth-arrest lines: thin, full width, along both intact plates
         hu = hu + details.lines_hu * (
             _slab(f.below_top, details.lines_depth, 1.8) + _slab(f.above_bottom, details.lines_depth, 1.8)
@@ -150,6 +155,11 @@ def discontinuities(shape: BodyShape, f: BodyField, u: Tensor, v: Tensor, w: Ten
     if wall is not None and wall.gap:
         notch = _slab(w - wall.w0 + (f.s + 1) * 3, -0.7, 1.4, 0.6) * ((-f.s - 0.72) * 8).clamp(0, 1)
         out = notch if out is None else torch.maximum(out, notch)
+    wall = damage.posterior
+    if wall is not None and wall.gap:
+        notch = _slab(w - wall.w0 + (1 - f.s) * 4, -0.7, 1.6, 0.6) * ((f.s - 0.55) * 6).clamp(0, 1)
+        notch = notch * ((wall.q_width - (f.q - wall.q_centre).abs()) * 5).clamp(0, 1)
+        out = notch if out is None else torch.maximum(out, notch)
     if damage.cleft > 0:
         r2 = (f.q / 0.5) ** 2 + ((f.s + 0.35) / 0.45) ** 2 + ((f.below_top - 6) / 2.2) ** 2
         hole = ((1 - r2) * 2).clamp(0, 1) * damage.cleft
@@ -166,6 +176,7 @@ def discontinuities(shape: BodyShape, f: BodyField, u: Tensor, v: Tensor, w: Ten
         d = torch.sqrt(
             ((f.q - lq) * shape.half_width) ** 2 + ((f.s - ls) * shape.half_depth) ** 2 + (w - lw * shape.r0) ** 2
         )
+        d = d + 0.2 * radius * torch.sin(5 * f.q + 7 * f.s + 0.4 * w)  # no metastasis is a ball
         hole = ((radius - d) / 2 + 0.5).clamp(0, 1)
         out = hole if out is None else torch.maximum(out, hole)
     return out

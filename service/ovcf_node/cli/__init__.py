@@ -14,6 +14,7 @@ from ovcf_node.cli import settings as configuration
 from ovcf_node.cli.configuration import ConfigFile, settings_or_exit
 from ovcf_node.cli.fetch import fetch
 from ovcf_node.cli.jobs import jobs
+from ovcf_node.cli.models import models
 from ovcf_node.cli.tokens import tokens
 from ovcf_node.cli.users import users
 from ovcf_node.config import Settings
@@ -30,6 +31,7 @@ app = typer.Typer(
 app.add_typer(jobs, name="jobs")
 app.add_typer(tokens, name="tokens")
 app.add_typer(users, name="users")
+app.add_typer(models, name="models")
 app.add_typer(configuration.commands, name="config")
 app.command()(fetch)
 

@@ -1,0 +1,80 @@
+"""``make evaluate``: the whole pipeline on phantoms, from DICOM, streamed: render, read, score, delete, case by case.
+
+``python models/training/assess.py --bundle models/reference --n 60 --out DIR [--jobs 2] [--minutes M] [--cohort NAME ...]``
+
+Records of scored cases lie in ``DIR/records.jsonl``: a stopped run goes on where it was. Ends with ``DIR/EVALUATION.md``,
+``DIR/evaluation.json`` and pictures of every case with an error. ``--minutes`` stops taking new cases after that time;
+cohorts take turns, so that an early stop leaves a little less of each. ``--card MODEL_CARD.md`` puts the summary there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import time
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from itertools import chain, zip_longest
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import cohorts
+from ovcf_node import evaluate
+
+
+def one(patient: cohorts.Patient, bundle: Path, out: Path) -> dict[str, Any]:
+    """Render, read and score one patient; its files are gone afterwards."""
+    torch.set_num_threads(1)
+    folder = out / "cases" / patient.cohort / patient.name
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        return evaluate.score(cohorts.make(patient, folder), bundle, threads=1, pictures=out / evaluate.PICTURES)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def run(bundle: Path, out: Path, n: int, names: list[str], jobs: int, minutes: float) -> evaluate.Records:
+    """Score what is missing, `jobs` patients at a time."""
+    records = evaluate.Records(out, bundle)
+    shutil.rmtree(out / "cases", ignore_errors=True)
+    lists = [cohorts.patients(name, n) for name in names]
+    todo = [p for p in chain(*zip_longest(*lists)) if p is not None and (p.cohort, p.name) not in records.done]
+    began, total, queue = time.monotonic(), len(todo), iter(todo)
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        running = set()
+        while True:
+            while len(running) < jobs and time.monotonic() - began < 60 * minutes and (patient := next(queue, None)):
+                running.add(pool.submit(one, patient, bundle, out))
+            if not running:
+                return records
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                record = future.result()
+                records.add(record)
+                gone = f"{len(records.rows)} scored, {total} to do at the start, {time.monotonic() - began:.0f} s"
+                print(f"{gone}: {record['cohort']} {record['case']}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bundle", type=Path, default=Path("models/reference"))
+    parser.add_argument("--n", type=int, default=60, help="patients of each cohort")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--minutes", type=float, default=1e9)
+    parser.add_argument("--cohort", choices=cohorts.COHORTS, action="append", help="all when left out")
+    parser.add_argument("--card", type=Path, help="model card whose section on the whole pipeline is replaced")
+    a = parser.parse_args()
+    records = run(a.bundle, a.out, a.n, a.cohort or list(cohorts.COHORTS), a.jobs, a.minutes)
+    result = evaluate.write_report(records, a.bundle, a.out)
+    if a.card:
+        before, _, rest = a.card.read_text().partition(evaluate.CARD_BEGINS)
+        after = rest.partition(evaluate.CARD_ENDS)[2]
+        a.card.write_text(f"{before.rstrip()}\n\n{evaluate.card(result)}\n{after.lstrip()}")
+    print((a.out / "EVALUATION.md").read_text())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,223 @@
+"""The cohorts of the evaluation: which patients, and how each becomes a DICOM series with its truth.
+
+- ``study``      the reference study's case mix (A 40, B 45, C 39, D 55, none 41 of 220), scaled to N patients
+- ``natural``    25 % fractured, types as in Denis 1983 (16 / 62 / 6 / 15 %)
+- ``negatives``  no fracture, every mimic in turn, healed deformities, transitional anatomy
+- ``second``     the study's mix and some burst fractures, made by the second generator
+
+Patients are seeds, searched in order until each quota is full; a list depends on N and nothing else. Seeds here were
+never trained, calibrated or selected on. ``python models/training/cohorts.py --out COHORT --n 6`` writes them all to disk.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import phantoms
+import second
+from casefolder import REPORTED, axial, whole_bodies, write_case
+from ovcf_node.evaluate.study import CASE_MIX, NATURAL_MIX
+
+GRADED = REPORTED[:-1]
+COHORTS = ("study", "natural", "negatives", "second")
+FIRST_SEED = {"study": 6_500_000, "natural": 6_600_000, "negatives": 6_700_000, "second": second.EVALUATION}
+NEGATIVES = (
+    "wedge", "biconcave", "short", "schmorl", "limbus", "osteophytes", "sclerosis", "lines", "haemangioma", "cupid",
+    "lesion", "scheuermann", "cement", "screws", "old", "sacralised", "lumbarised", "T13", "L6", "four_lumbar",
+)
+LIMIT = 7_000_000  # voxels of one series
+TRANSITIONAL = ("T13", "L6", "four_lumbar")
+
+
+@dataclass(frozen=True)
+class Patient:
+    """One case to make: `kind` is its type, or what a negative shows."""
+
+    cohort: str
+    kind: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind}-{self.seed}"
+
+
+def quotas(shares: dict[str, float], n: int) -> dict[str, int]:
+    """Whole numbers that sum to n, by largest remainder."""
+    total = sum(shares.values())
+    exact = {k: n * v / total for k, v in shares.items()}
+    out = {k: int(v) for k, v in exact.items()}
+    for k in sorted(exact, key=lambda k: out[k] - exact[k])[: n - sum(out.values())]:
+        out[k] += 1
+    return out
+
+
+def patients(cohort: str, n: int) -> list[Patient]:
+    """The patients of a cohort, mixed so that any first part has about the same mix."""
+    if cohort == "study":
+        found = list(_search(cohort, quotas(CASE_MIX, n), "study", _study_kind))
+    elif cohort == "natural":
+        broken = quotas(NATURAL_MIX, round(n / 4))
+        found = list(_search(cohort, {**broken, "none": n - sum(broken.values())}, "study", _study_kind))
+    elif cohort == "negatives":
+        wanted = {k: n // len(NEGATIVES) + (i < n % len(NEGATIVES)) for i, k in enumerate(NEGATIVES)}
+        found = list(_search(cohort, wanted, "training", _negative_kind))
+    else:
+        mix = quotas({**CASE_MIX, "burst": 9}, n)
+        kinds = [k for k, m in mix.items() for _ in range(m)]
+        found = [Patient(cohort, k, FIRST_SEED[cohort] + i) for i, k in enumerate(kinds)]
+    order = np.random.default_rng(n).permutation(len(found))
+    return [found[i] for i in order]
+
+
+def _search(cohort: str, wanted: dict[str, int], profile: str, kind_of) -> Iterator[Patient]:
+    left = {k: v for k, v in wanted.items() if v > 0}
+    for seed in count(FIRST_SEED[cohort]):
+        if not left:
+            return
+        kind = kind_of(phantoms.sample_case(seed, profile=profile), left)
+        if kind is not None:
+            yield Patient(cohort, kind, seed)
+            left[kind] -= 1
+            left = {k: v for k, v in left.items() if v}
+
+
+def _study_kind(case, left: dict[str, int]) -> str | None:
+    """The Denis type of a patient whose recent fractures all lie in T12-L5 and are compressions of one type."""
+    broken = [v for v in case.vertebrae if v.fracture]
+    if any(v.level not in GRADED or v.evidence["posterior"] for v in broken):
+        return None
+    kinds = {v.denis for v in broken} or {"none"}
+    kind = kinds.pop()
+    return kind if not kinds and kind in left else None
+
+
+def _negative_kind(case, left: dict[str, int]) -> str | None:
+    """The rarest thing still wanted that a patient without a fracture shows in T12-L5."""
+    if any(v.fracture for v in case.vertebrae):
+        return None
+    shown = {v.mimic for v in case.vertebrae if v.level in GRADED} | {case.variant}
+    shown |= {"old"} if any(v.old_deformity and v.mimic != "cement" for v in case.vertebrae if v.level in GRADED) else set()
+    return next((k for k in reversed(NEGATIVES) if k in left and k in shown), None)
+
+
+def make(patient: Patient, folder: Path) -> Path:
+    """Render one patient into a case folder."""
+    return _second(patient, folder) if patient.cohort == "second" else _first(patient, folder)
+
+
+def field_around(rng: np.random.Generator, centres: np.ndarray, slice_mm: float) -> tuple[np.ndarray, np.ndarray, float]:
+    """Low corner and size (x, y, z mm) and pixel of a series that holds the bodies T12..S1 at `centres` (head to foot)."""
+    field = float(rng.uniform(85, 200) if rng.random() < 0.5 else rng.uniform(200, 340))
+    top, bottom = centres[0, 2] + rng.uniform(28, 70), centres[-1, 2] - rng.uniform(30, 70)
+    span = np.ptp(centres[:, :2], axis=0)
+    wide, tall = max(field, span[0] + 78), max(min(field, 290), span[1] + 84)
+    middle = (centres[:, :2].max(0) + centres[:, :2].min(0)) / 2
+    free_x, free_y = (wide - span[0] - 78) / 2, (tall - span[1] - 84) / 2
+    middle += (rng.uniform(-1, 1) * min(20, free_x), min(8, free_y) if tall < 200 else -min(45, free_y))
+    pixel = max(0.45, wide / 512)
+    pixel *= max(1.0, np.sqrt((top - bottom) / slice_mm * wide * tall / pixel**2 / LIMIT))
+    return np.array([*(middle - np.array([wide, tall]) / 2), bottom]), np.array([wide, tall, top - bottom]), float(pixel)
+
+
+def _first(patient: Patient, folder: Path) -> Path:
+    profile = "training" if patient.cohort == "negatives" else "study"
+    case = phantoms.sample_case(patient.seed, profile=profile)
+    acquisition = _graded_scan(patient.seed)
+    rng = np.random.default_rng([patient.seed, 7])
+    shown = [v for v in case.vertebrae if v.level in (*REPORTED, *TRANSITIONAL)]
+    low, size, pixel = field_around(rng, np.array([v.centre_mm for v in shown]), acquisition.slice_mm)
+    spacing = (acquisition.slice_mm, pixel, pixel)
+    grid = axial(low, spacing, [round(float(a) / b) for a, b in zip(size[::-1], spacing, strict=True)])
+    made = phantoms.render(case, grid, acquisition)
+    instance, body = made.instance.cpu().numpy(), made.body.cpu().numpy() > 0
+    labels, complete = _labels(((i + 1, v.level) for i, v in enumerate(case.vertebrae)), instance, body)
+    truth = {
+        "cohort": patient.cohort, "variant": case.variant, "named": True, "complete": complete,
+        "facts": {"kind": patient.kind, "generator": "first", "seed": patient.seed},
+        "vertebrae": [
+            {
+                "level": v.level, "centre_mm": [round(float(x), 3) for x in v.centre_mm], "fracture": bool(v.fracture),
+                "denis": "burst" if v.fracture and v.evidence["posterior"] else v.denis if v.fracture else None,
+                "old_deformity": bool(v.old_deformity), "height_loss": round(float(v.height_loss), 4),
+                "heights_mm": {k: round(float(x), 3) for k, x in v.heights_mm.items()}, "mimic": v.mimic,
+            } for v in shown
+        ],
+    }
+    kernel = "BONE" if acquisition.edge > 0.3 else "STANDARD"
+    return write_case(
+        folder, made.hu.cpu().numpy(), grid, labels, truth, seed=patient.seed, thickness=acquisition.slice_mm,
+        contrast=acquisition.contrast, kernel=kernel, patient={"PatientSex": case.sex, "PatientAge": f"{case.age:03.0f}Y"},
+    )
+
+
+def _graded_scan(seed: int):
+    """An acquisition that is graded: half as thin as the study's protocol (0.625-1.25 mm, noisier), half up to 3 mm."""
+    acquisition = phantoms.sample_acquisition(seed, profile="study")
+    rng = np.random.default_rng([seed, 8])
+    thickness = min(acquisition.slice_mm, 3.0)
+    if rng.random() < 0.5:
+        thickness = float(rng.uniform(0.625, 1.25))
+    noise = acquisition.noise_sd * np.sqrt(acquisition.slice_mm / thickness)
+    return replace(acquisition, slice_mm=thickness, noise_sd=float(min(noise, 60.0)))
+
+
+def _second(patient: Patient, folder: Path) -> Path:
+    kind = patient.kind
+    made_of = second.sample_patient(patient.seed, kind=kind)
+    how = second.choose_scan(made_of, patient.seed)
+    picture = second.scan(made_of, how, patient.seed)
+    labels, complete = _labels(((i + 1, v.level) for i, v in enumerate(made_of.vertebrae)), picture.instance, picture.body)
+    shown = [v for v in made_of.vertebrae if v.level in (*REPORTED, "T13", "L6")]
+    truth = {
+        "cohort": patient.cohort, "variant": made_of.variant, "named": True, "complete": complete,
+        "facts": {"kind": kind, "generator": "second", "seed": patient.seed},
+        "vertebrae": [
+            {
+                "level": v.level, "centre_mm": [round(float(x), 3) for x in v.centre], "fracture": v.denis is not None,
+                "denis": v.denis, "old_deformity": v.old, "height_loss": round(v.loss, 4),
+                "heights_mm": {k: round(x, 3) for k, x in v.heights.items()}, "mimic": v.mimic,
+            } for v in shown
+        ],
+    }
+    return write_case(
+        folder, picture.hu, axial(picture.low, picture.spacing, picture.hu.shape), labels, truth, seed=patient.seed,
+        thickness=how.thickness, contrast=how.contrast, kernel=how.kernel,
+        patient={"PatientSex": made_of.sex, "PatientAge": f"{made_of.age:03.0f}Y"},
+    )
+
+
+def _labels(numbers, instance: np.ndarray, body: np.ndarray) -> tuple[np.ndarray, bool]:
+    """The label map of T12..S1, and whether all seven bodies are wholly in the field."""
+    labels, whole = np.zeros(instance.shape, np.uint8), []
+    for number, level in numbers:
+        if level in REPORTED:
+            labels[instance == number] = 1 + REPORTED.index(level)
+            whole.append(whole_bodies(instance, body, number))
+    return labels, len(whole) == len(REPORTED) and all(whole)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--n", type=int, default=6, help="patients of each cohort")
+    parser.add_argument("--cohort", choices=COHORTS, action="append", help="all when left out")
+    a = parser.parse_args()
+    torch.set_num_threads(1)
+    for cohort in a.cohort or COHORTS:
+        for patient in patients(cohort, a.n):
+            folder = a.out / cohort / patient.name
+            if not folder.exists():
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                print(make(patient, folder), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""Figures of names, masks and heights over records: what of a reading has a place or a length."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from ovcf_node.domain.levels import GRADED, REPORTED
+from ovcf_node.evaluate.score import NORMAL, right_name, said_of
+from ovcf_node.evaluate.statistics import weighted_kappa, wilson
+
+Record = dict[str, Any]
+GENANT = (0.20, 0.25, 0.40)
+"""Height losses at which grades 1, 2 and 3 begin (half-open, clinical notes 2.2)."""
+
+
+def _share(hits: int, of: int) -> dict[str, Any]:
+    return asdict(wilson(hits, of))
+
+
+def labels(records: Sequence[Record]) -> dict[str, Any]:
+    """Names: of vertebrae, of patients with all of T12..S1 right, and the numbering flag."""
+    whole = [r for r in records if r["named"] and r["complete"] and r["variant"] in NORMAL]
+    odd = [r for r in records if r["variant"] not in NORMAL]
+    per = {level: [right_name(v) for r in whole for v in r["vertebrae"] if v["level"] == level] for level in REPORTED}
+    every = [hit for hits in per.values() for hit in hits]
+    flags = {
+        kind: [bool(r["numbering_uncertain"]) for r in whole
+               if r["status"] in ("assessed", "limited") and (r["variant"] == "none") == (kind == "normal")]
+        for kind in ("normal", "lumbosacral")
+    }
+    return {
+        "vertebrae": _share(sum(every), len(every)),
+        "patients": _share(sum(all(right_name(v) for v in r["vertebrae"]) for r in whole), len(whole)),
+        "by_level": {level: _share(sum(hits), len(hits)) for level, hits in per.items()},
+        **{f"uncertain_{kind}": _share(sum(said), len(said)) for kind, said in flags.items()},
+        "uncertain_transitional": _share(sum(bool(r["numbering_uncertain"]) for r in odd), len(odd)),
+        "places_of_unnamed": _share(
+            sum(v["place"] is not None for r in records if not r["named"] for v in r["vertebrae"]),
+            sum(len(r["vertebrae"]) for r in records if not r["named"])),
+    }
+
+
+def overlaps(records: Sequence[Record]) -> dict[str, Any]:
+    """Dice and mean surface distance per level of complete cases with ordinary names; a missed level is a Dice of 0."""
+    whole = [r for r in records if r["variant"] in NORMAL]
+    out: dict[str, Any] = {}
+    for level in REPORTED:
+        mine = [v for r in whole for v in r["vertebrae"] if v["level"] == level]
+        dice = [v["dice"] for v in mine if v.get("dice") is not None]
+        gaps = [v["surface_mm"] for v in mine if v.get("surface_mm") is not None]
+        out[level] = {
+            "n": len(dice), "dice": float(np.mean(dice)) if dice else None,
+            "dice_p5": float(np.percentile(dice, 5)) if dice else None,
+            "surface_mm": float(np.mean(gaps)) if gaps else None,
+        }
+    graded = [out[level]["dice"] for level in GRADED if out[level]["dice"] is not None]
+    return {"levels": out, "dice_graded": float(np.mean(graded)) if graded else None, "dice_s1": out["S1"]["dice"]}
+
+
+def case_by_case(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """What was said at the place of every true vertebra, whatever it was called."""
+    return [
+        {
+            "case": r["case"], "level": v["level"], "fracture": v["fracture"], "seen": v["place"] is not None,
+            "said": (v["place"] or {}).get("fracture"), "probability": (v["place"] or {}).get("probability"),
+            "named_right": right_name(v), "dice": v.get("dice"), "surface_mm": v.get("surface_mm"),
+        } for r in records for v in r["vertebrae"]
+    ]
+
+
+def heights(records: Sequence[Record]) -> dict[str, Any]:
+    """Errors of heights (mm) and of height loss (points) of rightly named vertebrae."""
+    rows = [v for r in records if r["variant"] in NORMAL for v in r["vertebrae"] if right_name(v)]
+    out: dict[str, Any] = {}
+    for position in ("anterior", "middle", "posterior"):
+        found = np.array([v["height_error_mm"][position] for v in rows if position in v.get("height_error_mm", {})])
+        out[position] = _errors(found)
+    out["all"] = _errors(np.array([e for v in rows for e in v.get("height_error_mm", {}).values()]))
+    pairs = [(v["said"]["height_loss"], v["height_loss"]) for v in rows
+             if v["said"].get("height_loss") is not None and v["height_loss"] is not None]
+    lost = np.array([100 * (a - b) for a, b in pairs])
+    out["loss_points"] = _errors(lost)
+    out["loss_points_fractured"] = _errors(np.array([100 * (a - b) for a, b in pairs if b >= 0.1]))
+    return out
+
+
+def genant(records: Sequence[Record]) -> dict[str, Any]:
+    """Genant grades, said (rows) against the true height loss (columns), T12..L5; quadratic-weighted kappa."""
+    table = np.zeros((4, 4), int)
+    for r in records:
+        for v in r["vertebrae"]:
+            said = said_of(r, v).get("genant")
+            if v["level"] in GRADED and said is not None and v["height_loss"] is not None:
+                table[said, int(np.searchsorted(GENANT, v["height_loss"], side="right"))] += 1
+    return {"table": table.tolist(), "weighted_kappa": weighted_kappa(table)}
+
+
+def _errors(values: np.ndarray) -> dict[str, Any]:
+    if not len(values):
+        return {"n": 0}
+    bias, sd = float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else 0.0
+    return {
+        "n": len(values), "mean_absolute": float(np.abs(values).mean()), "median_absolute": float(np.median(np.abs(values))),
+        "bias": bias, "limits_of_agreement": [bias - 1.96 * sd, bias + 1.96 * sd],
+    }

@@ -1,0 +1,91 @@
+"""Score a cohort case by case into a file of records, so that a killed run goes on where it stopped; then the report."""
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ovcf_node import infer
+from ovcf_node.errors import Permanent
+from ovcf_node.evaluate import figures, markdown
+from ovcf_node.evaluate.score import score
+from ovcf_node.evaluate.truth import cases
+from ovcf_node.workflow.reading import SOFTWARE
+
+RECORDS, PICTURES = "records.jsonl", "pictures"
+
+
+class Records:
+    """Records of scored cases in `folder`, one JSON line each, of one bundle only; a torn last line is dropped."""
+
+    def __init__(self, folder: Path, bundle: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / RECORDS
+        self.digest = infer.load_identity(bundle).digest
+        self.rows = list(self._read())
+        self.done = {(r["cohort"], r["case"]) for r in self.rows}
+
+    def _read(self) -> Iterator[dict[str, Any]]:
+        if not self.path.exists():
+            return
+        whole = []
+        for line in self.path.read_text().splitlines():
+            try:
+                row = json.loads(line)
+            except ValueError:
+                continue
+            if row["bundle"] != self.digest:
+                raise Permanent("other_bundle", f"{RECORDS} holds records of another bundle: choose another --out")
+            whole.append(line)
+            yield row
+        self.path.write_text("".join(line + "\n" for line in whole))
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Append one record and keep it."""
+        row = {**record, "bundle": self.digest}
+        with self.path.open("a") as stream:
+            stream.write(json.dumps(row) + "\n")
+        self.rows.append(row)
+        self.done.add((row["cohort"], row["case"]))
+
+
+def evaluate(
+    bundle: Path, cohort: Path, out: Path, *, threads: int = 2, progress: Callable[[str], None] = lambda text: None,
+) -> dict[str, Any]:
+    """Score every case below `cohort` that `out` has no record of, then write the report. Returns what was written."""
+    records = Records(out, bundle)
+    todo = cases(cohort)
+    for number, folder in enumerate(todo, 1):
+        record = score(folder, bundle, threads=threads, pictures=out / PICTURES) if not _known(records, folder) else None
+        if record is not None:
+            records.add(record)
+        progress(f"{number}/{len(todo)} {folder.name}")
+    return write_report(records, bundle, out)
+
+
+def _known(records: Records, folder: Path) -> bool:
+    document = json.loads((folder / "truth.json").read_text())
+    return (document.get("cohort", folder.parent.name), folder.name) in records.done
+
+
+def summarise(records: list[dict[str, Any]], bundle: Path) -> dict[str, Any]:
+    """Return the figures of every cohort among the records."""
+    by: dict[str, list] = defaultdict(list)
+    for row in sorted(records, key=lambda r: (r["cohort"], r["case"])):
+        by[row["cohort"]].append(row)
+    order = [n for n in ("study", "natural", "negatives", "second") if n in by] + [n for n in by if n not in (
+        "study", "natural", "negatives", "second")]
+    return {
+        "bundle": asdict(infer.load_identity(bundle)), "software": SOFTWARE,
+        "cohorts": {name: figures.summary(by[name]) for name in order},
+    }
+
+
+def write_report(records: Records, bundle: Path, out: Path) -> dict[str, Any]:
+    """Write evaluation.json and EVALUATION.md from the records so far."""
+    result = summarise(records.rows, bundle)
+    (out / "evaluation.json").write_text(json.dumps(result, indent=1) + "\n")
+    (out / "EVALUATION.md").write_text(markdown.page(result))
+    return result

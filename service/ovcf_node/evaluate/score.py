@@ -1,0 +1,185 @@
+"""Score one case: read its series as the node would, and put what was said beside what is true. Returns plain JSON."""
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from ovcf_node.config import Assemble, Infer
+from ovcf_node.domain.findings import Findings, VertebraFinding
+from ovcf_node.domain.levels import GRADED, REPORTED, mask_value
+from ovcf_node.domain.volume import Masks
+from ovcf_node.evaluate.truth import SERIES, TrueCase, TrueVertebra, read
+from ovcf_node.workflow.reading import Read, png_bytes, read_series
+
+NEAR_MM = 12.0
+"""A level is named right when the centre reported under that name lies within this distance of the true one."""
+
+
+def score(folder: Path, bundle: Path, *, threads: int = 2, pictures: Path | None = None) -> dict[str, Any]:
+    """Read and score the case in `folder`; writes its summary picture to `pictures` when the case holds an error.
+
+    Raises Permanent for an unreadable truth or a bundle that must not run. A series that cannot be read is a result.
+    """
+    case = read(folder)
+    began = time.perf_counter()
+    paths = sorted(p for p in (folder / SERIES).rglob("*") if p.is_file())
+    done = read_series(paths, bundle, Assemble(), Infer(threads=threads))
+    record = compare(case, done, time.perf_counter() - began)
+    if pictures is not None and done.picture is not None and errors(record):
+        pictures.mkdir(parents=True, exist_ok=True)
+        (pictures / f"{case.cohort}-{case.name}.png").write_bytes(png_bytes(done.picture))
+    return record
+
+
+def compare(case: TrueCase, done: Read, seconds: float) -> dict[str, Any]:
+    """Put a reading beside the truth."""
+    findings = done.findings
+    said = {v.level: v for v in findings.vertebrae}
+    return {
+        "case": case.name, "cohort": case.cohort, "variant": case.variant, "named": case.named, "complete": case.complete,
+        "facts": case.facts, "seconds": round(seconds, 2), "status": findings.status,
+        "reasons": [r.code for r in findings.reasons],
+        "fracture": case.fracture, "said_fracture": findings.patient.ovcf, "probability": findings.patient.probability,
+        "denis": case.denis, "said_denis": _patient_type(findings),
+        "numbering_uncertain": findings.numbering_uncertain,
+        "vertebrae": [_vertebra(case, v, said, findings, done.masks) for v in case.vertebrae if v.level in REPORTED],
+        "others": _elsewhere(case, findings),
+    }
+
+
+def _patient_type(findings: Findings) -> str | None:
+    """The type said of the patient: that of the most probable fracture; "review" for a posterior wall, None withheld."""
+    broken = [v for v in findings.vertebrae if v.fracture]
+    if not broken:
+        return None
+    worst = max(broken, key=lambda v: v.probability or 0.0)
+    return _type(worst)
+
+
+def _type(said: VertebraFinding) -> str | None:
+    if said.abstain is not None and said.abstain.code == "posterior_wall":
+        return "burst"
+    return said.denis
+
+
+def _vertebra(
+    case: TrueCase, true: TrueVertebra, said: dict[str, VertebraFinding], findings: Findings, masks: Masks | None
+) -> dict[str, Any]:
+    """One true vertebra T12..S1: what was said under its name, and what was said at its place."""
+    named = said.get(true.level)
+    here = min(
+        (v for v in findings.vertebrae if v.centroid_mm), key=lambda v: _distance(v, true), default=None
+    )
+    here = here if here is not None and _distance(here, true) <= NEAR_MM else None
+    out = {
+        **{k: v for k, v in asdict(true).items() if k != "centre_mm"},
+        "found": named is not None,
+        "distance_mm": round(_distance(named, true), 2) if named is not None and named.centroid_mm else None,
+        "said": _said(named), "place": {"level": here.level, **_said(here)} if here is not None else None,
+    }
+    if true.heights_mm and named is not None and true.level in GRADED:
+        measured = asdict(named.heights_mm)
+        out["height_error_mm"] = {
+            k: round(measured[k] - v, 3) for k, v in true.heights_mm.items() if measured.get(k) is not None
+        }
+    if case.labels is not None and masks is not None:
+        out |= overlap(case.labels, masks, mask_value(true.level), case.facts)
+    return out
+
+
+def _said(vertebra: VertebraFinding | None) -> dict[str, Any]:
+    if vertebra is None:
+        return {}
+    return {
+        "fracture": vertebra.fracture, "probability": vertebra.probability, "denis": _type(vertebra),
+        "abstain": vertebra.abstain.code if vertebra.abstain else None, "complete": vertebra.complete,
+        "old_deformity": vertebra.old_deformity, "height_loss": vertebra.height_loss,
+        "genant": vertebra.genant.grade if vertebra.genant else None,
+        "notes": [n.code for n in vertebra.notes],
+    }
+
+
+def _distance(said: VertebraFinding, true: TrueVertebra) -> float:
+    return float(np.linalg.norm(np.subtract(said.centroid_mm, true.centre_mm))) if said.centroid_mm else float("inf")
+
+
+def _elsewhere(case: TrueCase, findings: Findings) -> list[dict[str, Any]]:
+    """Vertebrae that were reported where no true one of that name lies."""
+    out = []
+    for v in findings.vertebrae:
+        true = case.find(v.level)
+        if v.centroid_mm and (true is None or _distance(v, true) > NEAR_MM):
+            out.append({"level": v.level, **_said(v)})
+    return out
+
+
+def overlap(truth: np.ndarray, masks: Masks, value: int, facts: dict) -> dict[str, float | None]:
+    """Dice and mean symmetric surface distance (mm) of one label; distance None where one of the two is empty."""
+    if truth.shape != masks.shape:
+        return {"dice": None, "surface_mm": None}
+    ours = np.zeros(truth.shape, bool)
+    box = tuple(slice(o, o + n) for o, n in zip(masks.origin, masks.vertebrae.shape, strict=True))
+    ours[box] = masks.vertebrae == value
+    theirs = truth == value
+    total = int(ours.sum()) + int(theirs.sum())
+    if not total:
+        return {"dice": None, "surface_mm": None}
+    out = {"dice": round(2 * int((ours & theirs).sum()) / total, 4), "surface_mm": None}
+    if ours.any() and theirs.any():
+        spacing = [float(facts.get(k) or 1.0) for k in ("step_mm", "row_mm", "column_mm")]
+        out["surface_mm"] = round(_surface_distance(ours, theirs, spacing), 3)
+    return out
+
+
+def _surface_distance(a: np.ndarray, b: np.ndarray, spacing: list[float]) -> float:
+    both = np.argwhere(a | b)
+    box = tuple(slice(max(0, int(i) - 2), int(j) + 3) for i, j in zip(both.min(0), both.max(0), strict=True))
+    a, b = a[box], b[box]
+    rim_a, rim_b = (m & ~ndimage.binary_erosion(m) for m in (a, b))
+    to_b = ndimage.distance_transform_edt(~rim_b, sampling=spacing)[rim_a]
+    to_a = ndimage.distance_transform_edt(~rim_a, sampling=spacing)[rim_b]
+    return float((to_a.sum() + to_b.sum()) / (len(to_a) + len(to_b)))
+
+
+NORMAL = ("none", "sacralised", "lumbarised")
+"""Variants in which every vertebra still has an ordinary name."""
+
+
+def said_of(record: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
+    """What was said of a true vertebra: under its name, or at its place where names are not ordinary or not certain."""
+    return row["said"] if record["named"] and record["variant"] in NORMAL else row["place"] or {}
+
+
+def right_name(row: dict[str, Any]) -> bool:
+    """Whether a vertebra of a record was found under its own name at its own place."""
+    return row["distance_mm"] is not None and row["distance_mm"] <= NEAR_MM
+
+
+def errors(record: dict[str, Any]) -> list[str]:
+    """Say in words what is wrong with a case; empty when nothing is."""
+    out = []
+    if record["status"] in ("not_assessed", "excluded"):
+        return [f"{record['status']}: {', '.join(record['reasons'])}"]
+    if record["fracture"] is not None and record["said_fracture"] is not record["fracture"]:
+        words = {True: "fracture", False: "no fracture", None: "undetermined"}
+        out.append(f"truth {words[record['fracture']]}, said {words[record['said_fracture']]}")
+    elif record["fracture"] and record["denis"] and record["said_denis"] != record["denis"]:
+        out.append(f"truth type {record['denis']}, said {record['said_denis'] or 'withheld'}")
+    if record["named"] and record["complete"] and record["variant"] == "none":
+        wrong = [v["level"] for v in record["vertebrae"] if not right_name(v)]
+        if wrong:
+            out.append(f"names: {', '.join(wrong)}")
+    if record["variant"] not in NORMAL and not record["numbering_uncertain"]:
+        out.append(f"{record['variant']}: numbering not called uncertain")
+    for v in record["vertebrae"]:
+        said = said_of(record, v).get("fracture")
+        if v["level"] in GRADED and v["fracture"] is False and said is True:
+            out.append(f"{v['level']} false fracture ({v['mimic'] or ('old' if v['old_deformity'] else 'plain')})")
+        if v["level"] in GRADED and v["fracture"] and said is not True:
+            known = f"{v['denis'] or 'fracture'}" + (f", loss {v['height_loss']:.0%}" if v["height_loss"] else "")
+            out.append(f"{v['level']} {'undetermined' if said is None else 'missed'} ({known})")
+    return out

@@ -1,0 +1,30 @@
+"""Series made from real label maps (never trained on): real bone of s0328, real fractures rendered from masks."""
+
+import pytest
+
+pytest.importorskip("torch")
+
+import semireal
+from ovcf_node.config import Settings
+from ovcf_node.domain.levels import GRADED, REPORTED
+from ovcf_node.evaluate import score
+from ovcf_node.evaluate.score import right_name
+
+pytestmark = pytest.mark.slow
+
+
+def test_s0328_every_vertebra_is_named_and_outlined(shared_data, tmp_path):
+    record = score(semireal.s0328(shared_data, tmp_path), Settings().node.bundle)
+    assert record["status"] == "limited" and record["reasons"] == ["thick_slices"]
+    assert [v["level"] for v in record["vertebrae"]] == list(REPORTED)
+    assert [v["level"] for v in record["vertebrae"] if not right_name(v)] == []
+    assert not record["numbering_uncertain"]
+    dice = {v["level"]: v["dice"] for v in record["vertebrae"]}
+    assert min(dice[level] for level in GRADED) > 0.75, dice
+
+
+def test_healthivert_every_vertebra_is_found_and_names_are_called_uncertain(shared_data, tmp_path):
+    record = score(semireal.healthivert(shared_data, tmp_path), Settings().node.bundle)
+    assert record["status"] == "limited" and "incomplete_coverage" in record["reasons"]
+    assert [v["level"] for v in record["vertebrae"] if v["place"] is None] == []
+    assert record["numbering_uncertain"]  # neither sacrum nor ribs

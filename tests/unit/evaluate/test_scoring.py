@@ -1,0 +1,181 @@
+"""Scoring one case, the figures over records, resuming, and the page: on readings whose every error is planted."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ovcf_node.domain.findings import BundleIdentity, Findings, Heights, PatientFinding, VertebraFinding
+from ovcf_node.domain.levels import REPORTED, mask_value
+from ovcf_node.domain.reasons import Reason
+from ovcf_node.domain.volume import Masks
+from ovcf_node.errors import Permanent
+from ovcf_node.evaluate import figures, markdown, run, study, truth
+from ovcf_node.evaluate.reader import reads_fracture
+from ovcf_node.evaluate.score import compare, errors, overlap
+from ovcf_node.workflow.reading import Read
+
+BUNDLE = Path(__file__).resolve().parents[3] / "models" / "reference"
+CENTRES = {level: (0.0, 0.0, 200.0 - 33.0 * i) for i, level in enumerate(REPORTED)}
+
+
+def true_case(broken: dict[str, str] | None = None, name="one", cohort="study", **other) -> truth.TrueCase:
+    broken = broken or {}
+    vertebrae = tuple(
+        truth.TrueVertebra(
+            level, CENTRES[level], level in broken, broken.get(level), False, 0.22 if level in broken else 0.0,
+            {"anterior": 25.0, "middle": 24.0, "posterior": 26.0}, None,
+        ) for level in REPORTED
+    )
+    facts = {"slice_mm": 1.0, "step_mm": 1.0, "row_mm": 1.0, "column_mm": 1.0}
+    return truth.TrueCase(**{
+        "name": name, "cohort": cohort, "vertebrae": vertebrae, "variant": "none", "named": True, "complete": True,
+        "facts": facts, "labels": None, **other,
+    })
+
+
+def reading(said: dict[str, str | None] | None = None, *, ovcf="auto", shift=0.0, status="assessed", masks=None) -> Read:
+    """A reading that calls the levels in `said` fractured, of that type."""
+    said = said or {}
+    vertebrae = tuple(
+        VertebraFinding(
+            level, True, fracture=None if level == "S1" else level in said, probability=None if level == "S1" else
+            0.9 if level in said else 0.1, denis=said.get(level), heights_mm=Heights(25.5, 24.0, 26.0),
+            abstain=Reason("low_confidence", "x") if level in said and said[level] is None else None,
+            centroid_mm=(shift, 0.0, CENTRES[level][2]), height_loss=0.2 if level in said else 0.02,
+        ) for level in REPORTED
+    ) if status == "assessed" else ()
+    patient = PatientFinding(bool(said) if ovcf == "auto" else ovcf, 0.9 if said else 0.1)
+    reasons = () if status == "assessed" else (Reason("metal", "metal"),)
+    findings = Findings(status, reasons, patient if status == "assessed" else PatientFinding(), vertebrae,
+                        numbering_uncertain=False, bundle=BundleIdentity("b", "1", "d", "research"))
+    return Read(findings, masks, (), None)
+
+
+def test_a_right_reading_has_no_error():
+    record = compare(true_case({"L1": "B"}), reading({"L1": "B"}), 1.0)
+    assert errors(record) == []
+    assert (record["fracture"], record["said_fracture"], record["denis"], record["said_denis"]) == (True, True, "B", "B")
+    assert record["vertebrae"][1]["height_error_mm"] == {"anterior": 0.5, "middle": 0.0, "posterior": 0.0}
+
+
+@pytest.mark.parametrize(("case", "read", "words"), [
+    (true_case({"L1": "B"}), reading(), "truth fracture, said no fracture"),
+    (true_case(), reading({"L2": "D"}), "L2 false fracture (plain)"),
+    (true_case({"L1": "B"}), reading({"L1": None}), "truth type B, said withheld"),
+    (true_case({"L1": "B"}), reading({"L1": "A"}), "truth type B, said A"),
+    (true_case(), reading(shift=13.0), "names: T12, L1"),
+    (true_case(), reading(status="not_assessed"), "not_assessed: metal"),
+    (true_case(variant="L6"), reading(), "L6: numbering not called uncertain"),
+])
+def test_every_error_is_named(case, read, words):
+    assert words in "; ".join(errors(compare(case, read, 1.0)))
+
+
+def test_a_fracture_at_the_place_under_another_name_is_seen_there():
+    case, read = true_case({"L1": "B"}), reading({"L2": "B"})
+    moved = tuple(replace(v, centroid_mm=(0.0, 0.0, v.centroid_mm[2] + 33.0)) for v in read.findings.vertebrae)
+    record = compare(case, Read(replace(read.findings, vertebrae=moved), None, (), None), 1.0)
+    first = next(v for v in record["vertebrae"] if v["level"] == "L1")
+    assert first["said"]["fracture"] is False and first["place"]["level"] == "L2" and first["place"]["fracture"] is True
+    assert len(record["others"]) == 7
+
+
+def test_overlap_of_a_shifted_box():
+    labels = np.zeros((20, 20, 20), np.uint8)
+    labels[5:15, 5:15, 5:15] = mask_value("L1")
+    ours = np.full((10, 10, 10), mask_value("L1"), np.uint8)
+    masks = Masks(ours, np.zeros_like(ours), (6, 5, 5), labels.shape)
+    found = overlap(labels, masks, mask_value("L1"), {"step_mm": 2.0, "row_mm": 1.0, "column_mm": 1.0})
+    assert found["dice"] == pytest.approx(0.9)
+    assert 0.3 < found["surface_mm"] < 2.0
+    assert overlap(labels, masks, mask_value("L2"), {}) == {"dice": None, "surface_mm": None}
+
+
+def cohort():
+    plan = [({"L1": "B"}, {"L1": "B"}), ({"L2": "A"}, {"L2": "B"}), ({"T12": "D"}, None), ({}, None), ({}, {"L4": "D"})]
+    rows = [compare(true_case(t, name=f"c{i}"), reading(s), 2.0) for i, (t, s) in enumerate(plan)]
+    rows.append(compare(true_case({"L3": "C"}, name="refused"), reading(status="not_assessed"), 2.0))
+    rows.append(compare(true_case(name="unsure"), reading(ovcf=None), 2.0))
+    return rows
+
+
+def test_refused_and_undetermined_patients_are_errors_in_the_main_table():
+    found = figures.summary(cohort())
+    main, decided = found["detection"], found["detection_decided"]
+    assert (main["tp"], main["fn"], main["fp"], main["tn"]) == (2, 2, 2, 1)
+    assert (decided["tp"], decided["fn"], decided["fp"], decided["tn"], decided["left_out"]) == (2, 1, 1, 1, 2)
+    assert found["types"]["of_detected"]["hits"] == 1 and found["types"]["of_detected"]["of"] == 2
+    assert found["types"]["end_to_end"]["of"] == 4
+    assert found["types"]["false_positives_typed"]["D"] == 1
+    assert found["labels"]["patients"]["hits"] == 6 and found["labels"]["patients"]["of"] == 7
+    assert found["abstention"]["not_assessed"]["hits"] == 1 and found["abstention"]["undetermined_patients"]["hits"] == 1
+    assert {f["case"] for f in found["failures"]} == {"c1", "c2", "c4", "refused", "unsure"}
+    assert found["heights"]["anterior"]["mean_absolute"] == pytest.approx(0.5)
+
+
+def test_the_page_puts_the_study_beside_ours():
+    result = {"bundle": {"name": "b", "version": "1", "digest": "d" * 64, "status": "research"}, "software": "s",
+              "cohorts": {"study": figures.summary(cohort()), "second": figures.summary(cohort()[:3])}}
+    page = markdown.page(result)
+    for words in ("phantoms", "0.933 (167/179, 0.886-0.961)", "0.500 (2/4", "every false positive of", "no radiologist"):
+        assert words in page
+    assert "nothing certain about patients" in page
+
+
+def test_the_simulated_reader_follows_the_height_rule():
+    flat = compare(true_case(name="flat"), reading(), 1.0)
+    crushed = compare(true_case({"L2": "A"}, name="crushed"), reading(), 1.0)
+    for row in crushed["vertebrae"]:
+        if row["level"] == "L2":
+            row["heights_mm"] = {"anterior": 12.0, "middle": 12.0, "posterior": 20.0}
+    assert reads_fracture(flat) is reads_fracture(flat)  # one patient, one answer
+    assert reads_fracture(crushed) is True
+    assert reads_fracture({**flat, "vertebrae": []}) is None
+
+
+def test_records_resume_and_refuse_another_bundle(tmp_path):
+    records = run.Records(tmp_path, BUNDLE)
+    for row in cohort()[:2]:
+        records.add(row)
+    with records.path.open("a") as stream:
+        stream.write('{"case": "torn')
+    again = run.Records(tmp_path, BUNDLE)
+    assert [r["case"] for r in again.rows] == ["c0", "c1"] and ("study", "c1") in again.done
+    again.add(cohort()[2])
+    assert [r["case"] for r in run.Records(tmp_path, BUNDLE).rows] == ["c0", "c1", "c2"]
+    result = run.write_report(again, BUNDLE, tmp_path)
+    assert json.loads((tmp_path / "evaluation.json").read_text())["cohorts"]["study"]["cases"] == 3
+    assert result["cohorts"]["study"]["fractured"] == 3 and "Table 1" in (tmp_path / "EVALUATION.md").read_text()
+    other = records.path.read_text().replace(records.digest, "0" * 64)
+    records.path.write_text(other)
+    with pytest.raises(Permanent, match="another bundle"):
+        run.Records(tmp_path, BUNDLE)
+
+
+def test_truth_that_cannot_be_read_names_the_case(tmp_path):
+    with pytest.raises(Permanent, match="no truth"):
+        truth.cases(tmp_path)
+    case = tmp_path / "case7"
+    case.mkdir()
+    vertebra = {"level": "L1", "centre_mm": [0, 1, 2], "fracture": True, "denis": "B"}
+    for text in ("{", '{"vertebrae": [{"level": "L1"}]}', json.dumps({"vertebrae": [{**vertebra, "denis": "E"}]})):
+        (case / "truth.json").write_text(text)
+        with pytest.raises(Permanent, match="case7"):
+            truth.read(case)
+    (case / "truth.json").write_text(json.dumps({"vertebrae": [vertebra]}))
+    read = truth.read(case)
+    assert read.fracture is True and read.denis == "B" and read.labels is None and read.cohort == tmp_path.name
+
+
+def test_the_studys_case_mix_sums_to_its_patients():
+    assert sum(study.CASE_MIX.values()) == study.AI.table.sum() == 220
+
+
+def test_the_card_holds_the_summary_between_its_marks():
+    result = {"bundle": {"name": "b", "version": "1", "digest": "d" * 64, "status": "research"}, "software": "s",
+              "cohorts": {"study": figures.summary(cohort())}}
+    text = markdown.card(result)
+    assert text.startswith(markdown.CARD_BEGINS) and text.endswith(markdown.CARD_ENDS) and "0.500 (2/4" in text

@@ -1,0 +1,45 @@
+"""Cohorts: quotas, patients that are what they are called, and one case through the command line from DICOM to report."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "models" / "training"))
+
+import assess  # noqa: E402
+import cohorts  # noqa: E402
+from ovcf_node.evaluate.study import CASE_MIX  # noqa: E402
+
+BUNDLE = Path(__file__).resolve().parents[3] / "models" / "reference"
+
+
+def test_quotas_keep_the_mix_and_the_sum():
+    assert cohorts.quotas(CASE_MIX, 220) == CASE_MIX
+    for n in (5, 22, 60, 61):
+        found = cohorts.quotas(CASE_MIX, n)
+        assert sum(found.values()) == n and all(abs(found[k] - n * v / 220) < 1 for k, v in CASE_MIX.items())
+
+
+@pytest.mark.parametrize(("cohort", "n"), [("study", 4), ("natural", 4), ("negatives", 2), ("second", 20)])
+def test_patients_are_deterministic_and_as_many_as_asked(cohort, n):
+    found = cohorts.patients(cohort, n)
+    assert found == cohorts.patients(cohort, n) and len({p.name for p in found}) == n
+    assert min(p.seed for p in found) >= cohorts.FIRST_SEED[cohort]
+    if cohort == "natural":
+        assert sum(p.kind == "none" for p in found) == 3
+
+
+@pytest.mark.slow
+def test_one_patient_from_dicom_to_record_leaves_no_files(tmp_path):
+    patient = next(p for p in cohorts.patients("second", 5) if p.kind == "B")
+    record = assess.one(patient, BUNDLE, tmp_path)
+    assert record["cohort"] == "second" and record["fracture"] is True and record["denis"] == "B"
+    assert record["complete"] and [v["level"] for v in record["vertebrae"]] == list(cohorts.REPORTED)
+    # Whatever the bundle calls them: vertebrae are found where truth says they are, and masks lie on the truth's grid.
+    assert sum(v["place"] is not None for v in record["vertebrae"]) >= 4
+    assert all("dice" in v for v in record["vertebrae"])
+    assert not list((tmp_path / "cases" / "second").iterdir())
+    json.dumps(record)

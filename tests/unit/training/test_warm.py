@@ -1,0 +1,40 @@
+"""Training goes on from the committed weights: an exported file gives its network back."""
+
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("onnx")
+ROOT = Path(__file__).resolve().parents[3]
+
+import bundle  # noqa: E402
+from export import example, network  # noqa: E402
+from warm import module_path, onnx_weights, warm_weights  # noqa: E402
+
+
+@pytest.mark.parametrize("stage", ["label", "vertebra"])
+def test_the_committed_file_gives_its_network_back(stage):
+    torch.set_num_threads(1)
+    path = ROOT / "models" / "reference" / f"{stage}.onnx"
+    net = network(stage, None)
+    found = onnx_weights(path, net.state_dict())
+    missing = set(net.state_dict()) - set(found)
+    assert all(name.startswith(("deep.", "attend.code.", "attend.decode.")) for name in missing)  # used in training only
+    net.load_state_dict(found, strict=False)
+    image = example(stage)
+    with torch.no_grad():
+        ours = net.eval()(image)
+    for mine, theirs in zip(ours, bundle.run(bundle.session(path), stage, image.numpy()).values(), strict=True):
+        assert torch.allclose(mine, torch.from_numpy(theirs), atol=2e-3)
+
+
+def test_a_module_is_named_by_its_node():
+    assert module_path("/enc3/enc3.1/first/first.1/Mul") == "enc3.1.first.1"
+    assert module_path("/attend/bring.0/bring.0.1/Add") == "attend.bring.0.1"
+
+
+def test_a_changed_head_starts_afresh(tmp_path):
+    torch.save({"ema": {"head.weight": torch.ones(3, 2), "enc.weight": torch.ones(4)}}, tmp_path / "old.pt")
+    own = {"head.weight": torch.zeros(5, 2), "enc.weight": torch.zeros(4)}
+    assert list(warm_weights(tmp_path / "old.pt", own)) == ["enc.weight"]
