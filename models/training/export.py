@@ -24,7 +24,10 @@ import bundle
 from networks import CROP_SHAPE, LabelNet, VertebraNet, gmac, parameters
 
 VERSION = "0.2.0"
-TRAINED_ON = "synthetic CT phantoms of this project (models/training), no patient data"
+TRAINED_ON = (
+    "synthetic CT painted by this project (models/training) on analytic shapes, on the label map of one CT (TotalSegmentator "
+    "data set s0327, CC BY 4.0) and on two open mesh models (remus BSD-3, clouthier MIT); no patient image"
+)
 TOLERANCE = 2e-3  # largest |torch - onnxruntime| on random input
 
 
@@ -78,8 +81,8 @@ def card(out: Path, facts: dict, evaluation: dict | None, second: dict | None, n
     lines = [
         f"# Model card: ovcf-reference {VERSION}",
         "",
-        "Research use only, not for diagnosis. No clinical data was used in training or evaluation: every figure below "
-        "comes from synthetic CT phantoms of this project and says nothing certain about patients.",
+        "Research use only, not for diagnosis. No clinical image was used in training or for the figures below: all of them "
+        "come from synthetic CT and say nothing certain about patients.",
         "",
         "| stage | network | parameters | cost | torch - onnxruntime |",
         "|---|---|---|---|---|",
@@ -95,7 +98,7 @@ def card(out: Path, facts: dict, evaluation: dict | None, second: dict | None, n
     lines += ["", "## Training", ""]
     for stage, f in facts.items():
         lines.append(f"- `{stage}`: {f['training']}")
-    lines += ["- Data: " + TRAINED_ON + ". Generator and networks: `models/training/README.md`.", "", "## Measured", ""]
+    lines += ["- Data: " + TRAINED_ON + ". Generators and networks: `models/training/README.md`.", "", "## Measured", ""]
     if evaluation is None:
         lines.append("Nothing was measured for these weights.")
     else:
@@ -112,7 +115,7 @@ def card(out: Path, facts: dict, evaluation: dict | None, second: dict | None, n
         "",
         "## Limits",
         "",
-        "- Training and evaluation phantoms come from the same generator (other seeds), so the figures flatter.",
+        "- Figures on our own generator (other seeds than training) flatter; those on the second show how much.",
         "- Names come from counting in the 6 mm field; T13, L6 and four lumbar vertebrae are not decided by this bundle.",
         "- Probabilities are calibrated on phantoms only. CT signs suggest a recent fracture; MRI decides where it matters.",
         "",

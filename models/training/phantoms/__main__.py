@@ -16,6 +16,8 @@ def main() -> None:
     pictures = commands.add_parser("pictures", help="contact sheets of every type and variant")
     pictures.add_argument("out", type=Path)
     pictures.add_argument("--count", type=int, default=6)
+    sheets = commands.add_parser("sheets", help="the small sheets of the README (SHAPES=folder adds the meshes)")
+    sheets.add_argument("out", type=Path)
     series = commands.add_parser("series", help="one DICOM CT series and truth.json")
     series.add_argument("out", type=Path)
     series.add_argument("--seed", type=int, default=1)
@@ -30,6 +32,15 @@ def main() -> None:
         from .pictures import write_all
 
         for path in write_all(arguments.out, count=arguments.count):
+            print(path)
+        return
+    if arguments.command == "sheets":
+        from .atlas import shapes_folder
+        from .sheets import write_sheets
+        from .solids import load_solids
+
+        folder = shapes_folder()
+        for path in write_sheets(arguments.out, load_solids(folder) if folder else ()):
             print(path)
         return
     case = sample_case(arguments.seed, profile=arguments.profile)

@@ -39,7 +39,9 @@ def _plate(rng: np.random.Generator, *, superior: bool, recent: bool) -> Endplat
     middle = rng.random() < 0.25
     deepest = rng.uniform(-0.25, 0.2) if middle else rng.uniform(-0.6, -0.2)
     half = rng.uniform(0.35, 0.6)
-    soft = rng.uniform(0.03, 0.12) if recent else rng.uniform(0.18, 0.3)
+    blunt = rng.random() < 0.25  # osteoporotic plates also cave in without a sharp edge; thick plates tell the healed
+    soft = rng.uniform(0.1, 0.25) if blunt else rng.uniform(0.03, 0.12)
+    soft = soft if recent else rng.uniform(0.18, 0.3)
     front_open = not middle and rng.random() < 0.6
     band = recent and rng.random() < 0.55
     return EndplateDamage(
@@ -193,7 +195,7 @@ def old_deformity(rng: np.random.Generator, body: BodyShape) -> BodyShape:
         hump = WallDamage(float(rng.uniform(0.8, 3)), float(rng.uniform(-0.4, 0.6) * body.r0), "bulge", 20.0, broken=False)
     details = replace(
         body.details,
-        endplate_factor=float(rng.uniform(1.2, 2.4)),
+        endplate_factor=float(rng.uniform(1.4, 2.6)),
         lip=max(body.details.lip, float(rng.uniform(0, 5))) if rng.random() < 0.6 else body.details.lip,
         sclerosis_hu=float(rng.uniform(30, 120)) if rng.random() < 0.3 else 0.0,
         sclerosis_mm=float(rng.uniform(2, 6)),

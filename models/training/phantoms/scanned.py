@@ -68,12 +68,12 @@ class Scanned:
     frame: tuple[tuple[float, float, float], ...] = ((1.0, 0, 0), (0, 1.0, 0), (0, 0, 1.0))
 
 
-def sample_scanned(rng: np.random.Generator, solid: Solid, kind: str) -> Scanned:
-    """Damage a real shape: `kind` is a Denis type A-D, `old`, `mimic` or `plain`."""
+def sample_scanned(rng: np.random.Generator, solid: Solid, kind: str, mimic: str | None = None) -> Scanned:
+    """Damage a real shape: `kind` is a Denis type A-D, `old`, `mimic` (a random one, or the given) or `plain`."""
     evidence = {"superior": False, "inferior": False, "anterior": False, "posterior": False}
-    pose, body, mimic = sample_pose(rng, solid), solid.shape, None
+    pose, body = sample_pose(rng, solid), solid.shape
     if kind == "mimic" or rng.random() < 0.12:
-        mimic = str(rng.choice(MIMICS))
+        mimic = mimic or str(rng.choice(MIMICS))
         body = dmg.mimic_details(rng, body, mimic)
     denis = kind if kind in "ABCD" else None
     if denis:

@@ -1,0 +1,92 @@
+"""Small picture sheets for ``models/training/README.md``: every type and variant, analytic and from meshes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+
+from .acquisition import clean_acquisition, sample_acquisition
+from .case import sample_case
+from .damage import MIMICS
+from .grids import axial_grid, crop_grid
+from .pictures import examples, frame_plane, grey, picture
+from .render import render
+from .scanned import MIMICS as SCANNED_MIMICS
+from .scanned import render_scanned, sample_scanned
+
+KINDS = ("healthy", "A", "B", "C", "D", "posterior", "old", *MIMICS)
+VARIANTS = ("none", "sacralised", "lumbarised", "T13", "L6", "four_lumbar")
+
+
+def _titled(image: np.ndarray, text: str) -> np.ndarray:
+    made = Image.fromarray(image)
+    ImageDraw.Draw(made).text((3, 2), text, fill=255)
+    return np.asarray(made)
+
+
+def _sheet(tiles: list[np.ndarray], columns: int) -> Image.Image:
+    tiles = tiles + [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
+    rows = [np.concatenate(tiles[i : i + columns], axis=1) for i in range(0, len(tiles), columns)]
+    return Image.fromarray(np.concatenate(rows))
+
+
+def types(scanned: bool) -> Image.Image:
+    """Two mid-sagittal examples of every kind, side by side: noise-free, or as random scanners see them."""
+    tiles = []
+    for kind in KINDS:
+        for case, v in examples(2)[kind]:
+            acq = sample_acquisition(case.seed) if scanned else clean_acquisition()
+            plane = frame_plane(v, "w", "v", extent=(70, 92), step=0.8, offset=(0, 10, 0))
+            tiles.append(_titled(picture(case, plane, acq)[..., 0], f"{kind} {v.level}"))
+    return _sheet([t.repeat(1, 0) for t in tiles], 8)
+
+
+def meshes(solids, count: int = 3) -> Image.Image:
+    """Crops from surface meshes of every kind: sagittal and coronal, scanned."""
+    tiles = []
+    for kind in ("plain", "A", "B", "C", "D", "old", *SCANNED_MIMICS):
+        for n in range(count):
+            rng = np.random.default_rng([n, len(tiles)])
+            solid = solids[int(rng.integers(len(solids)))]
+            mimic = kind in SCANNED_MIMICS
+            vertebra = sample_scanned(rng, solid, "mimic" if mimic else kind, mimic=kind if mimic else None)
+            grid = crop_grid(vertebra).refined((1, 1, 2))
+            hu = render_scanned(vertebra, grid, sample_acquisition(100 + len(tiles)), rng)[0].numpy()
+            pair = np.concatenate([grey(hu[::-1, :, 32]), grey(hu[::-1, 24, :])], axis=1)
+            tiles.append(_titled(pair.repeat(2, 0).repeat(2, 1)[::1], kind))
+    return _sheet(tiles, 2 * count)
+
+
+def variants() -> Image.Image:
+    """Transitional anatomy: sagittal slice and coronal maximum projection of the first patient of each."""
+    found: dict[str, np.ndarray] = {}
+    for seed in range(2000):
+        case = sample_case(seed)
+        if case.variant in found:
+            continue
+        middle = np.array(case.find("L3").centre_mm)
+        span = (middle[2] - 190, middle[2] + 170)
+        grid = axial_grid(case, spacing=1.8, slice_spacing=1.8, field_mm=(230, 200), z_range=span)
+        hu = render(case, grid, clean_acquisition(), truth=False).hu
+        x = int(grid.index_of(middle)[2])
+        pair = [grey(hu[:, :, x].numpy()[::-1]), grey(hu.amax(1).numpy()[::-1])]
+        found[case.variant] = _titled(np.concatenate(pair, axis=1), case.variant)
+        if set(found) == set(VARIANTS):
+            break
+    return _sheet([found[name] for name in VARIANTS], 3)
+
+
+def write_sheets(folder: Path, solids=()) -> list[Path]:
+    """The sheets as JPEG (a few hundred kB each)."""
+    torch.set_num_threads(1)
+    folder.mkdir(parents=True, exist_ok=True)
+    made = {"types": types(False), "types_scanned": types(True), "variants": variants()}
+    bare = [solid for solid in solids if solid.bare]
+    if bare:
+        made["meshes"] = meshes(bare)
+    for name, image in made.items():
+        image.save(folder / f"{name}.jpg", quality=82)
+    return [folder / f"{name}.jpg" for name in made]
