@@ -21,11 +21,12 @@ def _plain(value: object) -> object:
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     if isinstance(value, SecretStr):
-        return _without_credentials(value.get_secret_value())
+        return without_credentials(value.get_secret_value())
     return value
 
 
-def _without_credentials(url: str) -> str:
+def without_credentials(url: str) -> str:
+    """Return a URL with scheme, server and path; "***" stands for what may be secret."""
     # User, password and the query, which may hold either, are withheld. A password with an unquoted "@" or "/" would be
     # cut in the wrong place: then nothing is shown.
     parts = urlsplit(url)

@@ -3,11 +3,11 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from urllib.parse import urlsplit, urlunsplit
 
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 
 from ovcf_node.config import Settings
+from ovcf_node.config.shown import without_credentials
 
 _SECRET = re.compile(r"password|secret", re.IGNORECASE)
 
@@ -61,13 +61,6 @@ def _shown(name: str, value: object) -> str:
         return " ".join(f"{key}={_shown(key, item)}" for key, item in pairs if item is not None)
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return _without_password(str(value))
-
-
-def _without_password(text: str) -> str:
-    """Return a URL without user and password; any other text as it is."""
-    parts = urlsplit(text) if "://" in text else None
-    if parts is None or "@" not in parts.netloc:
-        return text
-    query = "" if not parts.query else "…"
-    return urlunsplit((parts.scheme, f"…@{parts.netloc.rsplit('@', 1)[1]}", parts.path, query, ""))
+    if isinstance(value, SecretStr):
+        return without_credentials(value.get_secret_value())
+    return without_credentials(value) if isinstance(value, str) and "://" in value else str(value)
