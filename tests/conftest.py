@@ -1,14 +1,35 @@
 """Fixtures that every test may use."""
 
+import logging
 import os
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 import postgresql
 from ovcf_node.ledger import migrate
 
 _REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def process_wide_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Restore what `logging.configure`, which every command calls, changes for the whole process."""
+    for owner, name in ((warnings, "showwarning"), (sys, "excepthook"), (threading, "excepthook")):
+        monkeypatch.setattr(owner, name, getattr(owner, name))
+    loggers = [logging.getLogger(name) for name in ("", "pydicom", "pynetdicom", "dbos", "sqlalchemy", "alembic")]
+    before = [(logger, logger.level, list(logger.handlers)) for logger in loggers]
+    yield
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
+    for logger, level, handlers in before:
+        logger.setLevel(level)
+        logger.handlers = handlers
 
 
 @pytest.fixture(scope="session")

@@ -150,19 +150,15 @@ class _Pages:
 
     def _board(self, visitor: Visitor) -> dict:
         board = self._boards.now()
-        identities = {}
-        if visitor.user.sees_identity:
-            uids = {row.revision.study_instance_uid for row in board.rows}
-            identities = {uid: self._studies.identity(uid) for uid in uids}
-        return {"board": board, "identities": identities}
+        seen = (row.revision for row in board.rows) if visitor.user.sees_identity else ()
+        return {"board": board, "identities": self._studies.identities(seen)}
 
     def _find(self, request: Request, _visitor: Visitor, form: FormData) -> Response:
         # By POST: what is looked for is identity and must not stand in an address.
         found = self._studies.find(str(form.get("number", "")).strip()[:64])
         if len(found) == 1:
             return RedirectResponse(f"/study/{self._names.study(found[0])}", 303)
-        identities = {r.study_instance_uid: self._studies.identity(r.study_instance_uid) for r in found}
-        return self._page(request, "found.html", found=found, identities=identities)
+        return self._page(request, "found.html", found=found, identities=self._studies.identities(found))
 
     def _study(self, request: Request, visitor: Visitor, _form: FormData | None) -> Response:
         uid = self._resolve(request)

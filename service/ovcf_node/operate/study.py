@@ -1,8 +1,9 @@
 """The study page's data: per series where it stands, what was read, who said what of it, where its objects are."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from ovcf_node.config import Settings
@@ -90,6 +91,11 @@ class Studies:
         self._ledger = ledger
         self._results = results
         self._spool = spool
+        self._listed = lru_cache(maxsize=4096)(lambda study_instance_uid, _revision_id: self.identity(study_instance_uid))
+
+    def identities(self, revisions: Iterable[Revision]) -> dict[str, Identity | None]:
+        """Return who the patients of a list are, by study. What was found is kept until a revision follows."""
+        return {r.study_instance_uid: self._listed(r.study_instance_uid, r.id) for r in revisions}
 
     def identity(self, study_instance_uid: str) -> Identity | None:
         """Return who the patient is, from a source image or, when those are gone, from a result."""

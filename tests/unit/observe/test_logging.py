@@ -4,10 +4,9 @@ import io
 import json
 import logging
 import stat
-import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum, StrEnum
 from pathlib import Path
@@ -24,21 +23,6 @@ from ovcf_node.observe.logging import WITHHELD, Pseudonyms, configure, keyed_has
 NAME, UID = "Doe^Jane", "1.2.826.0.1.3680043.8.498.45787841905188114249811811"
 
 Lines = Callable[[], list[dict[str, Any]]]
-
-
-@pytest.fixture(autouse=True)
-def process_wide_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Restore what `configure` changes for the whole process."""
-    for owner, name in ((warnings, "showwarning"), (sys, "excepthook"), (threading, "excepthook")):
-        monkeypatch.setattr(owner, name, getattr(owner, name))
-    loggers = [logging.getLogger(name) for name in ("", "pydicom", "pynetdicom", "dbos", "sqlalchemy", "alembic")]
-    before = [(logger, logger.level, list(logger.handlers)) for logger in loggers]
-    yield
-    structlog.reset_defaults()
-    structlog.contextvars.clear_contextvars()
-    for logger, level, handlers in before:
-        logger.setLevel(level)
-        logger.handlers = handlers
 
 
 @pytest.fixture
