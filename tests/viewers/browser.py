@@ -28,6 +28,7 @@ _LIMIT_S = 180
 _FRAMES_LOADED = "return performance.getEntriesByType('resource').filter(one => one.name.includes('/frames/')).length"
 _OUTLINE_PIXELS = 20
 _LARGE_BYTES = 280_000
+_BLANK = 0.013  # of the pixels: the frame around an empty viewport is less
 
 ROUNDING = 3
 """Largest difference of a colour component: Recommended Display CIELab Value is a rounded RGB."""
@@ -76,8 +77,7 @@ class Viewer:
         missing = list(colours)
 
         def all_drawn(_: object) -> bool:
-            grid = self._driver.find_element(By.CSS_SELECTOR, "[data-cy='viewport-grid']").screenshot_as_png
-            pixels = np.asarray(Image.open(io.BytesIO(grid)).convert("RGB"), int)
+            pixels = self._images()
             missing[:] = [name for name, colour in colours.items()
                           if (np.abs(pixels - colour).max(axis=2) <= ROUNDING).sum() < _OUTLINE_PIXELS]
             return not missing
@@ -98,9 +98,9 @@ class Viewer:
         element = self._wait.until(presence_of_element_located((By.XPATH, innermost)))
         self._driver.execute_script("arguments[0].scrollIntoView({block: 'start'})", element)
 
-    def errors(self) -> list[str]:
-        """Return the errors that OHIF's scripts raised since the last call."""
-        return [entry["message"] for entry in self._driver.get_log("browser") if "Error" in entry["message"]]
+    def blank(self) -> bool:
+        """Say whether the place of the images is empty: what OHIF leaves there when its scripts stop on an object."""
+        return float((self._images() > 0).any(axis=2).mean()) < _BLANK
 
     def picture(self, path: Path) -> None:
         """Write what the window shows, once it has settled, as a PNG; a large one with a palette."""
@@ -108,6 +108,10 @@ class Viewer:
         image.save(path, optimize=True)
         if path.stat().st_size > _LARGE_BYTES:
             image.quantize(256, kmeans=3, dither=Image.Dither.NONE).save(path, optimize=True)
+
+    def _images(self) -> np.ndarray:
+        grid = self._driver.find_element(By.CSS_SELECTOR, "[data-cy='viewport-grid']").screenshot_as_png
+        return np.asarray(Image.open(io.BytesIO(grid)).convert("RGB"), int)
 
     def _steady(self) -> bytes:
         """Return the window's picture when it has not changed for some seconds."""
