@@ -207,10 +207,11 @@ def test_sign_in_leads_nowhere_else(browser, target):
     assert client.post("/sign-in", params={"next": target}, data=given).headers["location"] == "/"
 
 
-def test_sign_in_leads_back_to_the_study(site, study, browser):
+@pytest.mark.parametrize("form_of", ["", "/assess"])  # what is sent after the session ended leads back to the study too
+def test_sign_in_leads_back_to_the_study(site, study, browser, form_of):
     path = study_path(browser("otto"))
     client = browser()
-    asked = client.get(path).headers["location"]
+    asked = (client.post(path + form_of, data={}) if form_of else client.get(path)).headers["location"]
     form = client.get(asked).text
     given = {"account": "otto", "password": PASSWORDS["otto"], "token": token_in(form)}
     assert client.post(asked, data=given).headers["location"] == path
