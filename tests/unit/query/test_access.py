@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 from typer.testing import CliRunner
 
 from catalogue_rows import SR, result_object, store
-from ovcf_node.app.client_certificate import server_options
+from ovcf_node.app.connections import server_options
 from ovcf_node.cli import app as cli
 from ovcf_node.config import Destination, Settings, Web
 from ovcf_node.errors import Permanent
