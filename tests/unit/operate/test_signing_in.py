@@ -55,6 +55,7 @@ def test_failures_all_sound_the_same(browser, account, password):
     client = browser()
     answer = attempt(client, account, password)
     assert answer.status_code == 403 and "Account and password do not match." in answer.text
+    assert 'id="problem"' in answer.text and 'aria-describedby="problem"' in answer.text  # read with the field in focus
     assert client.get("/").status_code == 303
 
 
