@@ -168,6 +168,7 @@ class _Pages:
         return self._page(
             request, "study.html", study=self._studies.view(uid, self._clock()), identity=identity, uid=uid,
             token=request.path_params["token"], done=_DONE.get(request.query_params.get("done", "")), problem=None,
+            chosen={},
         )
 
     def _picture(self, request: Request, _visitor: Visitor, _form: FormData | None) -> Response:
@@ -203,7 +204,7 @@ class _Pages:
             else:
                 {"hold": decisions.hold, "discard": decisions.discard}[decision](self._ledger, uid, now, who)
 
-        return self._decided(request, visitor, uid, decision, decide)
+        return self._decided(request, visitor, uid, decision, decide, form)
 
     def _assess(self, request: Request, visitor: Visitor, form: FormData) -> Response:
         uid = self._resolve(request)
@@ -216,19 +217,22 @@ class _Pages:
             second = SecondReading(visitor.user.account, visitor.user.name, self._clock(), said)
             decisions.assess(self._ledger, revision, second)
 
-        return self._decided(request, visitor, uid, "assess", assess)
+        return self._decided(request, visitor, uid, "assess", assess, form)
 
     def _decided(
-        self, request: Request, visitor: Visitor, uid: str, decision: str, decide: Callable[[], None],
+        self, request: Request, visitor: Visitor, uid: str, decision: str, decide: Callable[[], None], form: FormData,
     ) -> Response:
         token = request.path_params["token"]
         try:
             decide()
         except (decisions.NotPossible, StaleAttempt) as error:
             problem = _CHANGED if isinstance(error, StaleAttempt) else error.text
+            # Nothing that was chosen is lost, unless it was about something else.
+            chosen = {} if problem == _CHANGED else dict(form)
             return self._page(
                 request, "study.html", 409, study=self._studies.view(uid, self._clock()), uid=uid, token=token, done=None,
                 identity=self._studies.identity(uid) if visitor.user.sees_identity else None, problem=problem,
+                chosen=chosen,
             )
         self._boards.forget()
         _LOG.info("decided", decision=decision, account=visitor.user.account, study=self._names.shown(uid))

@@ -113,6 +113,7 @@ def test_two_findings_are_never_said_to_be_of_one_level(site, study, browser):
     answer = post(browser("rita"), "assess", revision=study.id, **said)
     assert answer.status_code == 409 and "two findings cannot be of one level (L4)" in answer.text
     assert site.newest().id == study.id
+    assert 'value="corrected:L4" selected' in answer.text and 'value="accepted" selected' in answer.text  # nothing is lost
     assert post(browser("rita"), "assess", revision=study.id, **said | {"said-L4": "rejected"}).status_code == 303
 
 
