@@ -25,13 +25,8 @@ from networks import CROP_SHAPE, LabelNet, VertebraNet, gmac, parameters
 
 VERSION = "0.2.0"
 TRAINED_ON = (
-<<<<<<< HEAD
-    "synthetic CT painted by this project (models/training) on analytic shapes, on the label map of one CT (TotalSegmentator"
-    " data set s0327, CC BY 4.0) and on two open mesh models (remus BSD-3, clouthier MIT); no patient image"
-=======
     "synthetic CT painted by this project (models/training) on analytic shapes, on the label map of one CT "
     "(TotalSegmentator data set s0327, CC BY 4.0) and on two open mesh models (remus BSD-3, clouthier MIT); no patient image"
->>>>>>> w/models
 )
 TOLERANCE = 2e-3  # largest |torch - onnxruntime| on random input, in SDs of an output (at least 1)
 

@@ -76,7 +76,7 @@ def _keep_running(child: _Child, now: float) -> None:
         steady = child.asked_to_end or now - child.started_at >= _STEADY_S
         child.restarts = 0 if steady else child.restarts + 1
         wait = 0.0 if steady else min(_RESTART_CAP_S, _RESTART_FIRST_S * 2 ** (child.restarts - 1))
-        tell = _LOG.info if child.asked_to_end and status == 0 else _LOG.error
+        tell = _LOG.info if child.asked_to_end and status in (0, -signal.SIGTERM) else _LOG.error  # hardly started
         tell("process_ended", process=child.name, status=status, restart_in_s=wait)
         child.process, child.next_start, child.asked_to_end = None, now + wait, False
     if now >= child.next_start:

@@ -179,6 +179,16 @@ def test_status_is_live_and_can_be_paused(site, browse):
         assert pause.get_attribute("aria-pressed") == "true"
 
 
+def test_screen_whose_session_ended_names_nobody(browse):
+    with browse() as driver:
+        board, told = driver.find_element(By.ID, "board"), driver.find_element(By.ID, "told")
+        assert "Phantom, Demo" in board.text
+        driver.delete_all_cookies()
+        wait_for(lambda: "signed out" in told.get_attribute("textContent"), 12, "the page says that the session ended")
+        assert board.text == "" and "Phantom" not in driver.page_source
+        assert all("401" in line["message"] for line in driver.get_log("browser"))
+
+
 def test_keyboard_alone_reaches_and_works_everything(site, browse):
     node = site["node"]
     with browse() as driver:

@@ -7,7 +7,7 @@
 `worker`    judge, read, encode
 `sender`    deliver
 `query`     answer C-FIND, C-GET and C-MOVE
-`web`       pages and DICOMweb (`client_certificate`: who proved to hold one)
+`web`       pages and DICOMweb (`connections`: client certificates, and whom it hangs up on)
 `cataloguing` results from before the catalogue existed
 `checks`    look from outside: configuration, destinations, health
 """

@@ -10,7 +10,7 @@ from starlette.routing import Mount
 
 from ovcf_node import infer
 from ovcf_node.app.cataloguing import catch_up_beside
-from ovcf_node.app.client_certificate import server_options
+from ovcf_node.app.connections import server_options
 from ovcf_node.app.process import DRAIN_S, process, results_root, spool_root
 from ovcf_node.config import Settings
 from ovcf_node.domain.findings import BundleIdentity

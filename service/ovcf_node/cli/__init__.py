@@ -5,6 +5,7 @@ from enum import IntEnum, StrEnum
 from pathlib import Path
 from typing import Annotated
 
+import structlog
 import typer
 from rich.console import Console
 
@@ -35,6 +36,7 @@ app.add_typer(models, name="models")
 app.add_typer(configuration.commands, name="config")
 app.command()(fetch)
 
+_LOG = structlog.get_logger("supervisor")
 _CONSOLE = Console(stderr=True, highlight=False, markup=False)
 
 
@@ -68,7 +70,8 @@ def serve(config: ConfigFile = None) -> None:
     """Run the whole node on this machine: every enabled process, restarted when it ends.
 
     SIGTERM drains: running associations and steps end, everything else goes on after the next start. SIGHUP takes over a
-    changed configuration: who may send at once, everything but the receiver's port after a drain of the other processes.
+    changed configuration: who may send at once, the rest after a drain of the other processes. What the receiver is built
+    from, and which processes run, need a restart: the log says so.
     """
     from ovcf_node.app import enabled
     from ovcf_node.app.process import prepare
@@ -83,11 +86,17 @@ def serve(config: ConfigFile = None) -> None:
 
 
 def _usable(settings: Settings) -> bool:
+    from ovcf_node.app import enabled
+
     try:
-        settings.reread()
+        wanted, running = set(enabled(settings.reread())), set(enabled(settings))
     except OvcfError as error:
         _CONSOLE.print(error.text, style="red")
         return False
+    if wanted != running:
+        # A port that was switched off is open until then: nobody shall believe otherwise.
+        _LOG.warning("processes_changed", restart_needed=True, to_start=sorted(wanted - running),
+                     still_running=sorted(running - wanted))
     return True
 
 
@@ -126,6 +135,8 @@ def check(config: ConfigFile = None) -> None:
     if settings.query.enabled:
         print(f"OK  answers queries on {settings.query.host}:{settings.query.port} as {', '.join(settings.query.ae_titles)}"
               f" from {', '.join(p.ae_title for p in settings.query.peers)}")
+    if settings.web.enabled:
+        print(f"OK  serves pages and DICOMweb on {settings.web.host}:{settings.web.port}")
     for destination in settings.destinations:
         print(f"OK  destination {destination.name} ({destination.type}) answers")
     for archive in settings.archives:
@@ -134,7 +145,7 @@ def check(config: ConfigFile = None) -> None:
 
 @app.command()
 def alive(config: ConfigFile = None) -> None:
-    """Exit 0 while this machine's DICOM ports answer and a judge is at work; for container health checks."""
+    """Exit 0 while this machine's ports (DICOM, pages) answer and a judge is at work; for container health checks."""
     from ovcf_node.app import checks
 
     problems = checks.alive(settings_or_exit(config))

@@ -1,6 +1,7 @@
 """From a request to a signed-in person: cookies, sign-in, sign-out."""
 
 import secrets
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ class Access:
         self._clock = clock
         self._users = Directory(settings.users)
         self._sessions = Sessions(settings.session_minutes * 60.0, self._find, clock)
+        self._one_at_a_time = threading.Lock()
         self._accounts = Brake(free=5)
         self._addresses = Brake(free=20, cap_s=60.0)  # behind one proxy a stranger must not lock out everybody
 
@@ -76,16 +78,17 @@ class Access:
         What is wrong is never said, and an unknown account is treated and timed like a known one.
         """
         now, address = self._clock(), request.client.host if request.client else ""
-        wait = max(self._accounts.wait_s(account, now), self._addresses.wait_s(address, now))
-        if wait > 0:
-            return wait
+        with self._one_at_a_time:  # counted before it is tried: guesses sent at once are as slow as one after the other
+            wait = self._wait_s(account, address, now)
+            if wait > 0:
+                return wait
+            self._accounts.failed(account, now)
         user = self._find(account)
         if not password_is(user, password):
-            self._accounts.failed(account, now)
             self._addresses.failed(address, now)
             # A mistyped account may be a password: only a known one is named.
             _LOG.warning("sign_in_failed", account=account if user else None, address=address)
-            return max(self._accounts.wait_s(account, now), self._addresses.wait_s(address, now))
+            return self._wait_s(account, address, now)
         self._accounts.succeeded(account)
         self._sessions.end(self._key(request))
         request.state.new_session = self._sessions.start(user)
@@ -100,6 +103,9 @@ class Access:
             self._name(request, "session"), path="/", secure=self._secure(request), httponly=True, samesite="strict",
         )
         return response
+
+    def _wait_s(self, account: str, address: str, now: float) -> float:
+        return max(self._accounts.wait_s(account, now), self._addresses.wait_s(address, now))
 
     def _find(self, account: str) -> User | None:
         return _DEMO if self._open and account == _DEMO.account else self._users.get(account)

@@ -5,7 +5,7 @@ Each decision is recorded with who took it. Permanent `not_possible` says in wor
 
 from dataclasses import replace
 
-from ovcf_node.domain.assessments import SecondReading
+from ovcf_node.domain.assessments import SecondReading, Verdict
 from ovcf_node.domain.reasons import Reason
 from ovcf_node.domain.states import RevisionState
 from ovcf_node.errors import Permanent
@@ -79,6 +79,10 @@ def assess(ledger: Ledger, revision: Revision, second: SecondReading) -> None:
     before = ledger.assessments.of_revision(revision.id)
     if not second.assessments:
         raise NotPossible("no finding was assessed")
+    levels = [a.corrected_level or a.level for a in second.assessments if a.verdict is not Verdict.REJECTED]
+    double = sorted({level for level in levels if levels.count(level) > 1})
+    if double:
+        raise NotPossible(f"two findings cannot be of one level ({', '.join(double)})")
     if before is not None and replace(before, at=second.at) == second:
         raise NotPossible("nothing changed since your last second reading")
     ledger.revisions.second_reading(revision, second, second.at)

@@ -153,9 +153,10 @@ class _Pages:
         seen = (row.revision for row in board.rows) if visitor.user.sees_identity else ()
         return {"board": board, "identities": self._studies.identities(seen)}
 
-    def _find(self, request: Request, _visitor: Visitor, form: FormData) -> Response:
+    def _find(self, request: Request, visitor: Visitor, form: FormData) -> Response:
         # By POST: what is looked for is identity and must not stand in an address.
         found = self._studies.find(str(form.get("number", "")).strip()[:64])
+        _LOG.info("searched", account=visitor.user.account, found=len(found))
         if len(found) == 1:
             return RedirectResponse(f"/study/{self._names.study(found[0])}", 303)
         return self._page(request, "found.html", found=found, identities=self._studies.identities(found))
@@ -163,14 +164,16 @@ class _Pages:
     def _study(self, request: Request, visitor: Visitor, _form: FormData | None) -> Response:
         uid = self._resolve(request)
         identity = self._studies.identity(uid) if visitor.user.sees_identity else None
+        _LOG.info("study_shown", account=visitor.user.account, study=self._names.shown(uid), named=identity is not None)
         return self._page(
             request, "study.html", study=self._studies.view(uid, self._clock()), identity=identity, uid=uid,
             token=request.path_params["token"], done=_DONE.get(request.query_params.get("done", "")), problem=None,
         )
 
     def _picture(self, request: Request, _visitor: Visitor, _form: FormData | None) -> Response:
+        uid, number = self._resolve(request), request.path_params["revision"]
         try:
-            picture = self._studies.picture(self._resolve(request), request.path_params["revision"])
+            picture = self._studies.picture(uid, number if number < 2**63 else 0)  # more than a database can hold
         except KeyError as error:
             raise HTTPException(404, "There is no such picture.") from error
         return Response(picture, media_type="image/png")
@@ -278,7 +281,8 @@ def _assessment(level: str, value: str) -> Assessment | None:
 
 
 def _own_path(path: str) -> str:
-    """Return a path of ours to go to after signing in; anything else leads to the status page."""
-    token = path.removeprefix("/study/")
-    known = path == "/configuration" or (path != token and token.replace("-", "").isalnum())
-    return path if known else "/"
+    """Return a path of ours to go to after signing in: of a study its page; anything else leads to the status page."""
+    token = path.removeprefix("/study/").partition("/")[0]
+    if path.startswith("/study/") and token.isascii() and token.replace("-", "").isalnum():
+        return f"/study/{token}"
+    return path if path == "/configuration" else "/"

@@ -75,6 +75,9 @@ def test_check_names_what_keeps_people_out(configuration, tmp_path):
     path, _ = configuration
     (tmp_path / "users.toml").write_text("not toml [")
     (tmp_path / "server.key").write_text("no key")
+    (tmp_path / "clients.pem").write_text("no authority")
+    path.write_text(path.read_text().replace("[web]\n", f'[web]\nclient_ca = "{tmp_path / "clients.pem"}"\n'))
     found = [p for p in checks.check(load(path)) if p.startswith("web")]
     assert any("web.users: cannot read the users file" in p for p in found)
     assert any("web.certificate" in p for p in found)
+    assert any("web.client_ca" in p for p in found)

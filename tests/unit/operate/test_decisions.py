@@ -108,6 +108,14 @@ def test_assessment_that_says_nothing(site, study, browser, said, status, words)
     assert site.newest().id == study.id
 
 
+def test_two_findings_are_never_said_to_be_of_one_level(site, study, browser):
+    said = {"said-L3": "corrected:L4", "said-L4": "accepted"}
+    answer = post(browser("rita"), "assess", revision=study.id, **said)
+    assert answer.status_code == 409 and "two findings cannot be of one level (L4)" in answer.text
+    assert site.newest().id == study.id
+    assert post(browser("rita"), "assess", revision=study.id, **said | {"said-L4": "rejected"}).status_code == 303
+
+
 def test_held_study_is_not_assessed(site, study, browser):
     decisions.hold(site.ledger, study.study_instance_uid, site.at, "otto")
     assert "<select" not in browser("rita").get(study_path(browser("rita"))).text

@@ -1,5 +1,7 @@
 """Who sees what: nothing without signing in, no identity for viewers, decisions and configuration by role."""
 
+import re
+
 import pytest
 from operate_site import IDENTITY, PNG, study_path, token_in
 
@@ -64,6 +66,20 @@ def test_picture(site, study, browser):
     answer = client.get(f"{study_path(client)}/picture/{study.id}")
     assert (answer.content, answer.headers["content-type"]) == (PNG, "image/png")
     assert client.get(f"{study_path(client)}/picture/999").status_code == 404
+    assert client.get(f"{study_path(client)}/picture/{10**30}").status_code == 404
+
+
+def test_the_log_says_who_looked_at_which_study_and_names_nobody(site, browser, capsys):
+    site.receive()
+    site.read(catalogued=True)
+    client = browser("rita")
+    client.post("/find", data={"token": token_in(client.get("/").text), "number": "PLANTED-ACC"})
+    client.get(study_path(client))
+    pseudonym = study_path(client).rpartition("-")[2]
+    out = capsys.readouterr().out
+    assert re.search(r"searched +account=rita found=1", out)
+    assert re.search(rf"study_shown +account=rita named=True study={pseudonym}", out)
+    assert not any(word in out for word in IDENTITY)
 
 
 def test_configuration_is_for_operators_and_shows_no_secret(site, browser):

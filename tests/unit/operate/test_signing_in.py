@@ -1,6 +1,9 @@
 """Signing in: no way around it, no guessing, sessions that end, forms that must be ours, headers on everything."""
 
 import re
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from operate_site import PASSWORDS, study_path, token_in
@@ -63,6 +66,28 @@ def test_guessing_is_stopped_and_the_wait_ends(site, browser, account):
     assert attempt(client, "otto", PASSWORDS["otto"]).status_code == (429 if account == "otto" else 303)
     site.at += 31
     assert attempt(client, "otto", PASSWORDS["otto"]).status_code == 303
+
+
+def test_guesses_sent_at_once_are_no_more_than_one_after_the_other(browser, monkeypatch):
+    tried, meet = [], threading.Barrier(8)
+
+    def slow(user, password):
+        tried.append(password)
+        time.sleep(0.1)
+        return False
+
+    monkeypatch.setattr("ovcf_node.operate.access.password_is", slow)
+    client = browser()
+    token = token_in(client.get("/sign-in").text)
+
+    def guess(n):
+        meet.wait()
+        given = {"account": "otto", "password": f"guess {n}", "token": token}
+        return TestClient(client.app, cookies=client.cookies).post("/sign-in", data=given).status_code
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(guess, range(8)))
+    assert len(tried) == 5 and answers.count(429) >= 3
 
 
 def test_guessing_over_many_accounts_is_stopped_too(site, browser, monkeypatch):
@@ -182,10 +207,11 @@ def test_sign_in_leads_nowhere_else(browser, target):
     assert client.post("/sign-in", params={"next": target}, data=given).headers["location"] == "/"
 
 
-def test_sign_in_leads_back_to_the_study(site, study, browser):
+@pytest.mark.parametrize("form_of", ["", "/assess"])  # what is sent after the session ended leads back to the study too
+def test_sign_in_leads_back_to_the_study(site, study, browser, form_of):
     path = study_path(browser("otto"))
     client = browser()
-    asked = client.get(path).headers["location"]
+    asked = (client.post(path + form_of, data={}) if form_of else client.get(path)).headers["location"]
     form = client.get(asked).text
     given = {"account": "otto", "password": PASSWORDS["otto"], "token": token_in(form)}
     assert client.post(asked, data=given).headers["location"] == path

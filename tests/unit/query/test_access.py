@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 from typer.testing import CliRunner
 
 from catalogue_rows import SR, result_object, store
-from ovcf_node.app.client_certificate import server_options
+from ovcf_node.app.connections import server_options
 from ovcf_node.cli import app as cli
 from ovcf_node.config import Destination, Settings, Web
 from ovcf_node.errors import Permanent
@@ -191,6 +191,7 @@ def test_the_log_names_the_route_and_nobody(served, file):
         "/studies", "/studies/{study}/series", "/studies/{study}/series/{series}/instances/{instance}", "/studies",
     ]
     assert [line["caller"] for line in lines if line["event"] == "dicomweb"] == ["ohif"] * 3 + [None]
+    assert {line["address"] for line in lines if line["event"] == "dicomweb"} == {"127.0.0.1"}  # who guesses is found
     for secret in ("Yamada", "PLANTED", token, "wrong", str(served.objects["sr"].StudyInstanceUID)):
         assert secret not in text
 

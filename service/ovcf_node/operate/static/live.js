@@ -24,7 +24,7 @@
   async function refresh() {
     try {
       const answer = await fetch(board.dataset.from, { cache: "no-store", redirect: "error" });
-      if (answer.status === 401) return stop("You were signed out. Reload the page to sign in.");
+      if (answer.status === 401) return signedOut();
       if (!answer.ok) throw new Error(answer.status);
       show(await answer.text());
     } catch {
@@ -33,8 +33,10 @@
     wait();
   }
 
-  function stop(text) {
-    board.classList.add("stale");
+  // A screen that nobody uses names no patient any longer.
+  function signedOut() {
+    board.replaceChildren();
+    const text = "You were signed out. Reload the page to sign in.";
     fresh.textContent = text;
     told.textContent = text;
     pause.hidden = true;

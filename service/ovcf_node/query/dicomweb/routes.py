@@ -91,7 +91,7 @@ def _route(path: str, permission: Permission, handler: Handler, service: Service
             _LOG.error("dicomweb_failed", route=path, exc_info=error)
             response = Problem(500, "failed").response()
         _LOG.info("dicomweb", method=request.method, route=path, status=response.status_code, caller=caller,
-                  ms=round((time.monotonic() - begin) * 1000))
+                  address=request.client.host if request.client else "", ms=round((time.monotonic() - begin) * 1000))
         return response
 
     return Route(path, endpoint, methods=["GET"])
