@@ -126,7 +126,7 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def wait_until(condition, seconds: float = 10.0) -> None:
+def wait_until(condition, seconds: float = 30.0) -> None:
     """Return when the condition holds; fail after some time."""
     deadline = time.monotonic() + seconds
     while not condition():

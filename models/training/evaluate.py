@@ -188,7 +188,7 @@ def calibrate(sess, folders: list[Path]) -> dict:
     usual = say * np.where(g["true_old"] > 0, 0.25, 1.0)  # our own cases repeat healed deformities
     points = {
         "fracture": operating_point(p["fracture"], broken, 0.35, 0.6, PATIENT, usual),
-        "old": operating_point(p["old"], g["true_old"], power=2, weight=say),
+        "old": operating_point(p["old"], g["true_old"], 0.3, power=2, weight=say),
     }
     for k, name in enumerate(EVIDENCE):  # signs name the type: judged among fractures and their false alarms
         group = broken | (p["fracture"] >= points["fracture"])
@@ -196,7 +196,8 @@ def calibrate(sess, folders: list[Path]) -> dict:
             group = ~evidence[:, :2].any(1)
         # A false posterior sign withholds the type; every false alarm of the study was a D, which anterior alone makes.
         power = {"posterior": 3, "anterior": PATIENT}.get(name, 1)
-        points[name] = operating_point(p["evidence"][group, k], evidence[group, k], 0.3, 0.75, power, usual[group])
+        low = 0.5 if name == "posterior" else 0.3  # a sign that is seldom sure must not take the type from a compression
+        points[name] = operating_point(p["evidence"][group, k], evidence[group, k], low, 0.75, power, usual[group])
     return {"temperature": temperature, "operating_points": points, "crops": len(evidence)}
 
 

@@ -159,7 +159,7 @@ def test_commands_tell_what_happened(journey):
     listed = node.command("jobs", "list")
     assert listed.returncode == 0 and SERIES[-12:] in listed.stdout and "ENCODED" in listed.stdout
     shown = node.command("jobs", "show", SERIES[-12:])
-    assert shown.stdout.count("ACCEPTED  attempts 1") == 14 and "RECEIVING -> COMPLETE" in shown.stdout
+    assert shown.stdout.count("ACCEPTED  attempts 1") == 18 and "RECEIVING -> COMPLETE" in shown.stdout
 
 
 def test_results_coming_back_are_recognised_and_stop(journey):

@@ -105,6 +105,13 @@ def test_success_that_does_not_name_the_instance_is_no_receipt(stow, files, answ
     assert "no store response that names the instance" in outcomes[0].text
 
 
+def test_store_response_that_cannot_be_decoded_is_retry(stow, files):
+    server, there = stow
+    server.answer = Response(b"no gzip", media_type=DICOM_JSON, headers={"Content-Encoding": "gzip"})
+    outcomes = send(there, files)
+    assert {o.state for o in outcomes} == {"retry"}
+
+
 def test_failure_without_a_reason_is_rejected(stow, files):
     server, there = stow
     failed = {"00081198": {"vr": "SQ", "Value": [{"00081155": {"vr": "UI", "Value": [files[0][2]]}}]}}

@@ -35,12 +35,9 @@ _HOP_BY_HOP = {"connection", "content-encoding", "content-length", "keep-alive",
 
 
 @contextmanager
-def serving(dist: Path, dicomweb: str, port: int, *, headers: dict[str, str] | None = None) -> Iterator[str]:
-    """Serve OHIF from `dist` on loopback with the service at the URL `dicomweb`; yields the pages' URL.
-
-    headers  sent to the service with every request, such as its bearer token.
-    """
-    server = uvicorn.Server(uvicorn.Config(_pages(dist, dicomweb, headers or {}), "127.0.0.1", port, log_level="error"))
+def serving(dist: Path, dicomweb: str, port: int) -> Iterator[str]:
+    """Serve OHIF from `dist` on loopback with the service at the URL `dicomweb`; yields the pages' URL."""
+    server = uvicorn.Server(uvicorn.Config(_pages(dist, dicomweb), "127.0.0.1", port, log_level="error"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
@@ -53,14 +50,14 @@ def serving(dist: Path, dicomweb: str, port: int, *, headers: dict[str, str] | N
         thread.join(10)
 
 
-def _pages(dist: Path, dicomweb: str, headers: dict[str, str]) -> Starlette:
+def _pages(dist: Path, dicomweb: str) -> Starlette:
     client = httpx.AsyncClient(timeout=60)
 
     async def service(request: Request) -> Response:
         wanted = {key: request.headers[key] for key in ("accept", "content-type") if key in request.headers}
         answer = await client.request(
             request.method, f"{dicomweb}/{request.path_params['path']}", params=request.query_params,
-            headers=wanted | headers, content=await request.body(),
+            headers=wanted, content=await request.body(),
         )
         kept = {key: value for key, value in answer.headers.items() if key.lower() not in _HOP_BY_HOP}
         return Response(answer.content, answer.status_code, kept)

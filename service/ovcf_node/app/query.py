@@ -11,8 +11,9 @@ def run(settings: Settings) -> None:
     """Answer queries until SIGTERM."""
     with process(settings, "query") as (ledger, stop):
         results = Results(results_root(settings))
-        catch_up(ledger, results)
+        catch_up(ledger, results, stop)
         scp = QueryScp(settings.query, settings.destinations, ledger, results.root)
-        scp.start()
+        if not stop.is_set():
+            scp.start()
         stop.wait()
         scp.stop(DRAIN_S)

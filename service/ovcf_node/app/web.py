@@ -9,7 +9,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from ovcf_node import infer
-from ovcf_node.app.cataloguing import catch_up
+from ovcf_node.app.cataloguing import catch_up_beside
 from ovcf_node.app.connections import server_options
 from ovcf_node.app.process import DRAIN_S, process, results_root, spool_root
 from ovcf_node.config import Settings
@@ -30,7 +30,7 @@ _LAST_ANSWERS_S = 8  # for what is being answered at SIGTERM; idle browsers woul
 def run(settings: Settings) -> None:
     """Serve until SIGTERM. Raises Transient `web_port` when the port cannot be had."""
     with process(settings, "web") as (ledger, stop):
-        catch_up(ledger, Results(results_root(settings)))
+        catch_up_beside(ledger, Results(results_root(settings)), stop)
         server = uvicorn.Server(_configuration(settings, application(settings, ledger)))
 
         def serve() -> None:

@@ -226,5 +226,5 @@ def _transport_errors(destination: Destination) -> Iterator[None]:
     except httpx.RemoteProtocolError as error:
         hint = "" if destination.certificate or urlsplit(destination.url).scheme == "http" else _WANTS_CERTIFICATE
         raise Transient("connection_lost", f"{where}: it ended the connection without a valid answer{hint}") from error
-    except httpx.TransportError as error:  # its words may quote a header of ours
+    except httpx.RequestError as error:  # a body that cannot be decoded is one too; its words may quote a header of ours
         raise Transient("connection_lost", f"{where}: {type(error).__name__}") from error

@@ -63,7 +63,7 @@ def probe(url: str) -> None:
 
 
 def migrate(url: str) -> None:
-    """Create or upgrade the schema. Concurrent callers are serialised by the database's own locks."""
+    """Create or upgrade the schema. Concurrent callers wait for each other: machines start together."""
     path = make_url(url).database
     if url.startswith("sqlite") and path:
         Path(path).parent.mkdir(parents=True, exist_ok=True)

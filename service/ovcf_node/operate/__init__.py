@@ -4,6 +4,7 @@
 `pages`       routes, roles, forms
 `board`       the status page's data;  `standing` where a series stands in words
 `study`       the study page's data;  `vertebrae` its table;  `objects` identity and words from DICOM files
+`configuration` the settings in words;  `moments` times in words
 `access`      who asks;  `sessions`, `users` what that rests on
 `protection`  headers and refusals that hold for everybody
 `names`       what studies are called in URLs

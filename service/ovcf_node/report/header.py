@@ -7,7 +7,7 @@ they do with one SOP Instance UID and two contents.
 import unicodedata
 from datetime import datetime, timedelta, timezone
 
-from pydicom.charset import convert_encodings
+from pydicom.charset import convert_encodings, default_encoding
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
@@ -163,7 +163,8 @@ def writable(text: str, source: Source) -> bool:
 def _encodable(text: str, character_set: str | list[str]) -> bool:
     for encoding in convert_encodings(character_set):
         try:
-            text.encode(encoding)
+            # pydicom's default is Latin-1, which is more than the default repertoire.
+            text.encode("ascii" if encoding == default_encoding else encoding)
         except UnicodeEncodeError:
             continue
         return True

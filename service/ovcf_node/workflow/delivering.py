@@ -43,10 +43,10 @@ class Sender:
         if self._ledger.deliveries.held(revision_id):
             return "held"
         begun = self._clock()
-        pending = [
-            d for d in self._ledger.deliveries.of_revision(revision_id, name)
-            if d.state is DeliveryState.PENDING and d.next_attempt_at <= begun
-        ]
+        # One that is due takes all with it: the report of a second reading must not overtake images that wait longer.
+        pending = [d for d in self._ledger.deliveries.of_revision(revision_id, name) if d.state is DeliveryState.PENDING]
+        if all(d.next_attempt_at > begun for d in pending):
+            return "nothing due"
         revision = self._ledger.revisions.get(revision_id)
         outcomes = self._in_order(destination, pending)
         by_uid = {d.sop_instance_uid: d for d in pending}

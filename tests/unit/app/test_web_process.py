@@ -4,7 +4,6 @@ import signal
 import ssl
 import subprocess
 import sys
-import time
 
 import httpx
 import pytest
@@ -60,10 +59,8 @@ def test_web_process(configuration, tmp_path):
                 assert signed.status_code == 303 and "Secure" in signed.headers["set-cookie"]
                 assert "No judge is at work" in client.get("/").text
                 assert client.get("/dicom-web/studies").status_code == 401
-                begun = time.monotonic()
                 process.send_signal(signal.SIGTERM)  # with a connection open
-                assert process.wait(30) == 0
-                assert time.monotonic() - begun < 15
+                assert process.wait(25) == 0  # sooner than the supervisor kills
         finally:
             process.kill()
             process.wait()

@@ -194,6 +194,9 @@ def test_second_reading_replaces_the_report_once_it_is_there_and_leaves_the_imag
     made = Result(second.id, "sr", "88.34/air", uid("a", "second"), SR, str(new.SeriesInstanceUID), "none", "h", 1)
     ledger.revisions.answered(second, [made], {}, 111.0, [entry_of(new)])
     assert shown() == sorted([uid("a", SEG), uid("a", "second")])
+    said = SecondReading("anna", "Bergmann^Anna", 120.0, (Assessment("L1", Verdict.REJECTED),))
+    ledger.revisions.second_reading(ledger.revisions.get(second.id), said, 120.0)
+    assert shown() == sorted([uid("a", SEG), uid("a", "second")])  # what the reader said last, not the reading alone
     store(ledger, [result_object("a", SR, SOPInstanceUID=uid("a", "third"), InstanceNumber=3)])  # a late slice
     assert shown() == [uid("a", "third")]
 
@@ -275,9 +278,10 @@ def test_results_and_their_entries_are_stored_together_or_not_at_all(ledger, mon
     assert not revision.answered and ledger.deliveries.results_of(revision.id) == []
 
 
-def test_value_that_is_none_of_its_vr_is_entered_without_it(ledger):
+@pytest.mark.parametrize("value", [b"fat", b"NaN", b"1e999"])
+def test_value_that_is_none_of_its_vr_is_entered_without_it(ledger, value):
     dataset = result_object("a", SR)
-    dataset[0x00101030] = RawDataElement(BaseTag(0x00101030), "DS", 3, b"fat", 0, False, True)
+    dataset[0x00101030] = RawDataElement(BaseTag(0x00101030), "DS", len(value), value, 0, False, True)
     store(ledger, [dataset])
     match = next(ledger.catalogue.find(Query(Level.INSTANCE, {"PatientID": "ID-a"}, AIR)))
     assert match.attributes["00101030"] == {"vr": "DS"}

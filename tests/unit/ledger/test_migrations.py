@@ -1,13 +1,17 @@
 """The migrations give the schema that the code declares, on an empty database and on one of the first version."""
 
+import subprocess
+import sys
 from pathlib import Path
 
+import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import text
 
+import postgresql
 from ovcf_node.ledger import database, migrate
 from ovcf_node.ledger.schema import METADATA
 
@@ -40,3 +44,12 @@ def test_a_ledger_of_the_first_version_is_brought_up_to_date_with_its_rows(tmp_p
         assert connection.execute(text("SELECT owner FROM leases")).all() == [("old",)]
     engine.dispose()
     assert differences(url) == []
+
+
+@pytest.mark.peer
+def test_processes_that_start_together_wait_for_each_other(postgresql_cluster):
+    program = "import sys; from ovcf_node.ledger import migrate; migrate(sys.argv[1])"
+    with postgresql.database(postgresql_cluster) as url:
+        started = [subprocess.Popen([sys.executable, "-c", program, url]) for _ in range(3)]
+        assert [process.wait(60) for process in started] == [0, 0, 0]
+        assert differences(url) == []

@@ -67,8 +67,11 @@ def test_no_character_set_is_stated_for_plain_text(tmp_path: Path):
         assert "SpecificCharacterSet" not in dataset
 
 
-def test_institution_is_folded_where_the_source_cannot_spell_it(tmp_path: Path):
-    case = small(tmp_path, SpecificCharacterSet="ISO_IR 144", PatientName="Люкceмбypг")
+@pytest.mark.parametrize(("character_set", "patient"), [
+    ("ISO_IR 144", "Люкceмбypг"), (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎"), ("ISO_IR 6", "Single"),
+], ids=["Cyrillic", "Japanese", "default repertoire"])
+def test_institution_is_folded_where_the_source_cannot_spell_it(tmp_path: Path, character_set, patient):
+    case = small(tmp_path, SpecificCharacterSet=character_set, PatientName=patient)
     for dataset in written(case, make_context(institution="Hôpital Saint-Antoine")).values():
         assert dataset.ContributingEquipmentSequence[-1].InstitutionName == "Hopital Saint-Antoine"
 

@@ -85,12 +85,13 @@ def test_the_same_reading_gives_the_same_bytes(case, dialect):
     assert to_bytes(report(case, second_context(), dialect)) == to_bytes(report(case, second_context(), dialect))
 
 
-def test_a_name_in_other_letters_than_the_source_s_gives_way_to_the_account(case):
+@pytest.mark.parametrize(("character_set", "name"), [("ISO_IR 100", "王^小"), (["", "ISO 2022 IR 87"], "Weber^Märta")])
+def test_a_name_in_other_letters_than_the_source_s_gives_way_to_the_account(case, character_set, name):
     headers = [Dataset() for _ in case.headers]
     for header, source in zip(headers, case.headers, strict=True):
         header.update(source)
-        header.SpecificCharacterSet = "ISO_IR 100"
-    dataset = report(case, second_context(replace(SAID, name="王^小")), headers=headers)
+        header.SpecificCharacterSet = character_set
+    dataset = report(case, second_context(replace(SAID, name=name)), headers=headers)
     assert [str(i.PersonName) for i in children(dataset, "Person Observer Name")] == ["anna^"]
 
 

@@ -90,6 +90,7 @@ def header_json(dataset: Dataset) -> dict[str, Any]:
             continue
         try:
             header[tag] = dataset[number].to_json_dict(None, 0)
+            json.dumps(header[tag], allow_nan=False)  # "NaN" is a DS to Python, and no number to JSON
         except (ValueError, TypeError, ArithmeticError):
             header[tag] = {"vr": vr}
     if _CHARACTER_SET in header:

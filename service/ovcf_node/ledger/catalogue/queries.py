@@ -263,12 +263,16 @@ def _from_visible(query: Select, dialect: str, *, named: bool) -> Select:
 
 
 def _seconded() -> ColumnElement[bool]:
-    """Hold for what a second reading leaves in force: the reading's images and, until its own is there, its report."""
-    second = revisions.alias("second")
-    return select(second.c.id).where(
-        second.c.reading_of == revisions.c.id, second.c.state != RevisionState.SUPERSEDED,
-        or_(results.c.role != "sr", not_(second.c.answered)),
-    ).exists()
+    """Hold for what a second reading leaves in force: the reading's images and, until its own is there, the last report."""
+    second, later = revisions.alias("second"), revisions.alias("later")
+    reading = func.coalesce(revisions.c.reading_of, revisions.c.id)
+    open_now = select(second.c.id).where(second.c.reading_of == reading, second.c.state != RevisionState.SUPERSEDED)
+    # A reader may have said something before: that report is the last one, not the reading's own.
+    reported = select(later.c.id).where(
+        later.c.reading_of == reading, later.c.answered, later.c.number > revisions.c.number
+    )
+    last_report = open_now.where(not_(second.c.answered)).exists() & ~reported.exists()
+    return or_(and_(results.c.role != "sr", open_now.exists()), last_report)
 
 
 def _in_dialect(dialect: str) -> ColumnElement[bool]:

@@ -18,6 +18,7 @@ from ovcf_node.query.dicomweb.service import Service, named_in
 _PAGE = 1000  # most entities in one answer; the rest is told of by a Warning and reached by `offset`
 _FURTHEST = 10**9
 _NOT_FUZZY = "The fuzzymatching parameter is not supported. Only literal matching has been performed"  # PS3.18 8.3.4.2
+_UNKNOWN = "A parameter is not supported, it was ignored"  # PS3.18 8.3; without its words, which may be a patient's
 _OFFERS = (Offer(DICOM_JSON),)
 
 # Table 10.6.3-3, -4 and -5: always in the answer, without a value where there is none ...
@@ -98,8 +99,10 @@ def _understand(request: Request) -> _Asked:
         elif name == "fuzzymatching":
             if value.lower() != "false":
                 asked.warnings.append(_NOT_FUZZY)
-        elif name != "accept":
-            _match(asked, _keyword(name), value)
+        elif keyword := _keyword(name):
+            _match(asked, keyword, value)
+        elif name != "accept" and _UNKNOWN not in asked.warnings:
+            asked.warnings.append(_UNKNOWN)
     return asked
 
 
@@ -114,7 +117,10 @@ def _include(asked: _Asked, value: str) -> None:
         if name == "all":
             asked.everything = True
         elif name and not _is_private(name):
-            asked.fields.add(_keyword(name).partition(".")[0])  # of a sequence the whole is returned
+            keyword = _keyword(name)
+            if keyword is None:
+                raise Problem(400, "includefield names no attribute of the standard")
+            asked.fields.add(keyword.partition(".")[0])  # of a sequence the whole is returned
 
 
 def _match(asked: _Asked, keyword: str, value: str) -> None:
@@ -139,14 +145,17 @@ def _is_private(name: str) -> bool:
     return bool(re.fullmatch(r"[0-9A-Fa-f]{3}[13579BDFbdf][0-9A-Fa-f]{4}", name))
 
 
-def _keyword(name: str) -> str:
-    """Return an attribute of PS3.6 by keyword; it may come as tag, and inside sequences with dots (PS3.18 8.3.4.1)."""
+def _keyword(name: str) -> str | None:
+    """Return an attribute of PS3.6 by keyword, None for anything else.
+
+    It may come as tag, and inside sequences with dots (PS3.18 8.3.4.1).
+    """
     parts = []
     for part in name.split("."):
         if re.fullmatch(r"[0-9A-Fa-f]{8}", part):
             part = keyword_for_tag(int(part, 16))
         if not part or tag_for_keyword(part) is None:
-            raise Problem(400, "a parameter is neither an attribute of the standard nor known to this service")
+            return None
         parts.append(part)
     return ".".join(parts)
 
