@@ -10,7 +10,6 @@ from ovcf_node.domain.states import DeliveryState, RevisionState
 from ovcf_node.errors import OvcfError
 from ovcf_node.ledger import Delivery, Ledger, Revision
 from ovcf_node.storage.results import Results
-from ovcf_node.workflow.answering import result_key
 
 
 @dataclass(frozen=True)
@@ -40,12 +39,12 @@ def answer(settings: Settings, ledger: Ledger, series_instance_uid: str) -> Seri
     deliveries = tuple(ledger.deliveries.of_revision(newest.id))
     if not newest.answered or any(delivery.state is DeliveryState.PENDING for delivery in deliveries):
         return None
-    return SeriesAnswer(newest, _findings(settings, newest), deliveries)
+    return SeriesAnswer(newest, _findings(settings, ledger.revisions.reading(newest)), deliveries)
 
 
 def _findings(settings: Settings, revision: Revision) -> Findings | None:
     try:
-        data = Results(results_root(settings)).get(result_key(revision), "findings.json")
+        data = Results(results_root(settings)).get(revision.result_key, "findings.json")
     except OvcfError:
         return None  # purged, or on another machine's disk: the state still says what it was
     return Findings.from_json(json.loads(data))
