@@ -66,10 +66,14 @@ def temperature_classes(logits: np.ndarray, truth: np.ndarray) -> float:
     return math.exp(minimize_scalar(loss, bounds=(math.log(0.3), math.log(5)), method="bounded").x)
 
 
-def operating_point(prob, truth, low: float = 0.2, high: float = 0.8, power: int = 1, weight=None) -> float:
+def operating_point(
+    prob, truth, low: float = 0.2, high: float = 0.8, power: int = 1, weight=None, noise: float = 0.0
+) -> float:
     """Threshold in [low, high] with the best mean of sensitivity and ``specificity ** power``; 0.5 when undecided.
 
-    ``power`` is how many negatives one false alarm spoils: 7 vertebrae a patient. Of equally good thresholds the middle.
+    ``power`` is how many negatives one false alarm spoils: 7 vertebrae a patient. Of equally good thresholds the middle;
+    with ``noise``, the lowest of those that are no worse than the best by more than that: pictures made otherwise than
+    these get lower probabilities, so what cannot be told apart here is decided for sensitivity.
     """
     truth = np.asarray(truth, bool)
     if truth.all() or not truth.any():
@@ -78,6 +82,8 @@ def operating_point(prob, truth, low: float = 0.2, high: float = 0.8, power: int
     share_of = lambda flags, group: (flags[group] * weight[group]).sum() / weight[group].sum()  # noqa: E731
     grid = np.linspace(low, high, 121)
     value = np.array([0.5 * (share_of(prob >= t, truth) + share_of(prob < t, ~truth) ** power) for t in grid])
+    if noise:
+        return float(grid[value >= value.max() - noise].min())
     best = grid[value >= value.max() - 1e-9]
     return float(best[np.argmin(abs(best - np.median(best)))])
 
