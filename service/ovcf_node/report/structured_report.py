@@ -105,9 +105,10 @@ def _evaluations(context: ResultContext, findings: Findings, source: Source) -> 
     """Return the study-level Qualitative Evaluations (TID 1500 rows 12 to 14), the impression first."""
     moment = local_time(context.analysis_started_at, source)
     container = ContainerContentItem(name=codes.QUALITATIVE_EVALUATIONS, relationship_type=_CONTAINS)
-    said = f" {wording.assessed(context.second.reading)}" if context.second else ""
+    # What a person said comes first: a rejected finding must not open the report.
+    said = f"{wording.assessed(context.second.reading)} First reading, by software: " if context.second else ""
     items = [
-        text_item(codes.IMPRESSION, wording.headline(findings) + said),
+        text_item(codes.IMPRESSION, said + wording.headline(findings)),
         _code_item(codes.PATIENT_FRACTURE, codes.presence(findings.patient.ovcf)),
     ]
     if findings.patient.probability is not None:

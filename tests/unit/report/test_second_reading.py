@@ -69,8 +69,8 @@ def test_each_assessed_finding_carries_its_verdict(second):
 
 def test_the_impression_says_that_a_person_looked(first, second):
     [impression] = said(evaluations(second), "Impression")
-    assert impression.startswith(said(evaluations(first), "Impression")[0])
-    assert impression.endswith("SECOND READING by a person: L1 accepted, L3 REJECTED, L4 corrected to L5.")
+    assert impression.startswith("SECOND READING by a person: L1 accepted, L3 REJECTED, L4 corrected to L5. First reading")
+    assert impression.endswith(said(evaluations(first), "Impression")[0])
     assert "Bergmann" not in impression
 
 
