@@ -18,7 +18,7 @@ def page(result: dict[str, Any]) -> str:
         f"# Evaluation of {bundle['name']} {bundle['version']}", "",
         f"Bundle digest `{bundle['digest'][:16]}`, software {result['software']}. Every figure comes from reading DICOM "
         "series with the node's own pipeline. **Cohorts of phantoms say nothing certain about patients.** Operating points "
-        "are those of the bundle, fixed before any case here was read.", "",
+        "are those of the bundle; its model card says how, and after seeing what, they were chosen.", "",
         "Shares show counts and Wilson's 95 % interval; intervals marked *p* come from resampling patients. A patient who "
         "was refused or left undetermined counts as an error (missed when fractured, false alarm when not), unless a row "
         "says *decided only*. Kappa is Cohen's, by Fleiss' bands: below 0.40 poor, above 0.75 excellent.", "",
