@@ -27,7 +27,7 @@ from ovcf_node.evaluate.study import CASE_MIX, NATURAL_MIX
 
 GRADED = REPORTED[:-1]
 COHORTS = ("study", "natural", "negatives", "second")
-FIRST_SEED = {"study": 6_500_000, "natural": 6_600_000, "negatives": 6_700_000, "second": second.EVALUATION}
+FIRST_SEED = {"study": 6_500_000, "natural": 6_600_000, "negatives": 6_700_000, "second": second.EVALUATION + 100_000}
 NEGATIVES = (
     "wedge", "biconcave", "short", "schmorl", "limbus", "osteophytes", "sclerosis", "lines", "haemangioma", "cupid",
     "lesion", "scheuermann", "cement", "screws", "old", "sacralised", "lumbarised", "T13", "L6", "four_lumbar",
