@@ -13,7 +13,8 @@ demo: $(VENV)/.installed            ## the main job, for real, on the embedded d
 	$(BIN)/ovcf-node demo --out demo-output
 
 test: $(VENV)/.installed $(VENV)/.training $(VENV)-deploy/.installed peers lint   ## everything, with real peers
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not browser"
+	$(BIN)/python -m pytest -m browser || $(BIN)/python -m pytest -m browser --last-failed
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check service tests models deploy

@@ -28,8 +28,8 @@ def chromium(profile: Path, *, width: int = 1280, height: int = 900, dark: bool 
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options=options, service=Service(program("chromedriver")))
     try:
-        driver.command_executor.client_config.timeout = 90  # a browser that hangs fails the test instead of the whole run
-        driver.set_page_load_timeout(60)
+        driver.command_executor.client_config.timeout = 45  # a browser that hangs fails the test instead of the whole run
+        driver.set_page_load_timeout(40)
         driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {
             "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600, "screenWidth": width,
             "screenHeight": height,
