@@ -37,6 +37,8 @@ def fill(ledger: Ledger, first: int, last: int) -> None:
             connection.execute(insert(revisions), [_revision(n) for n in numbers])
             connection.execute(insert(results), [_result(n, i) for n, i in made])
             connection.execute(insert(catalogue), [_entry(templates[i], n, i) for n, i in made])
+    with ledger.catalogue._engine.begin() as connection:
+        connection.exec_driver_sql("ANALYZE")  # what a database that grew over months has long done by itself
 
 
 def _revision(n: int) -> dict:
