@@ -6,7 +6,7 @@ WORK   ?= .work
 PEERS  := dcmtk dicom3tools orthanc orthanc-dicomweb postgresql prometheus systemd curl openssl chromium chromium-driver \
           fonts-dejavu-core
 
-.PHONY: demo test lint bench viewers image-test evaluate train lock sbom clean
+.PHONY: demo test lint bench viewers image-test evaluate train lock sbom conformance clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.installed            ## the main job, for real, on the embedded defaults
@@ -79,6 +79,9 @@ lock: $(VENV)/.installed            ## resolve the dependencies anew
 
 sbom: $(VENV)/.installed            ## deploy/SBOM.cdx.json and deploy/SOUP.md from the lock; after every change of lock or bundle
 	$(BIN)/python deploy/sbom.py
+
+conformance: $(VENV)/.installed     ## deploy/CONFORMANCE.md from its text and the tables of the code
+	PYTHONPATH=deploy:tests $(BIN)/python -m conformance.write
 
 clean:
 	rm -rf demo-output $(WORK) build dist

@@ -26,7 +26,7 @@ class Outcome:
 
 def judge(sop_instance_uid: str, status: int, comment: str = "") -> Outcome:
     """Return the outcome of a storage status (PS3.4 table B.2-1, PS3.7 Annex C, PS3.18 10.5.3)."""
-    words = f"0x{status:04X} {_MEANING.get(status) or _RANGE.get(status >> 12, 'failure')}"
+    words = f"0x{status:04X} {MEANINGS.get(status) or _RANGE.get(status >> 12, 'failure')}"
     text = f"{words}: {comment}" if comment else words
     if status == 0x0000:
         return Outcome(sop_instance_uid, "accepted", status, comment)
@@ -39,7 +39,7 @@ def judge(sop_instance_uid: str, status: int, comment: str = "") -> Outcome:
 
 _DUPLICATE = 0x0111  # our own UIDs stand for our own bytes: whoever has the instance has this one
 
-_MEANING = {
+MEANINGS = {
     0x0110: "processing failure",
     0x0111: "duplicate SOP instance",
     0x0117: "invalid SOP instance",

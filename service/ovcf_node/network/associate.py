@@ -25,7 +25,7 @@ _MAX_PDU = 131072
 _MAX_CONTEXTS = 128  # PS3.8 9.3.2.2: odd ids 1..255
 _CONVERTIBLE = (contexts.EXPLICIT_LITTLE_ENDIAN, contexts.DEFLATED_LITTLE_ENDIAN)
 
-_REJECTED = {  # PS3.8 table 9-21: (source, diagnostic)
+REJECTED = {  # PS3.8 table 9-21: (source, diagnostic)
     (1, 1): "no reason given",
     (1, 2): "application context name not supported",
     (1, 3): "calling AE title not recognised",
@@ -168,7 +168,7 @@ def association(
 
 def _rejection(opened: Association) -> Permanent | Transient:
     answer = opened.acceptor.primitive
-    reason = _REJECTED.get((answer.result_source, answer.diagnostic), "unknown reason")
+    reason = REJECTED.get((answer.result_source, answer.diagnostic), "unknown reason")
     kind = Transient if answer.result == 0x02 else Permanent
     return kind("association_rejected", reason)
 

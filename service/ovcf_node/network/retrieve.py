@@ -24,7 +24,7 @@ _CANCELLED = 0xFE00
 _NEVER_S = 7 * 86400.0
 _LOOK_S = 0.2
 
-_MEANING = {  # PS3.4 tables C.4-2 and C.4-3, PS3.7 Annex C
+MEANINGS = {  # PS3.4 tables C.4-2 and C.4-3, PS3.7 Annex C
     0x0000: "success",
     0x0122: "SOP class not supported",
     0x0124: "not authorised",
@@ -51,7 +51,7 @@ class Outcome:
     @property
     def words(self) -> str:
         """The status in words, with the archive's own."""
-        meaning = _MEANING.get(self.status) or _RANGE.get(self.status >> 12, "failure")
+        meaning = MEANINGS.get(self.status) or _RANGE.get(self.status >> 12, "failure")
         return f"0x{self.status:04X} {meaning}" + (f": {self.comment}" if self.comment else "")
 
 

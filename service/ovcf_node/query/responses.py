@@ -19,7 +19,7 @@ from ovcf_node.network.messages import FindMatch
 from ovcf_node.query.identifiers import level_name, unique_key
 
 _NO_KEYS = frozenset({"SpecificCharacterSet", "QueryRetrieveLevel", "RetrieveAETitle", "InstanceAvailability"})
-_RESULT_KEYS = frozenset({
+RESULT_KEYS = frozenset({
     "CompletionFlag", "VerificationFlag", "VerifyingObserverSequence", "ConceptNameCodeSequence", "ContentTemplateSequence",
     "ReferencedRequestSequence", "CurrentRequestedProcedureEvidenceSequence", "PertinentOtherEvidenceSequence",
     "ContributingEquipmentSequence", "PredecessorDocumentsSequence", "IdenticalDocumentsSequence", "SegmentSequence",
@@ -77,7 +77,7 @@ class Responder:
             return _from_json(tag, match.attributes[tag])
         if tag in match.left_out:
             return _from_json(tag, self.header(match.result_id)[tag])
-        if is_listed(key.keyword) or (match.level is Level.INSTANCE and key.keyword in _RESULT_KEYS):
+        if is_listed(key.keyword) or (match.level is Level.INSTANCE and key.keyword in RESULT_KEYS):
             return _empty(key)
         return None
 

@@ -35,7 +35,7 @@ _INSTANCE = _SERIES + "/instances/{instance}"
 
 Handler = Callable[[Service, Request], Response]
 
-_SEARCHES: dict[str, Level] = {
+SEARCHES: dict[str, Level] = {
     "/studies": Level.STUDY,
     "/series": Level.SERIES,
     "/instances": Level.INSTANCE,
@@ -43,7 +43,7 @@ _SEARCHES: dict[str, Level] = {
     _STUDY + "/instances": Level.INSTANCE,
     _SERIES + "/instances": Level.INSTANCE,
 }
-_RETRIEVALS: dict[str, Handler] = {
+RETRIEVALS: dict[str, Handler] = {
     **{path: retrieving.instances for path in (_STUDY, _SERIES, _INSTANCE)},
     **{path + "/metadata": retrieving.metadata for path in (_STUDY, _SERIES, _INSTANCE)},
     **{path + "/rendered": rendering.rendered for path in (_STUDY, _SERIES, _INSTANCE, _INSTANCE + "/frames/{frames}")},
@@ -62,8 +62,8 @@ def dicomweb(settings: Settings, ledger: Ledger, results: Path) -> Mount:
     service = Service(ledger.catalogue, results, dialect_for(chosen), settings.web.public_url)
     access = Access(settings.web)
     routes = [_route(path, "query", partial(searching.search, level=level), service, access)
-              for path, level in _SEARCHES.items()]
-    routes += [_route(path, "retrieve", handler, service, access) for path, handler in _RETRIEVALS.items()]
+              for path, level in SEARCHES.items()]
+    routes += [_route(path, "retrieve", handler, service, access) for path, handler in RETRIEVALS.items()]
     cross_origin = Middleware(
         CORSMiddleware, allow_origins=settings.web.origins, allow_headers=["Authorization", "Accept"],
         expose_headers=["Warning"],
