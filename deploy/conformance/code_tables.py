@@ -99,9 +99,9 @@ def _status(status: int) -> str:
 
 def _store_scu_statuses() -> str:
     rows = []
+    done = {"accepted": "done", "retry": "sent again later", "rejected": "stopped and shown"}
     for status, words in {0x0000: "success", **outcome.MEANINGS, 0xC000: "cannot understand (0xCxxx)"}.items():
-        state = outcome.judge("1.2.3", status).state
-        rows.append([_status(status), words, {"accepted": "done", "retry": "sent again later"}.get(state, "stopped and shown")])
+        rows.append([_status(status), words, done[outcome.judge("1.2.3", status).state]])
     return table(["status", "meaning", "what the node does"], rows)
 
 

@@ -1,4 +1,4 @@
-"""Tables of the conformance statement that are read from objects: a made-up reading is encoded, and what is in it is listed."""
+"""Tables of the conformance statement that are read from objects: those of a made-up reading."""
 
 import tempfile
 from collections.abc import Callable, Iterator

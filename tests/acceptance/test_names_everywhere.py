@@ -1,4 +1,4 @@
-"""A patient's name, in the character sets of the world, is the same in CT, report, C-FIND, DICOMweb and page of one running node."""
+"""A patient's name, in the character sets of the world, is the same in CT, report, C-FIND, DICOMweb and page."""
 
 import html
 import subprocess
@@ -71,12 +71,13 @@ def test_the_report_keeps_name_character_set_and_time_zone(site, patient):
 @pytest.mark.parametrize("patient", PATIENTS)
 @pytest.mark.parametrize("stated", ["", "ISO_IR 192"])
 def test_c_find_returns_the_name(site, tmp_path, patient, stated):
-    keys = ["QueryRetrieveLevel=STUDY", f"AccessionNumber={patient}", "StudyInstanceUID", "PatientName", "TimezoneOffsetFromUTC"]
+    keys = [f"AccessionNumber={patient}", "StudyInstanceUID", "PatientName", "TimezoneOffsetFromUTC"]
     if stated:
         keys.append(f"SpecificCharacterSet={stated}")
+    options = [part for key in ("QueryRetrieveLevel=STUDY", *keys) for part in ("-k", key)]
     done = subprocess.run(
-        [program("findscu"), "-aec", "OVCF_NODE", "-S", "-X", "-od", str(tmp_path), *(p for key in keys for p in ("-k", key)),
-         "127.0.0.1", str(site["query"])], capture_output=True, timeout=60,
+        [program("findscu"), "-aec", "OVCF_NODE", "-S", "-X", "-od", str(tmp_path), *options, "127.0.0.1",
+         str(site["query"])], capture_output=True, timeout=60,
     )
     assert done.returncode == 0, done.stderr
     answer, = [pydicom.dcmread(path, force=True) for path in tmp_path.glob("rsp*.dcm")]

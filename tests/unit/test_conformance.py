@@ -38,6 +38,6 @@ def test_every_status_is_in_the_statement(module: str):
 def test_papers_refer_to_what_is_there(paper: str):
     text = (REPOSITORY / "deploy" / paper).read_text()
     links = re.findall(r"\]\(([^)#:]+)\)", text) + re.findall(r"`(tests/[\w/.]+)`", text)
-    missing = [link for link in links if not ((REPOSITORY if link.startswith("tests/") else STATEMENT.parent) / link).exists()]
     assert links
-    assert not missing
+    folders = [REPOSITORY if link.startswith("tests/") else STATEMENT.parent for link in links]
+    assert not [link for folder, link in zip(folders, links, strict=True) if not (folder / link).exists()]
