@@ -8,12 +8,13 @@ from pydicom.dataset import Dataset
 
 @dataclass(frozen=True)
 class Peer:
-    """The requestor of one association; `association` is an id of ours."""
+    """The requestor of one association; `association` is an id of ours, `certificate` the names its certificate holds."""
 
     association: str
     calling_ae_title: str
     called_ae_title: str
     address: str
+    certificate: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,11 @@ from pynetdicom.dsutils import encode
 
 from ovcf_node.errors import OvcfError, Permanent, Refused, Transient
 from ovcf_node.network import associate, contexts
+from ovcf_node.network.admission import AdmittingRequestHandler
 from ovcf_node.network.application_entity import Acceptor, Listener, status_of
 from ovcf_node.network.associate import Originator, Remote, StoreFile, StoreReply
 from ovcf_node.network.messages import FindMatch, QueryRequest
 from ovcf_node.network.policy import AssociationPolicy
-from ovcf_node.network.reactor import WaitingRequestHandler
 
 _log = structlog.get_logger(__name__)
 
@@ -256,7 +256,7 @@ class _RetrievingAssociation(Association):
             self.dimse.cancel_req = {}
 
 
-class _RequestHandler(WaitingRequestHandler):
+class _RequestHandler(AdmittingRequestHandler):
     def _create_association(self) -> Association:
         association = super()._create_association()
         association.__class__ = _RetrievingAssociation

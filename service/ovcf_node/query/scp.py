@@ -7,7 +7,7 @@ from ovcf_node.config import Destination, Peer, Query
 from ovcf_node.errors import Refused
 from ovcf_node.ledger import Ledger
 from ovcf_node.ledger import catalogue as results
-from ovcf_node.network.application_entity import Listener
+from ovcf_node.network.application_entity import Listener, listeners, stop_all
 from ovcf_node.network.associate import Remote, StoreFile
 from ovcf_node.network.messages import FindMatch, QueryRequest
 from ovcf_node.network.policy import AssociationPolicy, plain_address
@@ -21,6 +21,7 @@ _CANNOT_COUNT = 0xA701  # out of resources: unable to calculate the number of ma
 _DESTINATION_UNKNOWN = 0xA801
 _SUB_OPERATIONS_AT_MOST = 65535  # the counts of the responses are US
 _STORE_TIMEOUT_S = 30.0
+_IDENTIFIER_AT_MOST = 1 << 20  # bytes; 5000 UIDs are 330 kB
 
 
 class QueryScp:
@@ -36,22 +37,26 @@ class QueryScp:
         self._root = results_root
         listener = Listener(
             settings.host, settings.port if port is None else port, max_associations=settings.max_associations,
-            network_timeout_s=settings.network_timeout_s,
+            network_timeout_s=settings.network_timeout_s, balancers=tuple(map(str, settings.balancers)),
+            data_set_at_most=_IDENTIFIER_AT_MOST,
         )
-        self._acceptor = QueryAcceptor(listener, AssociationPolicy(settings.ae_titles, settings.peers), self)
+        policy = AssociationPolicy(settings.ae_titles, settings.peers)
+        self._acceptors = [QueryAcceptor(one, policy, self)
+                           for one in listeners(listener, plain=settings.plain, tls_port=settings.tls_port)]
 
     @property
     def port(self) -> int:
-        """The port that is listened on; only after `start`."""
-        return self._acceptor.port
+        """The port that is listened on, the plain one where it is open; only after `start`."""
+        return self._acceptors[0].port
 
     def start(self) -> None:
-        """Listen; when this returns, peers can connect. Raises Permanent (`cannot_listen`)."""
-        self._acceptor.start()
+        """Listen; when this returns, peers can connect. Raises Permanent (`cannot_listen`, `tls`)."""
+        for acceptor in self._acceptors:
+            acceptor.start()
 
     def stop(self, drain_s: float) -> int:
         """Stop listening, let associations end for `drain_s` seconds, abort the rest and return their number."""
-        return self._acceptor.stop(drain_s)
+        return stop_all(self._acceptors, drain_s)
 
     def find(self, request: QueryRequest) -> Iterator[FindMatch]:
         """Answer a C-FIND. Raises Refused."""
@@ -92,7 +97,8 @@ class QueryScp:
         for peer in self._settings.peers:
             if peer.ae_title == request.destination and peer.move_host is not None:
                 return Remote(
-                    peer.move_host, peer.move_port, peer.ae_title, request.peer.called_ae_title, _STORE_TIMEOUT_S
+                    peer.move_host, peer.move_port, peer.ae_title, request.peer.called_ae_title, _STORE_TIMEOUT_S,
+                    peer.move_tls,
                 )
         raise Refused(_DESTINATION_UNKNOWN, "move_destination", "Move Destination unknown")
 
