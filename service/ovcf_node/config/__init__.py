@@ -9,6 +9,7 @@ Environment variables `OVCF_NODE__SECTION__KEY` override the file, `OVCF_NODE__S
 `web`          pages and DICOMweb
 `archive`      PACS that studies can be fetched from
 `tls`          certificates of DICOM over TLS
+`audit`        where the audit trail goes
 `environment`  values from the environment and from secret files
 `shown`        the settings in force, for people, without secrets
 """
@@ -20,6 +21,7 @@ from pydantic import PrivateAttr, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from ovcf_node.config.archive import Archive
+from ovcf_node.config.audit import Audit
 from ovcf_node.config.destination import Destination
 from ovcf_node.config.environment import Environment
 from ovcf_node.config.node import Assemble, CountSource, Engine, Infer, Log, Node, Receive, Source
@@ -30,8 +32,8 @@ from ovcf_node.config.web import Web
 from ovcf_node.errors import Permanent
 
 __all__ = [
-    "Archive", "Assemble", "CountSource", "Destination", "Engine", "Infer", "Log", "Node", "Peer", "Query", "Receive",
-    "Settings", "Source", "Tls", "Web", "load", "shown",
+    "Archive", "Assemble", "Audit", "CountSource", "Destination", "Engine", "Infer", "Log", "Node", "Peer", "Query",
+    "Receive", "Settings", "Source", "Tls", "Web", "load", "shown",
 ]
 
 
@@ -51,6 +53,7 @@ class Settings(BaseSettings):
     web: Web = Web()
     archives: tuple[Archive, ...] = ()
     tls: Tls = Tls()
+    audit: Audit = Audit()
     engine: Engine = Engine()
     log: Log = Log()
     _path: Path | None = PrivateAttr(default=None)
@@ -81,11 +84,11 @@ class Settings(BaseSettings):
                 raise ValueError(f"{name}.plain = false needs {name}.tls_port")
         counting = self.assemble.count_source
         encrypted = [
-            self.receive.tls_port, self.query.tls_port, counting and counting.tls, *(d.tls for d in self.destinations),
-            *(a.tls for a in self.archives), *(p.move_tls for p in self.query.peers),
+            self.receive.tls_port, self.query.tls_port, self.audit.host and self.audit.tls, counting and counting.tls,
+            *(d.tls for d in self.destinations), *(a.tls for a in self.archives), *(p.move_tls for p in self.query.peers),
         ]
         if any(encrypted) and not self.tls.ready:
-            raise ValueError("DICOM over TLS needs certificate, key and ca in [tls]")
+            raise ValueError("TLS needs certificate, key and ca in [tls]")
 
     def reread(self) -> "Settings":
         """Return what the same file and environment say now. Raises Permanent, as `load` does."""
