@@ -35,7 +35,7 @@ class Source(Section):
 
 
 class Receive(Section):
-    host: str = "0.0.0.0"
+    host: str = "0.0.0.0"  # noqa: S104 - who may call is listed
     """Address to listen on."""
     port: Port = 11112
     """DICOM port (Storage and Verification SCP)."""

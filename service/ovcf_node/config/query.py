@@ -35,7 +35,7 @@ class Peer(Section):
 class Query(Section):
     enabled: bool = False
     """Whether the Query/Retrieve SCP runs."""
-    host: str = "0.0.0.0"
+    host: str = "0.0.0.0"  # noqa: S104 - who may call is listed
     """Address to listen on."""
     port: Port = 11113
     """DICOM port of the Query/Retrieve SCP; its own, so that queries never wait behind a scanner."""

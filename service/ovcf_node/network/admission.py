@@ -18,6 +18,8 @@ from ovcf_node.errors import OvcfError
 from ovcf_node.network import proxy_protocol
 from ovcf_node.network.policy import plain_address
 from ovcf_node.network.reactor import WaitingRequestHandler
+from ovcf_node.observe import audit
+from ovcf_node.observe.audit import Code, Participant
 
 _log = structlog.get_logger(__name__)
 
@@ -81,7 +83,9 @@ class AdmittingRequestHandler(WaitingRequestHandler):
             self.server.shutdown_request(self.request)
             return
         except (Refusal, OvcfError, OSError) as reason:  # ssl.SSLError and TimeoutError are OSErrors
-            _log.warning("connection_refused", address=self.client_address[0], text=_words(reason))
+            address, text = self.client_address[0], _words(reason)
+            _log.warning("connection_refused", address=address, text=text)
+            audit.alert(Code.NODE_AUTHENTICATION, f"connection refused: {text}", Participant(address, True, address=address))
             self.server.shutdown_request(self.request)
             return
         super().handle()

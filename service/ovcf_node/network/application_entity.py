@@ -24,6 +24,8 @@ from ovcf_node.network.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_
 from ovcf_node.network.messages import Peer, StoreAnswer, StoreRequest
 from ovcf_node.network.policy import AssociationPolicy, Rejection, plain_address
 from ovcf_node.network.reactor import connection_closed
+from ovcf_node.observe import audit
+from ovcf_node.observe.audit import Code, Participant
 
 _log = structlog.get_logger(__name__)
 
@@ -85,7 +87,8 @@ class Acceptor:
     @property
     def port(self) -> int:
         """The port that is listened on; only after `start`."""
-        assert self._server is not None
+        if self._server is None:
+            raise RuntimeError("not listening")
         return self._server.server_address[1]
 
     def start(self) -> None:
@@ -184,6 +187,7 @@ class Acceptor:
     @staticmethod
     def _reject(association: Association, peer: Peer, rejection: Rejection) -> None:
         _log.warning("association_rejected", reason=rejection.reason, **_fields(peer))
+        audit.alert(Code.NODE_AUTHENTICATION, f"association rejected: {rejection.reason}", requestor_of(peer))
         association.acse.send_reject(rejection.result, rejection.source, rejection.diagnostic)
         association.kill()  # returns when the A-ASSOCIATE-RJ is out and the peer has closed, or after the ARTIM timer
 
@@ -235,6 +239,11 @@ def stop_all(acceptors: list[Acceptor], drain_s: float) -> int:
     """Stop several acceptors at the same time; returns how many associations had to be aborted."""
     with ThreadPoolExecutor(len(acceptors)) as pool:
         return sum(pool.map(lambda acceptor: acceptor.stop(drain_s), acceptors))
+
+
+def requestor_of(peer: Peer, role: Code | None = None) -> Participant:
+    """Return the requestor of an association as the audit trail names it."""
+    return Participant(peer.calling_ae_title, True, role, peer.calling_ae_title, peer.address)
 
 
 def _certificate_names(association: Association) -> frozenset[str]:

@@ -1,7 +1,7 @@
 """Plain values that cross the border of this package."""
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pydicom.dataset import Dataset
 
@@ -39,12 +39,18 @@ class StoreAnswer:
 
 @dataclass(frozen=True)
 class QueryRequest:
-    """One C-FIND, C-GET or C-MOVE request (PS3.4 C.4); `patient_root` tells the information model from Study Root."""
+    """One C-FIND, C-GET or C-MOVE request (PS3.4 C.4); `patient_root` tells the information model from Study Root.
+
+    encoded  the identifier as it came, in the transfer syntax beside it
+    """
 
     peer: Peer
     patient_root: bool
     identifier: Dataset
     destination: str | None = None
+    sop_class_uid: str = ""
+    transfer_syntax_uid: str = ""
+    encoded: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,7 @@ class Handlers(Protocol):
     def find(self, request: QueryRequest) -> Iterator[FindMatch]: ...
     def retrieve(self, request: QueryRequest) -> Sequence[StoreFile]: ...
     def destination(self, request: QueryRequest) -> Remote: ...
+    def retrieved(self, request: QueryRequest, files: Sequence[StoreFile], failed: int) -> None: ...
 
 
 class QueryAcceptor(Acceptor):
@@ -110,7 +111,9 @@ class QueryAcceptor(Acceptor):
         try:
             request = self._request(event)
             send = sender(request)
-            operations.run(self._handlers.retrieve(request), send)
+            files = self._handlers.retrieve(request)
+            operations.run(files, send)
+            self._handlers.retrieved(request, files, len(operations.failed))
         except Exception as error:  # noqa: BLE001 - the boundary of a retrieval, as of a query
             refusal = _refusal(error)
             operations.respond(refusal.status, comment=refusal.text)
@@ -127,6 +130,8 @@ class QueryAcceptor(Acceptor):
         return QueryRequest(
             peer=self._peer(event), patient_root=event.context.abstract_syntax in contexts.PATIENT_ROOT,
             identifier=identifier, destination=str(destination).strip() if destination else None,
+            sop_class_uid=str(event.context.abstract_syntax), transfer_syntax_uid=str(event.context.transfer_syntax),
+            encoded=event.request.Identifier.getvalue() if event.request.Identifier else b"",
         )
 
     def _done(self, event: evt.Event, name: str, begun: float, status: int, **counts: int) -> None:

@@ -8,6 +8,8 @@ import base64
 import os
 import re
 import socket
+import threading
+import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -79,6 +81,29 @@ class Source:
     process: str
 
 
+class _Rate:
+    """Lets so many pass a minute, and counts the others."""
+
+    AT_MOST = 60
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._begun, self._passed, self._held = 0.0, 0, 0
+
+    def left_out(self, now: float) -> int | None:
+        """Return None for one too many, else how many were too many since the last that passed."""
+        with self._lock:
+            if now >= self._begun + 60.0:
+                self._begun, self._passed = now, 0
+            if self._passed >= self.AT_MOST:
+                self._held += 1
+                return None
+            held, self._held = self._held, 0
+            self._passed += 1
+            return held
+
+
+_alerts = _Rate()
 _sink: Sink | None = None
 _source = Source("ovcf-node", "", "")
 
@@ -145,7 +170,17 @@ def signed(user: Participant, *, into: bool, failure: str = "") -> None:
 
 
 def alert(kind: Code, text: str, *others: Participant, failed: bool = True) -> None:
-    """Say that something touches security (A.5.3.11); `text` names it, for the security officer."""
+    """Say that something touches security (A.5.3.11); `text` names it, for the security officer.
+
+    Strangers can provoke alerts, so there are only so many a minute; the next one says how many were left out.
+    """
+    if _sink is None:
+        return
+    left_out = _alerts.left_out(time.monotonic())
+    if left_out is None:
+        return
+    if left_out:
+        text = f"{text} ({left_out} more alerts before this one were not recorded)"
     subject = _object(_source.installation, "2", "13", Code.NODE_ID)
     _named(subject, _source.installation)
     ET.SubElement(

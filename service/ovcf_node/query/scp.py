@@ -1,19 +1,22 @@
 """The Query/Retrieve SCP over the results: who may ask, what is answered, what is sent where (PS3.4 Annex C)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ovcf_node.config import Destination, Peer, Query
 from ovcf_node.errors import Refused
 from ovcf_node.ledger import Ledger
 from ovcf_node.ledger import catalogue as results
-from ovcf_node.network.application_entity import Listener, listeners, stop_all
+from ovcf_node.network.application_entity import Listener, listeners, requestor_of, stop_all
 from ovcf_node.network.associate import Remote, StoreFile
 from ovcf_node.network.messages import FindMatch, QueryRequest
 from ovcf_node.network.policy import AssociationPolicy, plain_address
 from ovcf_node.network.query_retrieve import QueryAcceptor
+from ovcf_node.observe import audit
+from ovcf_node.observe.audit import Code
 from ovcf_node.query.identifiers import MISMATCH, asked_of_find, asked_of_retrieve
 from ovcf_node.query.responses import Responder
+from ovcf_node.storage import identities
 
 _NOT_AUTHORISED = 0x0124
 _OUT_OF_RESOURCES = 0xA700
@@ -63,6 +66,11 @@ class QueryScp:
         peer = self._peer(request)
         if not peer.find:
             raise Refused(_NOT_AUTHORISED, "not_authorised", "not authorised to query")
+        audit.queried(
+            requestor_of(request.peer, Code.SOURCE),
+            audit.ourselves(Code.DESTINATION, ae_title=request.peer.called_ae_title),
+            request.sop_class_uid, request.encoded, request.transfer_syntax_uid,
+        )
         asked = asked_of_find(request.identifier, request.patient_root)
         responder = Responder(
             request.identifier, self._catalogue.header, request.peer.called_ae_title if peer.retrieve else None,
@@ -90,7 +98,24 @@ class QueryScp:
             raise Refused(_CANNOT_COUNT, error.code, error.text) from error
         except results.BadKey as error:
             raise Refused(MISMATCH, error.code, error.text) from error
-        return [StoreFile(self._root / r.path, r.sop_class_uid, r.sop_instance_uid, r.sha256) for r in found]
+        files = [StoreFile(self._root / r.path, r.sop_class_uid, r.sop_instance_uid, r.sha256) for r in found]
+        self._tell(audit.begin_transfer, request, files)
+        return files
+
+    def retrieved(self, request: QueryRequest, files: Sequence[StoreFile], failed: int) -> None:
+        """Enter the end of a C-GET or C-MOVE in the audit trail."""
+        self._tell(audit.transferred, request, files, f"{failed} of {len(files)} instances failed" if failed else "")
+
+    def _tell(self, say: Callable[..., None], request: QueryRequest, files: Sequence[StoreFile], *more: str) -> None:
+        if not audit.wanted():
+            return
+        peer = request.peer
+        receiver = requestor_of(peer, Code.DESTINATION)
+        if request.destination is not None:
+            receiver = audit.Participant(request.destination, False, Code.DESTINATION, request.destination)
+        us = audit.ourselves(Code.SOURCE, ae_title=peer.called_ae_title)
+        for study in identities.studies(file.path for file in files):
+            say(us, receiver, study, *more)
 
     def destination(self, request: QueryRequest) -> Remote:
         """Return where a C-MOVE sends: to a configured peer only. Raises Refused (0xA801)."""
