@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 WORK   ?= .work
 PEERS  := dcmtk dicom3tools orthanc orthanc-dicomweb postgresql prometheus systemd curl openssl chromium chromium-driver \
-          fonts-dejavu-core
+          fonts-dejavu-core libxml2-utils rsyslog rsyslog-gnutls
 
 .PHONY: demo test lint bench viewers image-test evaluate train lock sbom conformance clean
 .DEFAULT_GOAL := demo
@@ -64,7 +64,7 @@ $(VENV)-deploy/.installed: Makefile
 .PHONY: peers
 # RUNLEVEL=1: Debian's packages of services then do not start them.
 peers:                              ## the real programs that the tests talk to (Debian packages)
-	@missing=""; for tool in storescu dciodvfy Orthanc pg_createcluster promtool systemd-analyze curl openssl chromedriver; do \
+	@missing=""; for tool in storescu dciodvfy Orthanc pg_createcluster promtool systemd-analyze curl openssl chromedriver xmllint rsyslogd; do \
 	  command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
 	[ -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so ] || missing="$$missing orthanc-dicomweb"; \
 	if [ -n "$$missing" ]; then \

@@ -28,6 +28,27 @@ class Authority:
         return certificate, key
 
 
+    def revoke(self, *certificates: Path) -> Path:
+        """Return a revocation list of today with these certificates in it."""
+        settings, listed = self.folder / "ca.cnf", self.folder / "ca.crl"
+        settings.write_text(
+            f"[ca]\ndefault_ca=d\n[d]\ndatabase={self.folder / 'index.txt'}\ndefault_md=sha256\ndefault_crl_days=1\n"
+        )
+        (self.folder / "index.txt").touch()
+        signed = ("-config", settings, "-keyfile", self.folder / "ca.key", "-cert", self.certificate)
+        for certificate in certificates:
+            _openssl("ca", *signed, "-revoke", certificate)
+        _openssl("ca", *signed, "-gencrl", "-out", listed)
+        return listed
+
+
+def encrypted(key: Path, password: str) -> Path:
+    """Return a copy of a private key that is encrypted with a password."""
+    locked = key.with_suffix(".locked")
+    _openssl("pkcs8", "-topk8", "-v2", "aes-256-cbc", "-in", key, "-out", locked, "-passout", f"pass:{password}")
+    return locked
+
+
 def authority(folder: Path) -> Authority:
     """Make an authority."""
     folder.mkdir(parents=True, exist_ok=True)

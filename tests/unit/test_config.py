@@ -136,7 +136,8 @@ def test_settings_in_force_are_shown_without_secrets(tmp_path, url, left):
     text = shown(load(path))
     document = json.loads(text)
     assert document["engine"]["ledger_url"] == left and "hidden" not in text
-    assert document["receive"]["port"] == 104 and document["receive"]["sources"] == [{"ae_title": "CT", "address": None}]
+    assert document["receive"]["port"] == 104 and document["receive"]["sources"] == [
+        {"ae_title": "CT", "address": None, "certificate_name": None}]
     assert set(document) == set(Settings.model_fields)
 
 
@@ -146,3 +147,30 @@ def test_reread_sees_the_file_as_it_is_now(tmp_path):
     settings = load(path)
     path.write_text("[receive]\nport = 105\n")
     assert (settings.receive.port, settings.reread().receive.port) == (104, 105)
+
+
+TLS = '[tls]\ncertificate = "a.pem"\nkey = "a.key"\nca = "ca.pem"\n'
+
+
+def test_the_password_of_a_key_is_not_shown(tmp_path, monkeypatch):
+    monkeypatch.setenv("OVCF_NODE__TLS__KEY_PASSWORD", "correct horse")
+    path = tmp_path / "node.toml"
+    path.write_text(TLS)
+    text = shown(load(path))
+    assert "correct horse" not in text and json.loads(text)["tls"]["key_password"] == "***"
+    assert json.loads(text)["tls"]["certificate"] == str(tmp_path / "a.pem")
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    ("[receive]\nplain = false\n", "receive.plain = false needs receive.tls_port"),
+    ("[receive]\ntls_port = 2762\n", "needs certificate, key and ca"),
+    ('[[destinations]]\nname = "a"\ntype = "dicom"\nhost = "a"\nport = 1\nae_title = "A"\ntls = true\n',
+     "needs certificate"),
+    ('[tls]\ncertificate = "a.pem"\n', "belong together"), ('[tls]\ncrl = "a.crl"\n', "need certificate"),
+    ("[query]\nplain = false\n" + TLS, "query.plain = false needs query.tls_port"),
+])
+def test_tls_without_what_it_needs(tmp_path, text, words):
+    path = tmp_path / "bad.toml"
+    path.write_text(text)
+    with pytest.raises(Permanent, match=words):
+        load(path)

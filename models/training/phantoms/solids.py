@@ -56,7 +56,7 @@ class Solid:
 def load_solids(folder: Path, cache: Path | None = None) -> tuple[Solid, ...]:
     """All solids of a shapes folder (a minute); kept for the life of the process, and in the file `cache`."""
     if cache is not None and cache.exists():
-        return pickle.loads(cache.read_bytes())
+        return pickle.loads(cache.read_bytes())  # noqa: S301 - written below, in our own work folder
     out = [solid_of(level, load_atlas(folder), bare=False) for level in SOURCES]
     for atlas in mesh_atlases(folder / "meshes"):
         out += [

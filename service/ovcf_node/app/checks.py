@@ -15,7 +15,7 @@ from ovcf_node.app.process import silent, spool_root
 from ovcf_node.config import Settings, Web
 from ovcf_node.errors import OvcfError, Permanent
 from ovcf_node.ledger import Ledger, probe
-from ovcf_node.network import associate
+from ovcf_node.network import associate, tls
 from ovcf_node.operate import users
 from ovcf_node.query import tokens
 from ovcf_node.storage.spool import Spool
@@ -29,7 +29,7 @@ def check(settings: Settings) -> list[str]:
     except OvcfError as error:
         problems.append(f"model bundle: {error}")
     problems += _check_data(settings) + _check_ports(settings) + _check_databases(settings)
-    problems += _check_web(settings.web)
+    problems += _check_web(settings.web) + _check_tls(settings)
     if not settings.receive.sources:
         problems.append("receive.sources is empty: every association will be rejected; list the calling AE titles")
     if settings.query.enabled and not settings.query.peers:
@@ -73,6 +73,16 @@ def _check_web(web: Web) -> list[str]:
     return problems
 
 
+def _check_tls(settings: Settings) -> list[str]:
+    if not settings.tls.ready:
+        return []
+    try:
+        tls.certificates().server()
+    except OvcfError as error:
+        return [f"tls: {error.text}"]
+    return []
+
+
 def _check_databases(settings: Settings) -> list[str]:
     problems = []
     for name, url in (("engine.ledger_url", settings.engine.ledger_url), ("engine.engine_url", settings.engine.engine_url)):
@@ -84,7 +94,10 @@ def _check_databases(settings: Settings) -> list[str]:
     source = settings.assemble.count_source
     if source is not None:
         try:
-            associate.echo(associate.Remote(source.host, source.port, source.ae_title, source.calling_ae_title))
+            associate.echo(associate.Remote(
+                source.host, source.port, source.ae_title, source.calling_ae_title, encrypted=source.tls,
+                expected_name=source.tls_name,
+            ))
         except OvcfError as error:
             problems.append(f"assemble.count_source: {error}")
     return problems
@@ -148,9 +161,12 @@ def _check_data(settings: Settings) -> list[str]:
 
 def _listeners(settings: Settings) -> list[tuple[str, str, int]]:
     """Return the listeners of a node: process, address, port."""
-    optional = [(name, section.host, section.port)
-                for name, section in (("query", settings.query), ("web", settings.web)) if section.enabled]
-    return [("receiver", settings.receive.host, settings.receive.port), *optional]
+    found = [("receiver", settings.receive.host, port) for port in settings.receive.ports]
+    if settings.query.enabled:
+        found += [("query", settings.query.host, port) for port in settings.query.ports]
+    if settings.web.enabled:
+        found.append(("web", settings.web.host, settings.web.port))
+    return found
 
 
 def _check_ports(settings: Settings) -> list[str]:

@@ -47,7 +47,8 @@ class Fetched:
 
 def remote_of(archive: Archive) -> Remote:
     """Return the acceptor behind an archive."""
-    return Remote(archive.host, archive.port, archive.ae_title, archive.calling_ae_title, archive.timeout_s)
+    return Remote(archive.host, archive.port, archive.ae_title, archive.calling_ae_title, archive.timeout_s, archive.tls,
+                  archive.tls_name)
 
 
 def studies(archive: Archive, *, study: str = "", accession: str = "") -> list[StudyMatch]:

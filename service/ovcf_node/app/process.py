@@ -10,10 +10,11 @@ from pathlib import Path
 
 import structlog
 
+from ovcf_node.app import auditing
 from ovcf_node.app.heartbeat import heartbeat
 from ovcf_node.config import Settings
 from ovcf_node.ledger import Ledger, migrate
-from ovcf_node.observe import logging
+from ovcf_node.observe import audit, logging
 
 _LOG = structlog.get_logger("app")
 
@@ -40,7 +41,7 @@ def results_root(settings: Settings) -> Path:
 def silent(host: str, port: int) -> str:
     """Return why nobody answers on a port of this machine, empty when somebody does."""
     try:
-        socket.create_connection(("127.0.0.1" if host in ("0.0.0.0", "::") else host, port), 5).close()
+        socket.create_connection(("127.0.0.1" if host in ("0.0.0.0", "::") else host, port), 5).close()  # noqa: S104
     except OSError as error:
         return error.strerror or str(error)
     return ""
@@ -56,6 +57,7 @@ def process(settings: Settings, name: str) -> Iterator[tuple[Ledger, threading.E
     logging.configure(settings.log.level, settings.log.format)
     structlog.contextvars.bind_contextvars(process=name)
     prepare(settings)
+    auditing.install(settings, name)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())
@@ -64,7 +66,9 @@ def process(settings: Settings, name: str) -> Iterator[tuple[Ledger, threading.E
     try:
         # Not by pid: a restarted process takes its dead predecessor's place at once.
         with heartbeat(ledger, f"process:{name}@{host}"[:64], host):
+            audit.activity(started=True)
             yield ledger, stop
     finally:
+        audit.activity(started=False)
         ledger.close()
         _LOG.info("stopped")

@@ -1,5 +1,8 @@
 """The sending process: one queue a destination."""
 
+import threading
+
+from ovcf_node.app import auditing
 from ovcf_node.app.executor import engine_running, slot
 from ovcf_node.app.process import process, results_root
 from ovcf_node.config import Settings
@@ -16,5 +19,8 @@ def run(settings: Settings) -> None:
         engine = Engine(settings.engine_url, executor_id=held.name, queues=queues, poll_s=settings.engine.poll_s)
         sender = Sender(settings, ledger, Results(results_root(settings)), logging.Pseudonyms(settings.node.data))
         sender.register(engine)
+        trail = threading.Thread(target=auditing.bring, args=(settings, ledger, held.name, stop), name="audit", daemon=True)
         with engine_running(engine, ledger, held.name, stop):
+            trail.start()
             stop.wait()
+        trail.join()

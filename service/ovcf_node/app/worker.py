@@ -76,5 +76,6 @@ def _count(settings: Settings) -> Callable[[str, str], int | None] | None:
     if source is None:
         return None
 
-    remote = associate.Remote(source.host, source.port, source.ae_title, source.calling_ae_title)
+    remote = associate.Remote(source.host, source.port, source.ae_title, source.calling_ae_title, encrypted=source.tls,
+                              expected_name=source.tls_name)
     return functools.partial(find.find_count, remote)

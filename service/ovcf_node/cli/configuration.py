@@ -10,6 +10,7 @@ import typer
 from ovcf_node.config import Settings, load
 from ovcf_node.errors import OvcfError
 from ovcf_node.ledger import Ledger, migrate
+from ovcf_node.network import tls
 
 UNUSABLE = 2
 """Exit status of every command for a configuration it cannot use."""
@@ -21,12 +22,14 @@ ConfigFile = Annotated[
 
 
 def settings_or_exit(config: Path | None) -> Settings:
-    """Read the settings, or print every problem and exit with 2."""
+    """Read the settings, or print every problem and exit with 2; their certificates become those of this process."""
     try:
-        return load(config)
+        settings = load(config)
     except OvcfError as error:
         typer.secho(error.text, fg="red", err=True)
         raise typer.Exit(UNUSABLE) from error
+    tls.install(settings.tls)
+    return settings
 
 
 @contextmanager

@@ -8,6 +8,8 @@ Environment variables `OVCF_NODE__SECTION__KEY` override the file, `OVCF_NODE__S
 `query`        who may query and retrieve results (Q/R SCP)
 `web`          pages and DICOMweb
 `archive`      PACS that studies can be fetched from
+`tls`          certificates of DICOM over TLS
+`audit`        where the audit trail goes
 `environment`  values from the environment and from secret files
 `shown`        the settings in force, for people, without secrets
 """
@@ -19,17 +21,19 @@ from pydantic import PrivateAttr, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from ovcf_node.config.archive import Archive
+from ovcf_node.config.audit import Audit
 from ovcf_node.config.destination import Destination
 from ovcf_node.config.environment import Environment
 from ovcf_node.config.node import Assemble, CountSource, Engine, Infer, Log, Node, Receive, Source
 from ovcf_node.config.query import Peer, Query
 from ovcf_node.config.shown import shown
+from ovcf_node.config.tls import Tls
 from ovcf_node.config.web import Web
 from ovcf_node.errors import Permanent
 
 __all__ = [
-    "Archive", "Assemble", "CountSource", "Destination", "Engine", "Infer", "Log", "Node", "Peer", "Query", "Receive",
-    "Settings", "Source", "Web", "load", "shown",
+    "Archive", "Assemble", "Audit", "CountSource", "Destination", "Engine", "Infer", "Log", "Node", "Peer", "Query",
+    "Receive", "Settings", "Source", "Tls", "Web", "load", "shown",
 ]
 
 
@@ -48,6 +52,8 @@ class Settings(BaseSettings):
     query: Query = Query()
     web: Web = Web()
     archives: tuple[Archive, ...] = ()
+    tls: Tls = Tls()
+    audit: Audit = Audit()
     engine: Engine = Engine()
     log: Log = Log()
     _path: Path | None = PrivateAttr(default=None)
@@ -69,7 +75,20 @@ class Settings(BaseSettings):
             raise ValueError("web.dialect_of is not the name of a destination")
         if self.assemble.full_mm > self.assemble.limited_mm:
             raise ValueError("assemble.full_mm must not exceed assemble.limited_mm")
+        self._check_tls()
         return self
+
+    def _check_tls(self) -> None:
+        for name, section in (("receive", self.receive), ("query", self.query)):
+            if not section.plain and section.tls_port is None:
+                raise ValueError(f"{name}.plain = false needs {name}.tls_port")
+        counting = self.assemble.count_source
+        encrypted = [
+            self.receive.tls_port, self.query.tls_port, self.audit.host and self.audit.tls, counting and counting.tls,
+            *(d.tls for d in self.destinations), *(a.tls for a in self.archives), *(p.move_tls for p in self.query.peers),
+        ]
+        if any(encrypted) and not self.tls.ready:
+            raise ValueError("TLS needs certificate, key and ca in [tls]")
 
     def reread(self) -> "Settings":
         """Return what the same file and environment say now. Raises Permanent, as `load` does."""
@@ -115,7 +134,8 @@ def load(path: Path | None) -> Settings:
 
 def _resolve(document: dict, base: Path) -> None:
     named = [(document.get("node"), ("data", "bundle")),
-             (document.get("web"), ("certificate", "key", "client_ca", "users", "tokens"))]
+             (document.get("web"), ("certificate", "key", "client_ca", "users", "tokens")),
+             (document.get("tls"), ("certificate", "key", "ca", "crl"))]
     of_destination = ("path", "token", "certificate", "key", "ca")
     named += [(destination, of_destination) for destination in document.get("destinations", [])]
     for section, keys in named:

@@ -16,6 +16,10 @@ class Archive(Section):
     """Address."""
     port: Port
     """Port."""
+    tls: bool = False
+    """Whether that port speaks TLS; needs [tls]."""
+    tls_name: str | None = None
+    """Name that its certificate must hold; unset: host."""
     calling_ae_title: AETitle = "OVCF_NODE"
     """Calling AE title we use; with move also the Move Destination, which the PACS must know with our receive port."""
     retrieve: Literal["get", "move"] = "move"

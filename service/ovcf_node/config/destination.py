@@ -20,6 +20,10 @@ class Destination(Section):
     """dicom: address."""
     port: Port | None = None
     """dicom: port."""
+    tls: bool = False
+    """dicom: whether that port speaks TLS; needs [tls]."""
+    tls_name: str | None = None
+    """dicom: name that its certificate must hold; unset: host."""
     calling_ae_title: AETitle = "OVCF_NODE"
     """dicom: calling AE title we use."""
     path: Path | None = None

@@ -30,13 +30,21 @@ class Source(Section):
     """Calling AE title that may send to us."""
     address: IPvAnyAddress | None = None
     """IP address that must belong to it; unset accepts any address."""
+    certificate_name: str | None = None
+    """Common name or DNS name that its certificate must hold; needs TLS."""
 
 
 class Receive(Section):
-    host: str = "0.0.0.0"
+    host: str = "0.0.0.0"  # noqa: S104 - who may call is listed
     """Address to listen on."""
     port: Port = 11112
     """DICOM port (Storage and Verification SCP)."""
+    plain: bool = True
+    """Whether this port is open; false leaves only tls_port."""
+    tls_port: Port | None = None
+    """DICOM port that speaks TLS, 2762 by custom; needs [tls]."""
+    balancers: tuple[IPvAnyAddress, ...] = ()
+    """Addresses of balancers that begin every connection with a PROXY protocol header; the address in it counts."""
     ae_titles: tuple[AETitle, ...] = ("OVCF_NODE",)
     """Called AE titles we answer to."""
     sources: tuple[Source, ...] = ()
@@ -49,6 +57,13 @@ class Receive(Section):
     """Silence after which an association is aborted, seconds."""
     min_free_mb: int = Field(default=2048, ge=0)
     """Free space on the data volume below which C-STORE answers 0xA700, megabytes."""
+    max_instance_mb: int = Field(default=1024, ge=1)
+    """Largest data set of one instance; a larger one ends its association, megabytes."""
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """The open ports: the plain one first."""
+        return ((self.port,) if self.plain else ()) + ((self.tls_port,) if self.tls_port else ())
 
 
 class CountSource(Section):
@@ -58,6 +73,10 @@ class CountSource(Section):
     """Its address."""
     port: Port
     """Its port."""
+    tls: bool = False
+    """Whether that port speaks TLS; needs [tls]."""
+    tls_name: str | None = None
+    """Name that its certificate must hold; unset: host."""
     calling_ae_title: AETitle = "OVCF_NODE"
     """Calling AE title we use."""
 

@@ -12,6 +12,8 @@ class Peer(Section):
     """Calling AE title; as Move Destination its called AE title."""
     address: IPvAnyAddress | None = None
     """IP address that must belong to it; unset accepts any address."""
+    certificate_name: str | None = None
+    """Common name or DNS name that its certificate must hold; needs TLS."""
     find: bool = True
     """Whether it may query (C-FIND)."""
     retrieve: bool = True
@@ -20,6 +22,8 @@ class Peer(Section):
     """Address of its Storage SCP; with move_port it may be named as Move Destination."""
     move_port: Port | None = None
     """Port of its Storage SCP."""
+    move_tls: bool = False
+    """Whether that port speaks TLS; needs [tls]."""
 
     @model_validator(mode="after")
     def _complete(self) -> "Peer":
@@ -31,10 +35,16 @@ class Peer(Section):
 class Query(Section):
     enabled: bool = False
     """Whether the Query/Retrieve SCP runs."""
-    host: str = "0.0.0.0"
+    host: str = "0.0.0.0"  # noqa: S104 - who may call is listed
     """Address to listen on."""
     port: Port = 11113
     """DICOM port of the Query/Retrieve SCP; its own, so that queries never wait behind a scanner."""
+    plain: bool = True
+    """Whether this port is open; false leaves only tls_port."""
+    tls_port: Port | None = None
+    """Query/Retrieve port that speaks TLS; needs [tls]."""
+    balancers: tuple[IPvAnyAddress, ...] = ()
+    """Addresses of balancers that begin every connection with a PROXY protocol header; the address in it counts."""
     ae_titles: tuple[AETitle, ...] = ("OVCF_NODE",)
     """Called AE titles it answers to."""
     peers: tuple[Peer, ...] = ()
@@ -45,3 +55,8 @@ class Query(Section):
     """Most responses to one C-FIND; a broader query is refused with 0xA700."""
     network_timeout_s: float = Field(default=60.0, gt=0)
     """Silence after which an association is aborted, seconds."""
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """The open ports: the plain one first."""
+        return ((self.port,) if self.plain else ()) + ((self.tls_port,) if self.tls_port else ())

@@ -21,7 +21,8 @@ def _plain(value: object) -> object:
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     if isinstance(value, SecretStr):
-        return without_credentials(value.get_secret_value())
+        secret = value.get_secret_value()
+        return without_credentials(secret) if "://" in secret else "***"
     return value
 
 

@@ -39,4 +39,6 @@ def _remote(destination: Destination) -> associate.Remote:
         called_ae_title=destination.ae_title,
         calling_ae_title=destination.calling_ae_title,
         timeout_s=destination.timeout_s,
+        encrypted=destination.tls,
+        expected_name=destination.tls_name,
     )

@@ -107,7 +107,7 @@ class OrthancPacs:
             self._process.wait()
 
     def _get(self, path: str) -> bytes:
-        with urllib.request.urlopen(self._url + path, timeout=10) as response:
+        with urllib.request.urlopen(self._url + path, timeout=10) as response:  # noqa: S310 - our own Orthanc
             return response.read()
 
     def fetch(self, folder: Path) -> list[Path]:

@@ -1,13 +1,15 @@
 """Accept associations for Verification and Storage and hand each C-STORE request to a handler as plain values."""
 
 import io
+import ssl
 import threading
 import time
 import uuid
 import weakref
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 
 import structlog
 from pydicom.dataset import Dataset
@@ -16,11 +18,14 @@ from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import ThreadedAssociationServer
 
 from ovcf_node.errors import Permanent
-from ovcf_node.network import contexts, stack
+from ovcf_node.network import contexts, stack, tls
+from ovcf_node.network.admission import AdmittingRequestHandler, Entrance
 from ovcf_node.network.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from ovcf_node.network.messages import Peer, StoreAnswer, StoreRequest
-from ovcf_node.network.policy import AssociationPolicy, Rejection
-from ovcf_node.network.reactor import WaitingRequestHandler, connection_closed
+from ovcf_node.network.policy import AssociationPolicy, Rejection, plain_address
+from ovcf_node.network.reactor import connection_closed
+from ovcf_node.observe import audit
+from ovcf_node.observe.audit import Code, Participant
 
 _log = structlog.get_logger(__name__)
 
@@ -33,13 +38,27 @@ StoreHandler = Callable[[StoreRequest], StoreAnswer]
 
 @dataclass(frozen=True)
 class Listener:
-    """How to listen. Timeouts in seconds, PDU length in bytes; port 0 takes any free one."""
+    """How to listen. Timeouts in seconds, lengths in bytes; port 0 takes any free one.
+
+    encrypted         the port speaks TLS, with the certificates of this process
+    balancers         addresses whose connections begin with a PROXY header
+    data_set_at_most  longest data set of a message; a longer one aborts its association
+    """
 
     host: str
     port: int
     max_associations: int = 25
     max_pdu: int = 131072
     network_timeout_s: float = 60.0
+    encrypted: bool = False
+    balancers: tuple[str, ...] = ()
+    data_set_at_most: int = 1 << 30
+
+
+def listeners(plain_port: Listener, *, plain: bool, tls_port: int | None) -> list[Listener]:
+    """Return one listener for each open port of a service: the plain one, the one with TLS, or both in this order."""
+    encrypted = [replace(plain_port, port=tls_port, encrypted=True)] if tls_port else []
+    return ([plain_port] if plain else []) + encrypted
 
 
 @dataclass
@@ -55,7 +74,7 @@ class Acceptor:
     A subclass offers other services: `_support` adds their presentation contexts, `_services` binds their handlers.
     """
 
-    _request_handler: type[WaitingRequestHandler] = WaitingRequestHandler
+    _request_handler: type[AdmittingRequestHandler] = AdmittingRequestHandler
 
     def __init__(self, listener: Listener, policy: AssociationPolicy, store: StoreHandler | None = None):
         self._listener = listener
@@ -68,11 +87,15 @@ class Acceptor:
     @property
     def port(self) -> int:
         """The port that is listened on; only after `start`."""
-        assert self._server is not None
+        if self._server is None:
+            raise RuntimeError("not listening")
         return self._server.server_address[1]
 
     def start(self) -> None:
-        """Listen; when this returns, peers can connect. Raises Permanent (`cannot_listen`)."""
+        """Listen; when this returns, peers can connect. Raises Permanent (`cannot_listen`, `tls`)."""
+        context = tls.certificates().server if self._listener.encrypted else None
+        if context is not None:
+            context()  # files that cannot be used are found now, not by the first scanner
         ae = AE()
         ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
         ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
@@ -101,10 +124,16 @@ class Acceptor:
         except OSError as error:
             where = f"{self._listener.host}:{self._listener.port}"
             raise Permanent("cannot_listen", f"{where}: {error.strerror or error}") from error
+        server.daemon_threads = True  # connections on their way in do not hold up the end of the process
+        server.data_set_at_most = self._listener.data_set_at_most
+        server.entrance = Entrance(
+            context, frozenset(plain_address(address) for address in self._listener.balancers),
+            self._listener.network_timeout_s,
+        )
         ae._servers.append(server)  # as AE.start_server does, which takes no request handler
         self._server = server
         threading.Thread(target=server.serve_forever, name="acceptor", daemon=True).start()
-        _log.info("listening", host=self._listener.host, port=self.port)
+        _log.info("listening", host=self._listener.host, port=self.port, encrypted=self._listener.encrypted)
 
     def admit(self, policy: AssociationPolicy) -> None:
         """Ask `policy` about every association that is requested from now on; the running ones go on."""
@@ -144,9 +173,10 @@ class Acceptor:
             calling_ae_title=request.calling_ae_title.strip(),
             called_ae_title=request.called_ae_title.strip(),
             address=event.assoc.requestor.address_info.address,
+            certificate=_certificate_names(event.assoc),
         )
         rejection = self._policy.rejection(
-            called=peer.called_ae_title, calling=peer.calling_ae_title, address=peer.address
+            called=peer.called_ae_title, calling=peer.calling_ae_title, address=peer.address, certificate=peer.certificate,
         )
         if rejection is None:
             with self._lock:
@@ -157,6 +187,7 @@ class Acceptor:
     @staticmethod
     def _reject(association: Association, peer: Peer, rejection: Rejection) -> None:
         _log.warning("association_rejected", reason=rejection.reason, **_fields(peer))
+        audit.alert(Code.NODE_AUTHENTICATION, f"association rejected: {rejection.reason}", requestor_of(peer))
         association.acse.send_reject(rejection.result, rejection.source, rejection.diagnostic)
         association.kill()  # returns when the A-ASSOCIATE-RJ is out and the peer has closed, or after the ARTIM timer
 
@@ -204,6 +235,22 @@ class Acceptor:
         return status_of(answer.status, answer.comment)
 
 
+def stop_all(acceptors: list[Acceptor], drain_s: float) -> int:
+    """Stop several acceptors at the same time; returns how many associations had to be aborted."""
+    with ThreadPoolExecutor(len(acceptors)) as pool:
+        return sum(pool.map(lambda acceptor: acceptor.stop(drain_s), acceptors))
+
+
+def requestor_of(peer: Peer, role: Code | None = None) -> Participant:
+    """Return the requestor of an association as the audit trail names it."""
+    return Participant(peer.calling_ae_title, True, role, peer.calling_ae_title, peer.address)
+
+
+def _certificate_names(association: Association) -> frozenset[str]:
+    connection = association.dul.socket.socket
+    return tls.names(connection.getpeercert()) if isinstance(connection, ssl.SSLSocket) else frozenset()
+
+
 def _established(server: ThreadedAssociationServer) -> list[Association]:
     return [association for association in server.active_associations if association.is_established]
 
@@ -228,4 +275,5 @@ def _fields(peer: Peer) -> dict[str, str]:
         "calling_ae_title": peer.calling_ae_title,
         "called_ae_title": peer.called_ae_title,
         "address": peer.address,
+        **({"certificate": sorted(peer.certificate)} if peer.certificate else {}),
     }

@@ -3,6 +3,7 @@
 import hashlib
 import re
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from pynetdicom import AE, Association, evt
 from pynetdicom.presentation import PresentationContext, build_context, build_role
 
 from ovcf_node.errors import Permanent, Transient
-from ovcf_node.network import contexts, stack
+from ovcf_node.network import contexts, stack, tls
 from ovcf_node.network.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from ovcf_node.network.pausing import pause_for_certain
 
@@ -39,13 +40,19 @@ REJECTED = {  # PS3.8 table 9-21: (source, diagnostic)
 
 @dataclass(frozen=True)
 class Remote:
-    """An acceptor: where it listens, what it is called, what we call ourselves. `timeout_s` holds for every step."""
+    """An acceptor: where it listens, what it is called, what we call ourselves. `timeout_s` holds for every step.
+
+    encrypted      over TLS, with the certificates of this process
+    expected_name  the name that its certificate must hold; None: `host`
+    """
 
     host: str
     port: int
     called_ae_title: str
     calling_ae_title: str
     timeout_s: float = 30.0
+    encrypted: bool = False
+    expected_name: str | None = None
 
 
 @dataclass(frozen=True)
@@ -134,7 +141,7 @@ def association(
     scp_roles  SOP classes of `requested` for which we are the SCP (SCP/SCU Role Selection, PS3.7 D.3.3.4).
     handlers   pynetdicom's (event, handler) or (event, handler, arguments).
 
-    Raises Transient (no connection, no answer, congestion) or Permanent (rejected).
+    Raises Transient (no connection, no answer, congestion) or Permanent (rejected; `tls`: no certificates of our own).
     """
     ae = AE(ae_title=remote.calling_ae_title)
     ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
@@ -149,6 +156,7 @@ def association(
             max_pdu=_MAX_PDU,
             ext_neg=[build_role(sop_class_uid, scp_role=True) for sop_class_uid in scp_roles],
             evt_handlers=[(evt.EVT_CONN_OPEN, stack.send_without_delay), *handlers],
+            tls_args=(tls.certificates().client(), remote.expected_name or remote.host) if remote.encrypted else None,
         )
     except socket.gaierror as error:
         raise Transient("unknown_host", f"{remote.host}: {error.strerror}") from error
@@ -177,7 +185,14 @@ def _why_not(remote: Remote) -> str:
     # pynetdicom does not say why a connection failed, and the people who must repair it need to know.
     where = f"{remote.host}:{remote.port}"
     try:
-        socket.create_connection((remote.host, remote.port), timeout=remote.timeout_s).close()
+        with socket.create_connection((remote.host, remote.port), timeout=remote.timeout_s) as connection:
+            if remote.encrypted:
+                tls.certificates().client().wrap_socket(
+                    connection, server_hostname=remote.expected_name or remote.host).close()
+    except ssl.SSLCertVerificationError as error:
+        return f"{where}: its certificate is refused: {error.verify_message}"
+    except ssl.SSLError as error:
+        return f"{where}: TLS: {error.reason or 'handshake failed'}"
     except TimeoutError:
         return f"{where}: no connection within {remote.timeout_s:g} s"
     except OSError as error:

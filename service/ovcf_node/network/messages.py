@@ -1,19 +1,20 @@
 """Plain values that cross the border of this package."""
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pydicom.dataset import Dataset
 
 
 @dataclass(frozen=True)
 class Peer:
-    """The requestor of one association; `association` is an id of ours."""
+    """The requestor of one association; `association` is an id of ours, `certificate` the names its certificate holds."""
 
     association: str
     calling_ae_title: str
     called_ae_title: str
     address: str
+    certificate: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,18 @@ class StoreAnswer:
 
 @dataclass(frozen=True)
 class QueryRequest:
-    """One C-FIND, C-GET or C-MOVE request (PS3.4 C.4); `patient_root` tells the information model from Study Root."""
+    """One C-FIND, C-GET or C-MOVE request (PS3.4 C.4); `patient_root` tells the information model from Study Root.
+
+    encoded  the identifier as it came, in the transfer syntax beside it
+    """
 
     peer: Peer
     patient_root: bool
     identifier: Dataset
     destination: str | None = None
+    sop_class_uid: str = ""
+    transfer_syntax_uid: str = ""
+    encoded: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True)

@@ -20,28 +20,38 @@ class Rejection:
 
 CALLING_UNKNOWN = Rejection(1, 1, 3, "calling AE title not recognised")
 CALLING_ADDRESS = Rejection(1, 1, 3, "calling AE title not expected from this address")
+CALLING_CERTIFICATE = Rejection(1, 1, 3, "calling AE title not expected with this certificate")
 CALLED_UNKNOWN = Rejection(1, 1, 7, "called AE title not recognised")
 
 
 class AssociationPolicy:
-    """Known called and calling AE titles; AE titles are compared without surrounding spaces, with case (PS3.5 6.2)."""
+    """Known called and calling AE titles; AE titles are compared without surrounding spaces, with case (PS3.5 6.2).
+
+    A calling AE title, an address and the name in a certificate are bound together by one entry of `sources`; several
+    entries for a title are alternatives.
+    """
 
     def __init__(self, called_ae_titles: Iterable[str], sources: Iterable[Source | Peer]):
         self._called = {title.strip() for title in called_ae_titles}
-        self._sources: dict[str, set[str | None]] = {}
+        self._sources: dict[str, list[tuple[str | None, str | None]]] = {}
         for source in sources:
             address = None if source.address is None else plain_address(str(source.address))
-            self._sources.setdefault(source.ae_title.strip(), set()).add(address)
+            self._sources.setdefault(source.ae_title.strip(), []).append((address, source.certificate_name))
 
-    def rejection(self, *, called: str, calling: str, address: str) -> Rejection | None:
-        """Return why an association is refused, None when it is welcome."""
+    def rejection(
+        self, *, called: str, calling: str, address: str, certificate: frozenset[str] = frozenset()
+    ) -> Rejection | None:
+        """Return why an association is refused, None when it is welcome; `certificate`: the names it holds."""
         if called.strip() not in self._called:
             return CALLED_UNKNOWN
-        addresses = self._sources.get(calling.strip())
-        if addresses is None:
+        entries = self._sources.get(calling.strip())
+        if entries is None:
             return CALLING_UNKNOWN
-        if None not in addresses and plain_address(address) not in addresses:
+        here = [name for bound, name in entries if bound in (None, plain_address(address))]
+        if not here:
             return CALLING_ADDRESS
+        if not any(name is None or name in certificate for name in here):
+            return CALLING_CERTIFICATE
         return None
 
 

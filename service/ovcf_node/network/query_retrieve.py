@@ -20,11 +20,11 @@ from pynetdicom.dsutils import encode
 
 from ovcf_node.errors import OvcfError, Permanent, Refused, Transient
 from ovcf_node.network import associate, contexts
+from ovcf_node.network.admission import AdmittingRequestHandler
 from ovcf_node.network.application_entity import Acceptor, Listener, status_of
 from ovcf_node.network.associate import Originator, Remote, StoreFile, StoreReply
 from ovcf_node.network.messages import FindMatch, QueryRequest
 from ovcf_node.network.policy import AssociationPolicy
-from ovcf_node.network.reactor import WaitingRequestHandler
 
 _log = structlog.get_logger(__name__)
 
@@ -47,6 +47,7 @@ class Handlers(Protocol):
     def find(self, request: QueryRequest) -> Iterator[FindMatch]: ...
     def retrieve(self, request: QueryRequest) -> Sequence[StoreFile]: ...
     def destination(self, request: QueryRequest) -> Remote: ...
+    def retrieved(self, request: QueryRequest, files: Sequence[StoreFile], failed: int) -> None: ...
 
 
 class QueryAcceptor(Acceptor):
@@ -110,7 +111,9 @@ class QueryAcceptor(Acceptor):
         try:
             request = self._request(event)
             send = sender(request)
-            operations.run(self._handlers.retrieve(request), send)
+            files = self._handlers.retrieve(request)
+            operations.run(files, send)
+            self._handlers.retrieved(request, files, len(operations.failed))
         except Exception as error:  # noqa: BLE001 - the boundary of a retrieval, as of a query
             refusal = _refusal(error)
             operations.respond(refusal.status, comment=refusal.text)
@@ -127,6 +130,8 @@ class QueryAcceptor(Acceptor):
         return QueryRequest(
             peer=self._peer(event), patient_root=event.context.abstract_syntax in contexts.PATIENT_ROOT,
             identifier=identifier, destination=str(destination).strip() if destination else None,
+            sop_class_uid=str(event.context.abstract_syntax), transfer_syntax_uid=str(event.context.transfer_syntax),
+            encoded=event.request.Identifier.getvalue() if event.request.Identifier else b"",
         )
 
     def _done(self, event: evt.Event, name: str, begun: float, status: int, **counts: int) -> None:
@@ -256,7 +261,7 @@ class _RetrievingAssociation(Association):
             self.dimse.cancel_req = {}
 
 
-class _RequestHandler(WaitingRequestHandler):
+class _RequestHandler(AdmittingRequestHandler):
     def _create_association(self) -> Association:
         association = super()._create_association()
         association.__class__ = _RetrievingAssociation

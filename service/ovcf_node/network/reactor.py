@@ -8,6 +8,7 @@ a peer that leaves Nagle's algorithm on holds a data set back until its command 
 delay and the class of the socket of each new association; the tests of the acceptor run on it.
 """
 
+import errno
 import queue
 import select
 import socket
@@ -16,6 +17,8 @@ from contextlib import suppress
 
 from pynetdicom import Association, evt
 from pynetdicom.transport import AssociationSocket, RequestHandler
+
+from ovcf_node.network.bounds import PDU_AT_MOST, BoundedDimse
 
 _DATA_TRANSFER = "Sta6"  # PS3.8 9.2.2; every other state lasts a moment and has timers to look at
 _WAIT_MS = 100
@@ -35,6 +38,8 @@ class WaitingRequestHandler(RequestHandler):
         transport.wake_writer.setblocking(False)
         association.dul.to_provider_queue = _WakingQueue(transport.wake_writer)
         association.dul._run_loop_delay = 0  # `ready` does the waiting
+        association.dimse.__class__ = BoundedDimse
+        association.dimse.data_set_at_most = self.server.data_set_at_most
         return association
 
 
@@ -63,6 +68,24 @@ class _WakingQueue(queue.Queue):
 class _WaitingSocket(AssociationSocket):
     wake_reader: socket.socket
     wake_writer: socket.socket
+
+    def recv(self, nr_bytes: int) -> bytearray:
+        """Read so many bytes, or fewer where the connection ends. Raises OSError for a PDU that is too long or too slow."""
+        if nr_bytes > max(PDU_AT_MOST, self.assoc.acceptor.maximum_length or 0):
+            raise OSError(errno.EMSGSIZE, "the PDU is longer than we said we take")
+        data = bytearray(nr_bytes)
+        rest = memoryview(data)
+        silence_s = self.socket.gettimeout()
+        deadline = None if silence_s is None else time.monotonic() + silence_s
+        while rest:
+            read = self.socket.recv_into(rest)
+            if not read:
+                break
+            rest = rest[read:]
+            # A byte now and then keeps every single read within its timeout.
+            if deadline is not None and rest and time.monotonic() > deadline:
+                raise TimeoutError
+        return data[:nr_bytes - len(rest)] if rest else data
 
     @property
     def ready(self) -> bool:

@@ -11,6 +11,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ovcf_node.config import Web
+from ovcf_node.observe import audit
+from ovcf_node.observe.audit import Participant
 from ovcf_node.operate.sessions import Brake, Sessions
 from ovcf_node.operate.users import Directory, Role, User, password_is
 
@@ -88,16 +90,20 @@ class Access:
             self._addresses.failed(address, now)
             # A mistyped account may be a password: only a known one is named.
             _LOG.warning("sign_in_failed", account=account if user else None, address=address)
+            audit.signed(Participant(account if user else "unknown", True, address=address), into=True, failure="refused")
             return self._wait_s(account, address, now)
         self._accounts.succeeded(account)
         self._sessions.end(self._key(request))
         request.state.new_session = self._sessions.start(user)
         _LOG.info("signed_in", account=account, address=address)
+        audit.signed(Participant(account, True, address=address), into=True)
         return None
 
     def sign_out(self, request: Request, response: Response) -> Response:
         """End the session and forget its cookie."""
-        _LOG.info("signed_out", account=request.state.visitor.user.account)
+        account = request.state.visitor.user.account
+        _LOG.info("signed_out", account=account)
+        audit.signed(Participant(account, True, address=request.client.host if request.client else ""), into=False)
         self._sessions.end(self._key(request))
         response.delete_cookie(
             self._name(request, "session"), path="/", secure=self._secure(request), httponly=True, samesite="strict",

@@ -25,6 +25,7 @@ from ovcf_node.domain.findings import BundleIdentity
 from ovcf_node.domain.levels import REPORTED
 from ovcf_node.errors import OvcfError, Transient
 from ovcf_node.ledger import Ledger, Revision, StaleAttempt
+from ovcf_node.observe import audit
 from ovcf_node.observe.logging import Pseudonyms
 from ovcf_node.operate import configuration, decisions, moments, objects
 from ovcf_node.operate.access import Access, Visitor
@@ -164,6 +165,7 @@ class _Pages:
     def _study(self, request: Request, visitor: Visitor, _form: FormData | None) -> Response:
         uid = self._resolve(request)
         identity = self._studies.identity(uid) if visitor.user.sees_identity else None
+        self._tell(request, visitor, uid, "R")
         _LOG.info("study_shown", account=visitor.user.account, study=self._names.shown(uid), named=identity is not None)
         return self._page(
             request, "study.html", study=self._studies.view(uid, self._clock()), identity=identity, uid=uid,
@@ -235,8 +237,17 @@ class _Pages:
                 chosen=chosen,
             )
         self._boards.forget()
+        self._tell(request, visitor, uid, "U")
         _LOG.info("decided", decision=decision, account=visitor.user.account, study=self._names.shown(uid))
         return RedirectResponse(f"/study/{token}?done={decision}", 303)
+
+    def _tell(self, request: Request, visitor: Visitor, uid: str, action: str) -> None:
+        """Enter in the audit trail whose study somebody looked at ("R") or decided about ("U")."""
+        if audit.wanted():
+            whose = self._studies.identity(uid)
+            study = audit.Study(uid, whose.patient_id, whose.name, whose.accession_number) if whose else audit.Study(uid)
+            address = request.client.host if request.client else ""
+            audit.accessed(audit.Participant(visitor.user.account, True, address=address), study, action=action)
 
     def _newest(self, uid: str, form: FormData) -> Revision:
         """Return the revision that a form is about, if it is still the newest of its series."""

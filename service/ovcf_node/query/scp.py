@@ -1,19 +1,22 @@
 """The Query/Retrieve SCP over the results: who may ask, what is answered, what is sent where (PS3.4 Annex C)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ovcf_node.config import Destination, Peer, Query
 from ovcf_node.errors import Refused
 from ovcf_node.ledger import Ledger
 from ovcf_node.ledger import catalogue as results
-from ovcf_node.network.application_entity import Listener
+from ovcf_node.network.application_entity import Listener, listeners, requestor_of, stop_all
 from ovcf_node.network.associate import Remote, StoreFile
 from ovcf_node.network.messages import FindMatch, QueryRequest
 from ovcf_node.network.policy import AssociationPolicy, plain_address
 from ovcf_node.network.query_retrieve import QueryAcceptor
+from ovcf_node.observe import audit
+from ovcf_node.observe.audit import Code
 from ovcf_node.query.identifiers import MISMATCH, asked_of_find, asked_of_retrieve
 from ovcf_node.query.responses import Responder
+from ovcf_node.storage import identities
 
 _NOT_AUTHORISED = 0x0124
 _OUT_OF_RESOURCES = 0xA700
@@ -21,6 +24,7 @@ _CANNOT_COUNT = 0xA701  # out of resources: unable to calculate the number of ma
 _DESTINATION_UNKNOWN = 0xA801
 _SUB_OPERATIONS_AT_MOST = 65535  # the counts of the responses are US
 _STORE_TIMEOUT_S = 30.0
+_IDENTIFIER_AT_MOST = 1 << 20  # bytes; 5000 UIDs are 330 kB
 
 
 class QueryScp:
@@ -36,28 +40,37 @@ class QueryScp:
         self._root = results_root
         listener = Listener(
             settings.host, settings.port if port is None else port, max_associations=settings.max_associations,
-            network_timeout_s=settings.network_timeout_s,
+            network_timeout_s=settings.network_timeout_s, balancers=tuple(map(str, settings.balancers)),
+            data_set_at_most=_IDENTIFIER_AT_MOST,
         )
-        self._acceptor = QueryAcceptor(listener, AssociationPolicy(settings.ae_titles, settings.peers), self)
+        policy = AssociationPolicy(settings.ae_titles, settings.peers)
+        self._acceptors = [QueryAcceptor(one, policy, self)
+                           for one in listeners(listener, plain=settings.plain, tls_port=settings.tls_port)]
 
     @property
     def port(self) -> int:
-        """The port that is listened on; only after `start`."""
-        return self._acceptor.port
+        """The port that is listened on, the plain one where it is open; only after `start`."""
+        return self._acceptors[0].port
 
     def start(self) -> None:
-        """Listen; when this returns, peers can connect. Raises Permanent (`cannot_listen`)."""
-        self._acceptor.start()
+        """Listen; when this returns, peers can connect. Raises Permanent (`cannot_listen`, `tls`)."""
+        for acceptor in self._acceptors:
+            acceptor.start()
 
     def stop(self, drain_s: float) -> int:
         """Stop listening, let associations end for `drain_s` seconds, abort the rest and return their number."""
-        return self._acceptor.stop(drain_s)
+        return stop_all(self._acceptors, drain_s)
 
     def find(self, request: QueryRequest) -> Iterator[FindMatch]:
         """Answer a C-FIND. Raises Refused."""
         peer = self._peer(request)
         if not peer.find:
             raise Refused(_NOT_AUTHORISED, "not_authorised", "not authorised to query")
+        audit.queried(
+            requestor_of(request.peer, Code.SOURCE),
+            audit.ourselves(Code.DESTINATION, ae_title=request.peer.called_ae_title),
+            request.sop_class_uid, request.encoded, request.transfer_syntax_uid,
+        )
         asked = asked_of_find(request.identifier, request.patient_root)
         responder = Responder(
             request.identifier, self._catalogue.header, request.peer.called_ae_title if peer.retrieve else None,
@@ -85,14 +98,32 @@ class QueryScp:
             raise Refused(_CANNOT_COUNT, error.code, error.text) from error
         except results.BadKey as error:
             raise Refused(MISMATCH, error.code, error.text) from error
-        return [StoreFile(self._root / r.path, r.sop_class_uid, r.sop_instance_uid, r.sha256) for r in found]
+        files = [StoreFile(self._root / r.path, r.sop_class_uid, r.sop_instance_uid, r.sha256) for r in found]
+        self._tell(audit.begin_transfer, request, files)
+        return files
+
+    def retrieved(self, request: QueryRequest, files: Sequence[StoreFile], failed: int) -> None:
+        """Enter the end of a C-GET or C-MOVE in the audit trail."""
+        self._tell(audit.transferred, request, files, f"{failed} of {len(files)} instances failed" if failed else "")
+
+    def _tell(self, say: Callable[..., None], request: QueryRequest, files: Sequence[StoreFile], *more: str) -> None:
+        if not audit.wanted():
+            return
+        peer = request.peer
+        receiver = requestor_of(peer, Code.DESTINATION)
+        if request.destination is not None:
+            receiver = audit.Participant(request.destination, False, Code.DESTINATION, request.destination)
+        us = audit.ourselves(Code.SOURCE, ae_title=peer.called_ae_title)
+        for study in identities.studies(file.path for file in files):
+            say(us, receiver, study, *more)
 
     def destination(self, request: QueryRequest) -> Remote:
         """Return where a C-MOVE sends: to a configured peer only. Raises Refused (0xA801)."""
         for peer in self._settings.peers:
             if peer.ae_title == request.destination and peer.move_host is not None:
                 return Remote(
-                    peer.move_host, peer.move_port, peer.ae_title, request.peer.called_ae_title, _STORE_TIMEOUT_S
+                    peer.move_host, peer.move_port, peer.ae_title, request.peer.called_ae_title, _STORE_TIMEOUT_S,
+                    peer.move_tls,
                 )
         raise Refused(_DESTINATION_UNKNOWN, "move_destination", "Move Destination unknown")
 

@@ -21,13 +21,17 @@ from ovcf_node.config import Settings
 from ovcf_node.errors import OvcfError, Transient
 from ovcf_node.ledger import Ledger
 from ovcf_node.ledger.catalogue import Level, dialect_for
+from ovcf_node.observe import audit
+from ovcf_node.observe.audit import Code, Participant
 from ovcf_node.query.dicomweb import rendering, retrieving, searching
 from ovcf_node.query.dicomweb.access import Access
-from ovcf_node.query.dicomweb.answers import Problem
+from ovcf_node.query.dicomweb.answers import DICOM_JSON, Problem
 from ovcf_node.query.dicomweb.service import Service
 from ovcf_node.query.tokens import Permission
+from ovcf_node.storage import identities
 
 PATH = "/dicom-web"
+_STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"  # the service that QIDO-RS is the web's form of
 
 _LOG = structlog.get_logger("query")
 _STUDY, _SERIES = "/studies/{study}", "/studies/{study}/series/{series}"
@@ -80,8 +84,12 @@ def _route(path: str, permission: Permission, handler: Handler, service: Service
         try:
             caller = access.caller(request, permission)
             response = await run_in_threadpool(handler, service, request)
+            if response.status_code < 400:
+                await run_in_threadpool(_tell, service, request, caller, permission)
         except Problem as problem:
             response = problem.response()
+            if problem.status in (401, 403, 429):
+                audit.alert(Code.RESTRICTED_FUNCTION, f"DICOMweb answered {problem.status}", _client(request, caller))
         except OvcfError as error:
             _LOG.error("dicomweb_failed", route=path, code=error.code)
             later = isinstance(error, Transient)
@@ -95,3 +103,22 @@ def _route(path: str, permission: Permission, handler: Handler, service: Service
         return response
 
     return Route(path, endpoint, methods=["GET"])
+
+
+def _client(request: Request, caller: str | None) -> Participant:
+    address = request.client.host if request.client else ""
+    return Participant(caller or address or "unknown", True, Code.SOURCE, address=address)
+
+
+def _tell(service: Service, request: Request, caller: str, permission: Permission) -> None:
+    """Enter what was asked, or whose images were given, in the audit trail."""
+    if not audit.wanted():
+        return
+    client = _client(request, caller)
+    if permission == "query":
+        us = audit.ourselves(Code.DESTINATION)
+        asked = f"{request.url.path}?{request.url.query}".encode()
+        audit.queried(client, us, _STUDY_ROOT_FIND, asked, DICOM_JSON)
+    else:
+        for study in identities.studies(service.results / result.path for result in service.named(request)):
+            audit.accessed(client, study)

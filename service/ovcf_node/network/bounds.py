@@ -1,0 +1,49 @@
+"""What a peer can make an association hold in memory, and that nothing it sends ends more than its own association.
+
+pynetdicom collects the fragments of a message without a limit and decodes the command in the DUL's thread, which a malformed
+one would end for good.
+"""
+
+import struct
+
+import structlog
+from pydicom.errors import BytesLengthException, InvalidDicomError
+from pynetdicom.dimse import DIMSEServiceProvider
+from pynetdicom.pdu_primitives import P_DATA
+
+_log = structlog.get_logger(__name__)
+
+COMMAND_AT_MOST = 1 << 16
+PDU_AT_MOST = 1 << 20  # other than of data: a request with 128 presentation contexts has some 100 kB
+_INVALID_PDU = "Evt19"  # PS3.8 9.2.3: the association is aborted
+
+_MALFORMED = (
+    ArithmeticError, AssertionError, AttributeError, BytesLengthException, EOFError, InvalidDicomError, LookupError,
+    NotImplementedError, OSError, RecursionError, TypeError, ValueError, struct.error,
+)
+
+
+class BoundedDimse(DIMSEServiceProvider):
+    """Collects messages up to a limit; what is larger, or no message at all, aborts the association."""
+
+    data_set_at_most: int = 1 << 20
+
+    def receive_primitive(self, primitive: P_DATA) -> None:
+        """Take one P-DATA primitive; called in the DUL's thread."""
+        try:
+            super().receive_primitive(primitive)
+        except _MALFORMED as error:
+            self._abort(f"malformed message: {type(error).__name__}")
+            return
+        message = self.message
+        if message is None:
+            return
+        if message.encoded_command_set.tell() > COMMAND_AT_MOST:
+            self._abort("the command is too long")
+        elif message.data_set.tell() > self.data_set_at_most:
+            self._abort("the data set is too long")
+
+    def _abort(self, reason: str) -> None:
+        _log.warning("message_refused", text=reason, address=self.assoc.requestor.address)
+        self.message = None
+        self.dul.event_queue.put(_INVALID_PDU)
