@@ -20,6 +20,7 @@ from ovcf_node.ledger import Ledger
 from ovcf_node.network import associate, find
 from ovcf_node.observe import logging
 from ovcf_node.storage.results import Results
+from ovcf_node.storage.spool import Spool
 from ovcf_node.workflow.child import Children
 from ovcf_node.workflow.durable import Worker
 from ovcf_node.workflow.judge import Judge
@@ -38,7 +39,9 @@ def run(settings: Settings) -> None:
         children = Children(settings)
         worker = Worker(settings, ledger, spool_root(settings), Results(results_root(settings)), children, pseudonyms)
         worker.register(engine)
-        judge = Judge(settings, ledger, spool_root(settings), engine, children, pseudonyms, _priority, _count(settings))
+        spool = Spool(spool_root(settings))
+        judge = Judge(settings, ledger, spool.root, engine, children, pseudonyms, _priority, _count(settings),
+                      free_bytes=spool.free_bytes)
         with engine_running(engine, ledger, held.name, stop):
             children.start_idle()
             _judge_loop(settings, ledger, engine, judge, held.name, stop)

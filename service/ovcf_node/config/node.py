@@ -86,6 +86,8 @@ class Infer(Section):
     """Time after which the child process that reads a series is stopped, seconds."""
     attempts: int = Field(default=3, ge=1)
     """Attempts before a series is answered 'not assessed: technical failure'."""
+    min_free_mb: int = Field(default=512, ge=0)
+    """Free space on the data volume below which nothing new is read, megabytes: the rest is for the databases."""
 
 
 class Engine(Section):

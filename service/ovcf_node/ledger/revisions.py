@@ -310,8 +310,13 @@ class Revisions:
             add_results(connection, results, plan, now)
             add_entries(connection, entries)
 
-    def failed(self, revision: Revision, now: float, *, not_before: float, text: str) -> None:
-        """Record a failed attempt: the next one gets a new fencing token and may start at `not_before`."""
+    def failed(
+        self, revision: Revision, now: float, *, not_before: float, text: str, counts: bool = True
+    ) -> None:
+        """Record a failed attempt: the next one gets a new fencing token and may start at `not_before`.
+
+        `counts=False`: the machine was short of something, which says nothing about the series.
+        """
         with self._engine.begin() as connection:
             changed = connection.execute(
                 update(revisions)
@@ -319,7 +324,7 @@ class Revisions:
                     revisions.c.id == revision.id, revisions.c.attempt == revision.attempt,
                     revisions.c.state == revision.state, revisions.c.answered == revision.answered,
                 )
-                .values(attempt=revision.attempt + 1, failures=revision.failures + 1, not_before=not_before,
+                .values(attempt=revision.attempt + 1, failures=revision.failures + counts, not_before=not_before,
                         updated_at=now)
             )
             if changed.rowcount == 1:

@@ -82,7 +82,7 @@ class Storing:
                 called_ae_title=request.peer.called_ae_title,
             )
             stored = self._spool.store([head, dataset], header.series_instance_uid)
-        self._ledger.record(
+        self._record(
             Receipt(
                 sop_instance_uid=header.sop_instance_uid,
                 sop_class_uid=header.sop_class_uid,
@@ -102,6 +102,16 @@ class Storing:
             )
         )
         return True
+
+    def _record(self, receipt: Receipt) -> None:
+        try:
+            self._ledger.record(receipt)
+        except Transient as error:
+            # The database had no room for the row and undid it: nothing refers to the file, and the sender, who comes again
+            # and again, must not fill the spool with copies. After any other error the row may exist: the file stays.
+            if error.code == "disk_full":
+                self._spool.purge([receipt.path])
+            raise
 
 
 def _check(request: StoreRequest, header: Header) -> None:

@@ -17,7 +17,7 @@ from ovcf_node.domain.findings import Findings
 from ovcf_node.domain.reasons import Reason
 from ovcf_node.domain.states import RevisionState
 from ovcf_node.engine import Engine
-from ovcf_node.errors import OvcfError
+from ovcf_node.errors import MACHINE_SHORT, OvcfError
 from ovcf_node.ledger import Ledger, Revision, StaleAttempt
 from ovcf_node.observe.logging import Pseudonyms
 from ovcf_node.storage.results import Results
@@ -27,6 +27,7 @@ from ovcf_node.workflow.reading import SOFTWARE, Read, findings_bytes
 
 _LOG = structlog.get_logger("workflow")
 _RETRY_S = 5.0  # a technical failure is retried soon: the reader is waiting
+_SHORT_S = 15.0  # a full disk does not become free at once
 
 
 class Worker:
@@ -74,6 +75,8 @@ class Worker:
             return "stale"
         except OvcfError as error:
             code, text, delay = error.code, error.text, _RETRY_S * (revision.failures + 1)
+            if code in MACHINE_SHORT:
+                delay = _SHORT_S
         except Exception as error:
             # The one boundary of the stage: a defect becomes a recorded, counted failure and at last an answer. Let
             # through, it would end the workflow and the series would wait without a reason.
@@ -83,7 +86,8 @@ class Worker:
             log.info("stage_done", seconds=round(time.perf_counter() - begun, 2))
             return "ok"
         now = self._clock()
-        self._ledger.revisions.failed(revision, now, not_before=now + delay, text=f"{stage}: {code}: {text}")
+        self._ledger.revisions.failed(revision, now, not_before=now + delay, text=f"{stage}: {code}: {text}",
+                                      counts=code not in MACHINE_SHORT)
         log.warning("stage_failed", code=code)
         return code
 

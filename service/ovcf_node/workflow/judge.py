@@ -15,7 +15,7 @@ from ovcf_node import assemble
 from ovcf_node.config import Settings
 from ovcf_node.domain.reasons import Reason, reason
 from ovcf_node.domain.states import RevisionState
-from ovcf_node.errors import OvcfError, Permanent, Transient
+from ovcf_node.errors import MACHINE_SHORT, OvcfError, Permanent, Transient
 from ovcf_node.ledger import Delivery, Ledger, Revision, StaleAttempt, StoredInstance
 from ovcf_node.observe.logging import Pseudonyms
 from ovcf_node.workflow.child import Children, Inspected
@@ -36,11 +36,15 @@ class Scheduler(Protocol):
 
 
 class Judge:
-    """One tick looks at everything once; `count` asks the source PACS how many instances a series has, or is None."""
+    """One tick looks at everything once; `count` asks the source PACS how many instances a series has, or is None.
+
+    `free_bytes` says how much room the data volume has.
+    """
 
     def __init__(
         self, settings: Settings, ledger: Ledger, spool: Path, engine: Scheduler, children: Children, pseudonyms: Pseudonyms,
-        priority: Callable[[float, bool], int], count: Callable[[str, str], int | None] | None = None,
+        priority: Callable[[float, bool], int], count: Callable[[str, str], int | None] | None = None, *,
+        free_bytes: Callable[[], int],
     ):
         self._settings = settings
         self._ledger = ledger
@@ -50,6 +54,8 @@ class Judge:
         self._hash = pseudonyms
         self._priority = priority
         self._count = count
+        self._free_bytes = free_bytes
+        self._short_of_room = False
         self._seen = 0
         self._look_again_at = 0.0
         self._inspected: dict[tuple[str, int], Inspected] = {}
@@ -64,7 +70,8 @@ class Judge:
             quiet = now - revision.last_received_at >= self._settings.assemble.quiet_s
             if quiet and revision.study_instance_uid not in undecided:
                 self._guarded_judge(revision, now)
-        self._enqueue_readings(now)
+        if self._room_to_read():
+            self._enqueue_readings(now)
         self._enqueue_deliveries(now)
 
     # --- arrivals -------------------------------------------------------------------------------------------------
@@ -123,6 +130,8 @@ class Judge:
         except StaleAttempt:
             return  # more instances arrived while it was judged; the next tick judges again
         except OvcfError as error:
+            if error.code in MACHINE_SHORT:
+                raise  # not this series' doing, and the next one would meet it too
             self._could_not_judge(revision, now, error.code)
         except Exception as error:  # noqa: BLE001 - a defect met by one series must not stop the node
             _LOG.error("defect", error_type=type(error).__name__, exc_info=True)
@@ -224,6 +233,15 @@ class Judge:
 
     # --- enqueuing ------------------------------------------------------------------------------------------------
 
+    def _room_to_read(self) -> bool:
+        """Below the watermark only deliveries go on: they need no room, and the spool is purged behind them."""
+        free_mb = self._free_bytes() // 2**20
+        short = free_mb < self._settings.infer.min_free_mb
+        if short is not self._short_of_room:
+            self._short_of_room = short
+            (_LOG.error if short else _LOG.info)("reading_paused" if short else "reading_resumed", free_mb=free_mb)
+        return not short
+
     def _enqueue_readings(self, now: float) -> None:
         due = {f"read:{r.series_instance_uid}:{r.number}:{r.attempt}": r for r in self._ledger.revisions.due(now)}
         states = self._engine.states(list(due)) if due else {}
@@ -240,8 +258,11 @@ class Judge:
             priority = self._priority(revision.last_received_at, revision.stat)
             self._engine.enqueue("read", workflow_id, "read", (revision.id, revision.attempt), priority=priority)
         elif state in ("done", "failed"):
-            # The engine is through with this attempt and the ledger still calls it due: it died half-way.
-            self._ledger.revisions.failed(revision, now, not_before=now, text=f"workflow {state} without result")
+            # The engine is through with this attempt and the ledger still calls it due. "failed": not even the failure could
+            # be recorded, as on a full disk; the step records every other one.
+            self._ledger.revisions.failed(
+                revision, now, not_before=now, text=f"workflow {state} without result", counts=state == "done",
+            )
 
     def _give_up(self, revision: Revision, now: float) -> None:
         """After the last attempt: answer 'not assessed', and if even that failed, show it to a person."""

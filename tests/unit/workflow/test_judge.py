@@ -50,10 +50,11 @@ class Node:
         self.ledger = Ledger(url)
         self.scheduler = Scheduler()
         self.count: int | None = None
+        self.free_mb = 10_000
         self.children = Children(self.settings)
         self.judge = Judge(
             self.settings, self.ledger, self.spool, self.scheduler, self.children, lambda uid: "hash",
-            lambda at, stat: 1 if stat else 2, lambda study, series: self.count,
+            lambda at, stat: 1 if stat else 2, lambda study, series: self.count, free_bytes=lambda: self.free_mb * 2**20,
         )
 
     def receive(self, paths, at=T0, *, patient="p", stat=False):
@@ -247,7 +248,7 @@ def test_attempt_that_died_is_counted_and_the_last_one_is_answered(node):
         node.judge.tick(now)
         workflow_id = node.scheduler.calls[-1][1]
         assert workflow_id.endswith(f":{attempt}")
-        node.scheduler.known[workflow_id] = "failed"
+        node.scheduler.known[workflow_id] = "done"
         node.judge.tick(now + 1)
         now += 10
     node.judge.tick(now)
@@ -255,6 +256,32 @@ def test_attempt_that_died_is_counted_and_the_last_one_is_answered(node):
     assert (given_up.state, given_up.reason_code) == (S.NOT_ASSESSED, "technical_failure")
     node.judge.tick(now + 1)  # the answer itself is due now
     assert node.scheduler.calls[-1][3] == (given_up.id, given_up.attempt)
+
+
+def test_attempt_that_could_not_even_be_recorded_is_not_held_against_the_series(node):
+    paths = node.series("a")
+    node.receive(paths)
+    now = T0 + 31
+    for attempt in range(node.settings.infer.attempts + 2):
+        node.judge.tick(now)
+        workflow_id = node.scheduler.calls[-1][1]
+        assert workflow_id.endswith(f":{attempt}")
+        node.scheduler.known[workflow_id] = "failed"
+        now += 20
+        node.judge.tick(now)
+        now += 20
+    assert (node.newest(paths[0]).state, node.newest(paths[0]).failures) == (S.COMPLETE, 0)
+
+
+def test_nothing_new_is_read_while_the_disk_is_nearly_full(node):
+    paths = node.series("a")
+    node.receive(paths)
+    node.free_mb = node.settings.infer.min_free_mb - 1
+    node.judge.tick(T0 + 31)
+    assert node.newest(paths[0]).state is S.COMPLETE and node.scheduler.calls == []
+    node.free_mb = node.settings.infer.min_free_mb
+    node.judge.tick(T0 + 32)
+    assert [call[0] for call in node.scheduler.calls] == ["read"]
 
 
 def test_series_that_cannot_be_judged_keeps_nobody_waiting_and_is_shown(node):
