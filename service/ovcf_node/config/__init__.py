@@ -8,6 +8,7 @@ Environment variables `OVCF_NODE__SECTION__KEY` override the file, `OVCF_NODE__S
 `query`        who may query and retrieve results (Q/R SCP)
 `web`          pages and DICOMweb
 `archive`      PACS that studies can be fetched from
+`retention`    how long what is done stays
 `environment`  values from the environment and from secret files
 `shown`        the settings in force, for people, without secrets
 """
@@ -23,13 +24,14 @@ from ovcf_node.config.destination import Destination
 from ovcf_node.config.environment import Environment
 from ovcf_node.config.node import Assemble, CountSource, Engine, Infer, Log, Node, Receive, Source
 from ovcf_node.config.query import Peer, Query
+from ovcf_node.config.retention import Retention
 from ovcf_node.config.shown import shown
 from ovcf_node.config.web import Web
 from ovcf_node.errors import Permanent
 
 __all__ = [
     "Archive", "Assemble", "CountSource", "Destination", "Engine", "Infer", "Log", "Node", "Peer", "Query", "Receive",
-    "Settings", "Source", "Web", "load", "shown",
+    "Retention", "Settings", "Source", "Web", "load", "shown",
 ]
 
 
@@ -48,6 +50,7 @@ class Settings(BaseSettings):
     query: Query = Query()
     web: Web = Web()
     archives: tuple[Archive, ...] = ()
+    retention: Retention = Retention()
     engine: Engine = Engine()
     log: Log = Log()
     _path: Path | None = PrivateAttr(default=None)

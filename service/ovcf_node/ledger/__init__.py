@@ -15,6 +15,7 @@ from ovcf_node.ledger.holds import Hold, Holds
 from ovcf_node.ledger.instances import Arrival, Instances, StoredInstance
 from ovcf_node.ledger.leases import Leases
 from ovcf_node.ledger.overview import DestinationHealth, Overview
+from ovcf_node.ledger.retention import Retention
 from ovcf_node.ledger.revisions import Revision, Revisions, StaleAttempt
 
 __all__ = [
@@ -38,6 +39,7 @@ class Ledger:
         self.leases = Leases(self._engine)
         self.overview = Overview(self._engine)
         self.figures = Figures(self._engine)
+        self.retention = Retention(self._engine)
 
     def close(self) -> None:
         """Close every pooled connection."""

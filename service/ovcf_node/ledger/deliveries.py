@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import Connection, Engine, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, insert, select, update
 
 from ovcf_node.domain.states import DeliveryState, check_delivery_move
 from ovcf_node.ledger.database import reading
@@ -54,6 +54,14 @@ JOINED = select(
 ).join(results, results.c.id == deliveries.c.result_id)
 
 ARRIVED = (DeliveryState.ACCEPTED, DeliveryState.FOUND, DeliveryState.COMMITTED)
+
+
+def settled() -> ColumnElement[bool]:
+    """Return the condition on `deliveries` that nothing more is to happen to one by itself.
+
+    It is what its destination declares as final, or refused, or cancelled.
+    """
+    return deliveries.c.state != DeliveryState.PENDING
 
 
 def delivery_of(row) -> Delivery:

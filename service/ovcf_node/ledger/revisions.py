@@ -22,7 +22,7 @@ from ovcf_node.ledger.database import reading
 from ovcf_node.ledger.deliveries import Result, add_results, cancel_pending, carry_undelivered
 from ovcf_node.ledger.events import note
 from ovcf_node.ledger.instances import Arrival
-from ovcf_node.ledger.schema import holds, revisions
+from ovcf_node.ledger.schema import holds, revisions, tombstones
 
 
 class StaleAttempt(Permanent):
@@ -172,7 +172,10 @@ class Revisions:
                 return
             if last:
                 self._supersede(connection, last, now)
-            self._open(connection, arrival, (last.number if last else 0) + 1, now)
+            before = last.number if last else connection.execute(
+                select(tombstones.c.last_number).where(tombstones.c.series_instance_uid == arrival.series_instance_uid)
+            ).scalar()
+            self._open(connection, arrival, (before or 0) + 1, now)
 
     def reopen(self, revision: Revision, now: float, *, withdraw: bool = False) -> None:
         """Open a new revision over the same instances (`jobs retry`, release of a hold).

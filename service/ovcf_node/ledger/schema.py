@@ -35,7 +35,7 @@ instances = Table(  # written by the receiver; `kind` by the judge
     Column("study_instance_uid", UID, nullable=False),
     Column("series_instance_uid", UID, nullable=False),
     Column("transfer_syntax_uid", UID, nullable=False),
-    Column("path", String(255), nullable=False),
+    Column("path", String(255), nullable=False),  # empty once the file was purged: the row still knows the instance
     Column("size", Integer, nullable=False),
     Column("digest", KEY, nullable=False),
     Column("patient_key", KEY, nullable=False),
@@ -46,6 +46,7 @@ instances = Table(  # written by the receiver; `kind` by the judge
     Column("association", String(64), nullable=False),
     Column("stat", Boolean, nullable=False),
     # original | variant (same UID, other bytes, not judged yet) | duplicate | conflict | discarded
+    # late (a slice that came when the images of its series were purged: the result stands)
     Column("kind", String(16), nullable=False),
     Index("ix_instances_series", "series_instance_uid", "id"),
     Index("ix_instances_study", "study_instance_uid"),
@@ -97,6 +98,9 @@ revisions = Table(  # opened and judged by the judge, advanced by the worker
     Column("reading_of", Integer, index=True),  # a reader's second reading: the revision whose findings it reports again
     Column("inferred_at", Float),  # with answered_at: how long each stage took
     Column("answered_at", Float),
+    Column("images_purged_at", Float),  # by retention, of the whole study
+    Column("results_purged_at", Float),
+    Column("bundle", String(128)),  # "name@version" of the model bundle that its findings are from
     UniqueConstraint("series_instance_uid", "number"),
     Index("ix_revisions_study", "study_instance_uid"),
     Index("ix_revisions_updated_at", "updated_at"),
@@ -212,6 +216,25 @@ events = Table(  # appended by everyone, never changed
     Column("study_instance_uid", UID, index=True),
     Column("kind", String(32), nullable=False),
     Column("text", Text, nullable=False),
+)
+
+tombstones = Table(  # what remains of a series when its rows are purged; never deleted
+    "tombstones",
+    METADATA,
+    Column("series_instance_uid", UID, primary_key=True),
+    Column("study_instance_uid", UID, nullable=False, index=True),
+    Column("last_number", Integer, nullable=False),  # the next revision has a higher one: its UIDs are new
+    Column("source_digest", KEY),  # of the instances it had; empty: the same instances are to be read when they come again
+    Column("at", Float, nullable=False),
+    Column("by", String(64), nullable=False),  # "retention", or the account of a person
+)
+
+removals = Table(  # files whose rows are marked or gone: written with that, deleted when the file is
+    "removals",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("store", String(16), nullable=False),  # spool: a file | results: a key
+    Column("path", String(255), nullable=False),
 )
 
 leases = Table(  # the judge loop's lock and the heartbeats of executors

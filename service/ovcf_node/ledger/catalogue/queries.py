@@ -160,8 +160,9 @@ class Catalogue:
         """Return results that have no row yet (stored before the table existed), in order, those behind `after`."""
         query = (
             select(*(results.c[name] for name in Result.__annotations__))
+            .join(revisions, revisions.c.id == results.c.revision_id)
             .outerjoin(catalogue, catalogue.c.result_id == results.c.id)
-            .where(catalogue.c.result_id.is_(None))
+            .where(catalogue.c.result_id.is_(None), revisions.c.results_purged_at.is_(None))
         )
         if after is not None:
             position = select(results.c.id).where(results.c.sop_instance_uid == after.sop_instance_uid)
