@@ -14,7 +14,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sqlalchemy import ColumnElement, Connection, Engine, delete, exists, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, and_, delete, exists, func, insert, or_, select, update
 
 from ovcf_node.domain.identity import source_digest
 from ovcf_node.domain.states import RevisionState
@@ -22,13 +22,17 @@ from ovcf_node.errors import Permanent
 from ovcf_node.ledger.database import reading
 from ovcf_node.ledger.deliveries import cancel_pending, settled
 from ovcf_node.ledger.events import note
+from ovcf_node.ledger.promises import promised
 from ovcf_node.ledger.schema import (
     assessments,
     catalogue,
+    commitment_reports,
+    commitments,
     deliveries,
     events,
     holds,
     instances,
+    promises,
     removals,
     results,
     revisions,
@@ -52,11 +56,12 @@ class Phase(StrEnum):
 class Due:
     """When a phase is due for a study.
 
-    before        nothing about it changed since, seconds since the epoch
+    now, before   nothing about it changed since `before`; seconds since the epoch
     destinations  those that are configured: what waits for any other waits for nobody
     failed_too    also with a series that a person has not looked at yet
     """
 
+    now: float
     before: float
     destinations: Collection[str]
     failed_too: bool
@@ -102,11 +107,11 @@ class Retention:
         with reading(self._engine) as connection:
             return list(connection.execute(query).scalars())
 
-    def purge(self, phase: Phase, study_instance_uid: str, due: Due, now: float) -> bool:
+    def purge(self, phase: Phase, study_instance_uid: str, due: Due) -> bool:
         """Mark what goes and list its files; False if the study is no longer due."""
+        now = due.now
         with self._engine.begin() as connection:
-            asked = select(func.count()).where(*_at_rest(study_instance_uid, due))
-            if not connection.execute(asked).scalar_one():
+            if not connection.execute(select(and_(*_at_rest(study_instance_uid, due)))).scalar_one():
                 return False
             if phase is Phase.ROWS:
                 self._forget(connection, study_instance_uid, now, "retention", known=True)
@@ -130,11 +135,20 @@ class Retention:
             ]
             if not any(known):
                 return False
-            why = self._in_flight(connection, study_instance_uid)
+            why = self._in_flight(connection, study_instance_uid, now)
             if why and not force:
                 raise InFlight(why)
             self._forget(connection, study_instance_uid, now, who, known=False)
             return True
+
+    def sweep(self, before: float) -> None:
+        """Forget the storage commitment of long ago, asked and promised: its objects and instances have their own rows."""
+        with self._engine.begin() as connection:
+            connection.execute(delete(commitments).where(commitments.c.requested_at < before))
+            connection.execute(delete(commitment_reports).where(
+                commitment_reports.c.at < before, commitment_reports.c.applied_at.is_not(None)
+            ))
+            connection.execute(delete(promises).where(promises.c.at < before, promises.c.report_at.is_(None)))
 
     def late(self, series_instance_uid: str, study_instance_uid: str, now: float) -> int:
         """Take note of slices that came when the images of their series were purged: the result stands. Returns how many.
@@ -220,13 +234,13 @@ class Retention:
             connection.execute(delete(table).where(table.c.study_instance_uid == study_instance_uid))
 
     @staticmethod
-    def _in_flight(connection: Connection, study_instance_uid: str) -> list[str]:
-        everything = Due(float("inf"), (), failed_too=True)
+    def _in_flight(connection: Connection, study_instance_uid: str, now: float) -> list[str]:
+        everything = Due(now, now, (), failed_too=True)
         named = {
             "it is held: release or discard it first": exists(_hold_of(study_instance_uid)),
             "a series is still being received or read": exists(_open_of(study_instance_uid, everything)),
             "objects are not finally delivered": exists(_unsettled_of(study_instance_uid)),
-            "its safe keeping was promised to the sender": exists(_promised_of(study_instance_uid)),
+            "its safe keeping was promised to the sender": exists(_promised_of(study_instance_uid, now)),
         }
         return [words for words, condition in named.items() if connection.execute(select(condition)).scalar_one()]
 
@@ -250,7 +264,7 @@ def _at_rest(study: ColumnElement[str] | str, due: Due) -> list[ColumnElement[bo
             or_(instances.c.received_at >= due.before, instances.c.kind == "variant"),
         )),
         ~exists(_unsettled_of(study, due)),
-        ~exists(_promised_of(study)),
+        ~exists(_promised_of(study, due.now)),
     ]
 
 
@@ -276,8 +290,8 @@ def _unsettled_of(study: ColumnElement[str] | str, due: Due | None = None):
     return query.where(or_(waits, deliveries.c.updated_at >= due.before))
 
 
-def _promised_of(study: ColumnElement[str] | str):
-    return select(instances.c.id).where(instances.c.study_instance_uid == study, _promised())
+def _promised_of(study: ColumnElement[str] | str, now: float):
+    return select(instances.c.id).where(instances.c.study_instance_uid == study, promised(now))
 
 
 def _drop_files(connection: Connection, condition: ColumnElement[bool]) -> None:
