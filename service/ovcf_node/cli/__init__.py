@@ -16,6 +16,7 @@ from ovcf_node.cli.configuration import ConfigFile, settings_or_exit
 from ovcf_node.cli.fetch import fetch
 from ovcf_node.cli.jobs import jobs
 from ovcf_node.cli.models import models
+from ovcf_node.cli.purge import purge
 from ovcf_node.cli.tokens import tokens
 from ovcf_node.cli.users import users
 from ovcf_node.config import Settings
@@ -35,6 +36,7 @@ app.add_typer(users, name="users")
 app.add_typer(models, name="models")
 app.add_typer(configuration.commands, name="config")
 app.command()(fetch)
+app.command()(purge)
 
 _LOG = structlog.get_logger("supervisor")
 _CONSOLE = Console(stderr=True, highlight=False, markup=False)

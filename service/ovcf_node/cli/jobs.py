@@ -79,7 +79,7 @@ def retry(series: Series, config: ConfigFile = None) -> None:
     """Try again now: pending or rejected deliveries are sent at once; a failed or 'not assessed' reading starts anew."""
     with _ledger(config) as ledger:
         try:
-            typer.echo(decisions.retry(ledger, _find(ledger, series), time.time(), _who()))
+            typer.echo(decisions.retry(ledger, _find(ledger, series), time.time(), account()))
         except Permanent as error:
             typer.echo(error.text, err=True)
             raise typer.Exit(1) from error
@@ -92,7 +92,7 @@ def release(
 ) -> None:
     """Release a held study: what was received first stands (or, with --newest, what came last), and work goes on."""
     with _ledger(config) as ledger:
-        decisions.release(ledger, _held(ledger, study), time.time(), _who(), newest=newest)
+        decisions.release(ledger, _held(ledger, study), time.time(), account(), newest=newest)
         typer.echo("released")
 
 
@@ -100,11 +100,11 @@ def release(
 def discard(study: Study, config: ConfigFile = None) -> None:
     """Discard a held study: nothing of it is read or delivered any more. What was sent already is not recalled."""
     with _ledger(config) as ledger:
-        decisions.discard(ledger, _held(ledger, study), time.time(), _who())
+        decisions.discard(ledger, _held(ledger, study), time.time(), account())
         typer.echo("discarded")
 
 
-def _who() -> str:
+def account() -> str:
     """Name the account that decided, for the history; a container's user may have no name."""
     try:
         return getpass.getuser()

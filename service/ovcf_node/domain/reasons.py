@@ -21,6 +21,7 @@ EXCLUDED: dict[str, str] = {
     "derived_map": "a derived parametric map, not CT numbers",
     "own_result": "a result of this or another analysis coming back",
     "better_series": "another series of the study was chosen",
+    "answered_before": "the same instances were answered long ago",
     "orientation": "not an axial, sagittal or coronal stack",
     "too_short": "covers too little of the patient to hold a vertebra",
     "no_spine": "no thoracolumbar spine in the field",

@@ -17,7 +17,7 @@ What DBOS 3.4 does by default and a node must not do, and the cure here:
 10. SQLite without WAL is two to three times slower: set before launch.
 11. Pickle in the database is code execution: portable JSON. That alone would replay errors as another class and tuples
     as lists, so `step` gives JSON values and `ovcf_node.errors` classes in the first run and in every replay.
-12. Nothing is ever deleted: `forget` and `compact`.
+12. Nothing is ever deleted: `forget`, and `storage.compaction` for the file.
 13. One thread and one query per queue and interval: few queues, polled every 0.2 to 1 s.
 14. INFO is noise, expected failures print tracebacks, errors show SQL parameters: WARNING, one line, parameters hidden.
 15. `cancel` takes effect at the next step, not inside one.
@@ -40,6 +40,7 @@ from dbos import error as dbos_error
 
 from ovcf_node.engine import sqlite
 from ovcf_node.errors import OvcfError, Permanent, Transient
+from ovcf_node.storage import compaction
 
 P, T = ParamSpec("P"), TypeVar("T")
 State = Literal["absent", "enqueued", "running", "done", "failed"]
@@ -163,6 +164,7 @@ class Engine:
         if self._file:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             with sqlite.connected(self._file) as connection:
+                connection.execute(compaction.SHRINKABLE)
                 connection.execute("PRAGMA journal_mode=WAL")
         DBOS(config=self._config)
         for name, function in self._workflows.items():
@@ -264,12 +266,6 @@ class Engine:
             DBOS.delete_workflows([workflow.workflow_id for workflow in ended])
             count += len(ended)
         return count
-
-    def compact(self) -> None:
-        """Give the space of forgotten workflows back to the disk; PostgreSQL does that itself."""
-        if self._file:
-            with sqlite.connected(self._file) as connection:
-                connection.execute("VACUUM")
 
     def _counted(self, function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)

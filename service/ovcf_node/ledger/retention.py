@@ -156,9 +156,10 @@ class Retention:
         Zero means that the series is not purged, so that they are to be read.
         """
         mine = (instances.c.series_instance_uid == series_instance_uid, instances.c.kind == "original")
-        with self._engine.begin() as connection:
+        with reading(self._engine) as connection:
             if not connection.execute(select(instances.c.id).where(*mine, instances.c.path == "").limit(1)).first():
                 return 0
+        with self._engine.begin() as connection:
             ids = list(connection.execute(select(instances.c.id).where(*mine, instances.c.path != "")).scalars())
             if ids:
                 connection.execute(update(instances).where(instances.c.id.in_(ids)).values(kind="late"))
@@ -204,9 +205,11 @@ class Retention:
         mine = revisions.c.study_instance_uid == study_instance_uid
         made = select(results.c.id).join(revisions, revisions.c.id == results.c.revision_id).where(mine)
         connection.execute(delete(catalogue).where(catalogue.c.result_id.in_(made)))
-        for row in connection.execute(select(revisions.c.id, revisions.c.series_instance_uid, revisions.c.number).where(mine)):
-            _list(connection, RESULTS, f"{row.series_instance_uid}/{row.number}")
-            cancel_pending(connection, row.id, now)  # of destinations that are no longer configured
+        for revision_id, series_instance_uid, number in connection.execute(
+            select(revisions.c.id, revisions.c.series_instance_uid, revisions.c.number).where(mine)
+        ).all():
+            _list(connection, RESULTS, f"{series_instance_uid}/{number}")
+            cancel_pending(connection, revision_id, now)  # of destinations that are no longer configured
         connection.execute(update(revisions).where(mine).values(results_purged_at=now))
 
     def _forget(self, connection: Connection, study_instance_uid: str, now: float, who: str, *, known: bool) -> None:
@@ -216,7 +219,7 @@ class Retention:
         for series_instance_uid, last in connection.execute(
             select(revisions.c.series_instance_uid, func.max(revisions.c.number)).where(mine)
             .group_by(revisions.c.series_instance_uid)
-        ):
+        ).all():
             uids = connection.execute(select(instances.c.sop_instance_uid).where(
                 instances.c.series_instance_uid == series_instance_uid, instances.c.kind == "original",
             )).scalars()
@@ -227,7 +230,8 @@ class Retention:
             ))
         own = select(revisions.c.id).where(mine)
         made = select(results.c.id).where(results.c.revision_id.in_(own))
-        connection.execute(delete(deliveries).where(or_(deliveries.c.revision_id.in_(own), deliveries.c.result_id.in_(made))))
+        theirs = or_(deliveries.c.revision_id.in_(own), deliveries.c.result_id.in_(made))
+        connection.execute(delete(deliveries).where(theirs))
         for table in (results, assessments):
             connection.execute(delete(table).where(table.c.revision_id.in_(own)))
         for table in (revisions, instances, events, holds):

@@ -55,6 +55,9 @@ class Revision:
     analysis_started_at: float | None
     answered: bool
     reading_of: int | None = None
+    images_purged_at: float | None = None
+    results_purged_at: float | None = None
+    bundle: str | None = None
 
     @property
     def result_key(self) -> str:

@@ -30,6 +30,7 @@ def retry(ledger: Ledger, revision: Revision, now: float, who: str) -> str:
         ledger.revisions.second_reading(revision, second, now)
         outcome = "the second reading is reported again"
     elif revision.state in _UNREAD:
+        _require_images(revision)
         ledger.revisions.reopen(revision, now)
         outcome = "the series is read again"
     else:
@@ -67,6 +68,15 @@ def discard(ledger: Ledger, study_instance_uid: str, now: float, who: str) -> No
     ledger.holds.lift(study_instance_uid, now, who)
 
 
+def purge(ledger: Ledger, study_instance_uid: str, now: float, who: str, *, force: bool = False) -> None:
+    """Purge everything of a study but a tombstone that says who and when. What destinations have, they keep.
+
+    Without `force` only where nothing is in flight: InFlight says what is.
+    """
+    if not ledger.retention.purge_study(study_instance_uid, now, who, force=force):
+        raise NotPossible("there is no such study here")
+
+
 def assess(ledger: Ledger, revision: Revision, second: SecondReading) -> None:
     """Report the findings of `revision` again with what a reader said of them.
 
@@ -76,6 +86,7 @@ def assess(ledger: Ledger, revision: Revision, second: SecondReading) -> None:
         raise NotPossible("there is no finished reading to assess")
     if any(hold.study_instance_uid == revision.study_instance_uid for hold in ledger.holds.all()):
         raise NotPossible("the study is held: release it first")
+    _require_images(revision)
     before = ledger.assessments.of_revision(revision.id)
     if not second.assessments:
         raise NotPossible("no finding was assessed")
@@ -86,6 +97,11 @@ def assess(ledger: Ledger, revision: Revision, second: SecondReading) -> None:
     if before is not None and replace(before, at=second.at) == second:
         raise NotPossible("nothing changed since your last second reading")
     ledger.revisions.second_reading(revision, second, second.at)
+
+
+def _require_images(revision: Revision) -> None:
+    if revision.images_purged_at is not None:
+        raise NotPossible("its images were purged: purge the whole study, then have it sent again")
 
 
 def _require_hold(ledger: Ledger, study_instance_uid: str) -> None:

@@ -64,13 +64,15 @@ class SeriesView:
 
     @property
     def can_assess(self) -> bool:
-        return self.newest.state is RevisionState.ENCODED and any(row.assessable for row in self.vertebrae)
+        here = self.newest.state is RevisionState.ENCODED and self.newest.images_purged_at is None
+        return here and any(row.assessable for row in self.vertebrae)
 
     @property
     def can_retry(self) -> bool:
         unread = (RevisionState.FAILED, RevisionState.NOT_ASSESSED, RevisionState.EXCLUDED)
         open_ = (DeliveryState.PENDING, DeliveryState.REJECTED)
-        return self.newest.state in unread or any(o.state in open_ for o in self.objects)
+        unread_here = self.newest.state in unread and self.newest.images_purged_at is None
+        return unread_here or any(o.state in open_ for o in self.objects)
 
 
 @dataclass(frozen=True)

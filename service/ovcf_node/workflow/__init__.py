@@ -5,5 +5,6 @@
 `answering` findings to stored objects and planned deliveries
 `judge`     the loop that decides what is due and enqueues it: the only enqueuer
 `durable`   the recorded steps of a reading, run by the engine in workers
+`purging`   what is done goes in time
 `delivering` the recorded step of a delivery, run by the engine in senders
 """

@@ -12,6 +12,7 @@ from pydicom import dcmread
 from ovcf_node import assemble, report
 from ovcf_node.config import Destination, Settings
 from ovcf_node.domain.identity import ROLES, Dialect, ResultIdentity, source_digest
+from ovcf_node.errors import Permanent
 from ovcf_node.ledger import Ledger, Result, Revision, StoredInstance
 from ovcf_node.ledger.catalogue import Entry, entry_of
 from ovcf_node.storage.results import Results
@@ -40,7 +41,7 @@ def answer(
     reading gives a report only: the images are those of the reading it is about.
     """
     reading = ledger.revisions.reading(revision)
-    inspection = assemble.inspect([spool / i.path for i in instances], settings.assemble)
+    inspection = assemble.inspect(source_paths(spool, instances), settings.assemble)
     context = report.ResultContext(
         identity=ResultIdentity(
             installation=settings.node.installation, study_instance_uid=revision.study_instance_uid,
@@ -83,6 +84,13 @@ def _second(revision: Revision, reading: Revision, ledger: Ledger) -> report.Sec
         return None
     made = {r.role: r.sop_instance_uid for r in ledger.deliveries.results_of(reading.id) if r.role != "sr"}
     return report.SecondReport(ledger.assessments.of_revision(revision.id), revision.number, made)
+
+
+def source_paths(spool: Path, instances: Sequence[StoredInstance]) -> list[Path]:
+    """Return where the received files lie. Raises Permanent (`images_purged`) once retention has removed some."""
+    if not all(instance.path for instance in instances):
+        raise Permanent("images_purged", "the received images were purged")
+    return [spool / instance.path for instance in instances]
 
 
 def result_key(revision: Revision) -> str:

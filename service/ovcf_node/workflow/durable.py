@@ -21,7 +21,7 @@ from ovcf_node.errors import MACHINE_SHORT, OvcfError
 from ovcf_node.ledger import Ledger, Revision, StaleAttempt
 from ovcf_node.observe.logging import Pseudonyms
 from ovcf_node.storage.results import Results
-from ovcf_node.workflow.answering import answer, result_key
+from ovcf_node.workflow.answering import answer, result_key, source_paths
 from ovcf_node.workflow.child import Children
 from ovcf_node.workflow.reading import SOFTWARE, Read, findings_bytes
 
@@ -99,7 +99,7 @@ class Worker:
         problem = (revision.verdict or {}).get("problem")
         log = _LOG.bind(series=self._hash(revision.series_instance_uid), revision=revision.number)
         self._children.read(
-            [self._spool / i.path for i in instances], self._results.root, result_key(revision),
+            source_paths(self._spool, instances), self._results.root, result_key(revision),
             given_up=Reason(**problem) if problem else None,
             progress=lambda stage, fraction: log.info("progress", stage=stage, fraction=round(fraction, 2)),
         )

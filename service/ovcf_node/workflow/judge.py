@@ -13,11 +13,13 @@ import structlog
 
 from ovcf_node import assemble
 from ovcf_node.config import Settings
+from ovcf_node.domain.identity import source_digest
 from ovcf_node.domain.reasons import Reason, reason
 from ovcf_node.domain.states import RevisionState
 from ovcf_node.errors import MACHINE_SHORT, OvcfError, Permanent, Transient
 from ovcf_node.ledger import Delivery, Ledger, Revision, StaleAttempt, StoredInstance
 from ovcf_node.observe.logging import Pseudonyms
+from ovcf_node.workflow.answering import source_paths
 from ovcf_node.workflow.child import Children, Inspected
 
 _LOG = structlog.get_logger("judge")
@@ -81,8 +83,11 @@ class Judge:
         if now >= self._look_again_at:
             since, self._look_again_at = 0, now + _LOOK_AGAIN_S
         for arrival in self._ledger.instances.arrivals(since):
-            self._ledger.revisions.arrived(arrival, now)
             self._seen = max(self._seen, arrival.through_instance_id)
+            if late := self._ledger.retention.late(arrival.series_instance_uid, arrival.study_instance_uid, now):
+                _LOG.warning("late_after_purge", series=self._hash(arrival.series_instance_uid), instances=late)
+                continue
+            self._ledger.revisions.arrived(arrival, now)
             if len(self._ledger.instances.patients_of(arrival.study_instance_uid)) > 1:
                 self._hold(arrival.study_instance_uid, Reason("two_patients", "one study, two Patient IDs"), now)
 
@@ -93,6 +98,9 @@ class Judge:
             original = self._ledger.instances.original(variant.sop_instance_uid)
             if original is None:  # discarded meanwhile
                 self._ledger.instances.set_kind([variant.id], "original")
+                continue
+            if not original.path:
+                self._decide_by_identity(variant, original, now)
                 continue
             try:
                 outcome = self._children.compare(self._spool / original.path, self._spool / variant.path)
@@ -106,6 +114,15 @@ class Judge:
             self._decided(variant, original, outcome, now)
         left = self._ledger.instances.of_kind("variant") if variants else []
         return {variant.study_instance_uid for variant in left}
+
+    def _decide_by_identity(self, variant: StoredInstance, original: StoredInstance, now: float) -> None:
+        """The pixels are purged, and what they said is delivered: only another identity is still a conflict."""
+        same = (variant.patient_key, variant.study_instance_uid, variant.series_instance_uid) == (
+            original.patient_key, original.study_instance_uid, original.series_instance_uid
+        )
+        self._decided(variant, original, "duplicate" if same else "identity_conflict", now)
+        if same:
+            self._ledger.retention.drop(variant.id)
 
     def _decided(self, variant: StoredInstance, original: StoredInstance, outcome: str, now: float) -> None:
         self._ledger.instances.set_kind([variant.id], "duplicate" if outcome == "duplicate" else "conflict")
@@ -149,7 +166,7 @@ class Judge:
         key = _set_of(revision)
         if key not in self._inspected:
             instances = self._ledger.instances.originals(revision.series_instance_uid, revision.through_instance_id)
-            self._inspected[key] = self._children.inspect([self._spool / i.path for i in instances])
+            self._inspected[key] = self._children.inspect(source_paths(self._spool, instances))
         return self._inspected[key]
 
     def _judge(self, revision: Revision, now: float) -> None:
@@ -158,6 +175,9 @@ class Judge:
         if revision.state is RevisionState.WAITING and not late:
             return  # nothing new arrived: it was judged already
         if not late and self._study_still_arrives(revision, now):
+            return
+        if self._answered_before(revision):
+            self._move(revision, RevisionState.EXCLUDED, now, reason("answered_before"))
             return
         verdict = self._inspect(revision)
         if verdict.kind == "excluded":
@@ -179,6 +199,14 @@ class Judge:
             return
         record = {"problem": problem.to_json() if problem else None, "candidate": asdict(mine) if mine else None}
         self._move(revision, RevisionState.COMPLETE, now, None, verdict=record)
+
+    def _answered_before(self, revision: Revision) -> bool:
+        """Say whether exactly these instances were answered and their rows purged since; a retry reads them all the same."""
+        before = self._ledger.retention.tombstone(revision.series_instance_uid)
+        if before is None or before.source_digest is None or revision.number != before.last_number + 1:
+            return False
+        instances = self._ledger.instances.originals(revision.series_instance_uid, revision.through_instance_id)
+        return before.source_digest == source_digest(i.sop_instance_uid for i in instances)
 
     def _move(self, revision: Revision, state: RevisionState, now: float, why: Reason | None, **values) -> None:
         self._ledger.revisions.move(revision, state, now, reason=why, **values)
