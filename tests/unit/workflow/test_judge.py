@@ -398,7 +398,7 @@ def test_other_instances_than_were_answered_are_read(node):
 
 
 def test_purged_images_are_never_taken_for_a_folder(node):
-    paths, inferred = read_and_purged(node, Phase.IMAGES)
+    paths, _ = read_and_purged(node, Phase.IMAGES)
     node.judge.tick(T0 + 1e5)
     node.ledger.revisions.reopen(node.newest(paths[0]), T0 + 2e5)  # as a release of a conflict does
     for tick in range(3):
