@@ -15,11 +15,13 @@ from ovcf_node.ledger.holds import Hold, Holds
 from ovcf_node.ledger.instances import Arrival, Instances, StoredInstance
 from ovcf_node.ledger.leases import Leases
 from ovcf_node.ledger.overview import DestinationHealth, Overview
+from ovcf_node.ledger.rejections import Rejections
 from ovcf_node.ledger.revisions import Revision, Revisions, StaleAttempt
+from ovcf_node.ledger.withdrawals import Withdrawals, Withdrawn
 
 __all__ = [
     "Arrival", "Catalogue", "Deliveries", "Delivery", "DestinationHealth", "Event", "Figures", "Hold", "Instances", "Ledger",
-    "Result", "Revision", "StaleAttempt", "StoredInstance", "migrate", "probe",
+    "Result", "Revision", "StaleAttempt", "StoredInstance", "Withdrawn", "migrate", "probe",
 ]
 
 
@@ -34,6 +36,8 @@ class Ledger:
         self.assessments = Assessments(self._engine)
         self.catalogue = Catalogue(self._engine)
         self.holds = Holds(self._engine)
+        self.withdrawals = Withdrawals(self._engine)
+        self.rejections = Rejections(self._engine)
         self.events = Events(self._engine)
         self.leases = Leases(self._engine)
         self.overview = Overview(self._engine)

@@ -9,20 +9,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Engine, insert, select, update
+from sqlalchemy import Connection, Engine, insert, or_, select, update
 
 from ovcf_node.domain.assessments import SecondReading
 from ovcf_node.domain.reasons import Reason
 from ovcf_node.domain.states import RevisionState, check_revision_move
+from ovcf_node.domain.withdrawal import Title
 from ovcf_node.errors import Permanent
 from ovcf_node.ledger import assessments
 from ovcf_node.ledger.catalogue.entry import Entry
-from ovcf_node.ledger.catalogue.queries import add_entries, withdraw_series
+from ovcf_node.ledger.catalogue.queries import add_entries
 from ovcf_node.ledger.database import reading
 from ovcf_node.ledger.deliveries import Result, add_results, cancel_pending, carry_undelivered
 from ovcf_node.ledger.events import note
 from ovcf_node.ledger.instances import Arrival
 from ovcf_node.ledger.schema import holds, revisions
+from ovcf_node.ledger.withdrawals import withdraw, withdraw_series
 
 
 class StaleAttempt(Permanent):
@@ -174,14 +176,15 @@ class Revisions:
                 self._supersede(connection, last, now)
             self._open(connection, arrival, (last.number if last else 0) + 1, now)
 
-    def reopen(self, revision: Revision, now: float, *, withdraw: bool = False) -> None:
-        """Open a new revision over the same instances (`jobs retry`, release of a hold).
+    def reopen(self, revision: Revision, now: float, *, withdrawn_as: Title | None = None) -> None:
+        """Open a new revision over the same instances (`jobs retry`, release of a hold, a source rejection note).
 
-        With `withdraw` no query shows the earlier results any more: what they were made from was wrong.
+        With `withdrawn_as` the earlier results are withdrawn under this title, and no query shows them any more: what they
+        were made from was wrong.
         """
         with self._engine.begin() as connection:
-            if withdraw:
-                withdraw_series(connection, revision.series_instance_uid)
+            if withdrawn_as is not None:
+                withdraw_series(connection, revision.series_instance_uid, withdrawn_as)
             self._supersede(connection, revision, now)
             self._open(connection, _arrival(revision), revision.number + 1, now)
 
@@ -207,9 +210,9 @@ class Revisions:
                  newest.series_instance_uid, newest.study_instance_uid)
 
     def discard(self, revision: Revision, now: float) -> None:
-        """End a revision for good, cancel what it has not sent and withdraw the results of its series from queries."""
+        """End a revision for good, cancel what it has not sent and withdraw the results of its series."""
         with self._engine.begin() as connection:
-            withdraw_series(connection, revision.series_instance_uid)
+            withdraw_series(connection, revision.series_instance_uid, Title.PATIENT_SAFETY)
             self._supersede(connection, revision, now)
 
     def _open(self, connection: Connection, arrival: Arrival, number: int, now: float) -> None:
@@ -228,6 +231,10 @@ class Revisions:
         if revision.state is not RevisionState.SUPERSEDED:
             self._move(connection, revision, RevisionState.SUPERSEDED, now, attempt=revision.attempt + 1)
         cancel_pending(connection, revision.id, now)
+        # A second reading stands beside the reading it is about; what comes after them replaces both.
+        first = revision.reading_of or revision.id
+        both = select(revisions.c.id).where(or_(revisions.c.id == first, revisions.c.reading_of == first))
+        withdraw(connection, both, Title.QUALITY)
 
     def move(
         self, revision: Revision, state: RevisionState, now: float, *, reason: Reason | None = None, **values: Any

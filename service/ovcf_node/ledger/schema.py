@@ -45,7 +45,7 @@ instances = Table(  # written by the receiver; `kind` by the judge
     Column("called_ae_title", String(16), nullable=False),
     Column("association", String(64), nullable=False),
     Column("stat", Boolean, nullable=False),
-    # original | variant (same UID, other bytes, not judged yet) | duplicate | conflict | discarded
+    # original | variant (same UID, other bytes, not judged yet) | duplicate | conflict | discarded | withdrawn
     Column("kind", String(16), nullable=False),
     Index("ix_instances_series", "series_instance_uid", "id"),
     Index("ix_instances_study", "study_instance_uid"),
@@ -105,7 +105,7 @@ revisions = Table(  # opened and judged by the judge, advanced by the worker
     Index("ix_revisions_answered_at", "answered_at"),
 )
 
-results = Table(  # written by the worker
+results = Table(  # written by the worker; rejection notes by the judge
     "results",
     METADATA,
     Column("id", Integer, primary_key=True),
@@ -161,7 +161,7 @@ catalogue = Table(  # written by the worker with the results; withdrawn by `jobs
     Column("header", LargeBinary, nullable=False),  # the complete header as DICOM JSON, without pixel data; zlib
 )
 
-deliveries = Table(  # created by the worker with the results, advanced by the sender
+deliveries = Table(  # created by the worker with the results, of rejection notes by the judge; advanced by the sender
     "deliveries",
     METADATA,
     Column("id", Integer, primary_key=True),
@@ -175,8 +175,25 @@ deliveries = Table(  # created by the worker with the results, advanced by the s
     Column("status", Integer),  # last DIMSE status
     Column("text", Text),  # last words of the destination
     Column("updated_at", Float, nullable=False),
+    Column("withdrawn_as", String(16)),  # title of the rejection note that names it, or will if the destination took it
+    Column("withdrawn_by", Integer),  # that note, as a result
     UniqueConstraint("result_id", "destination"),
     Index("ix_deliveries_destination", "destination", "state", "updated_at"),  # the health of each destination
+    Index(
+        "ix_deliveries_withdrawn",
+        "destination",
+        sqlite_where=text("withdrawn_as IS NOT NULL AND withdrawn_by IS NULL"),
+        postgresql_where=text("withdrawn_as IS NOT NULL AND withdrawn_by IS NULL"),
+    ),
+)
+
+rejected_sources = Table(  # written by the judge: what rejection notes of PACS and scanners name, received or not
+    "rejected_sources",
+    METADATA,
+    Column("sop_instance_uid", UID, primary_key=True),
+    Column("study_instance_uid", UID, nullable=False),
+    Column("title", String(16), nullable=False),
+    Column("rejected_at", Float, nullable=False),
 )
 
 assessments = Table(  # what a reader said of each finding; written with the revision that reports it, never changed
