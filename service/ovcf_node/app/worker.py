@@ -23,6 +23,7 @@ from ovcf_node.storage.results import Results
 from ovcf_node.workflow.child import Children
 from ovcf_node.workflow.durable import Worker
 from ovcf_node.workflow.judge import Judge
+from ovcf_node.workflow.withdrawing import Withdrawing
 
 _LOG = structlog.get_logger("app")
 _KEEP = timedelta(days=7)  # ended workflows; the ledger keeps the history
@@ -36,17 +37,20 @@ def run(settings: Settings) -> None:
         pseudonyms = logging.Pseudonyms(settings.node.data)
         engine = Engine(settings.engine_url, executor_id=held.name, queues={"read": 1}, poll_s=settings.engine.poll_s)
         children = Children(settings)
-        worker = Worker(settings, ledger, spool_root(settings), Results(results_root(settings)), children, pseudonyms)
+        results = Results(results_root(settings))
+        worker = Worker(settings, ledger, spool_root(settings), results, children, pseudonyms)
         worker.register(engine)
         judge = Judge(settings, ledger, spool_root(settings), engine, children, pseudonyms, _priority, _count(settings))
+        withdrawing = Withdrawing(settings, ledger, results, pseudonyms)
         with engine_running(engine, ledger, held.name, stop):
             children.start_idle()
-            _judge_loop(settings, ledger, engine, judge, held.name, stop)
+            _judge_loop(settings, ledger, engine, judge, withdrawing, held.name, stop)
         children.close()
 
 
 def _judge_loop(
-    settings: Settings, ledger: Ledger, engine: Engine, judge: Judge, owner: str, stop: threading.Event
+    settings: Settings, ledger: Ledger, engine: Engine, judge: Judge, withdrawing: Withdrawing, owner: str,
+    stop: threading.Event,
 ) -> None:
     next_care = 0.0
     while not stop.wait(settings.engine.judge_interval_s):
@@ -55,6 +59,7 @@ def _judge_loop(
             if not ledger.leases.take("judge", owner, now, LEASE_S):
                 continue
             judge.tick(now)
+            withdrawing.tick(now)
             if now >= next_care:
                 next_care = now + LEASE_S
                 engine.take_over(ledger.leases.living("executor:", now))

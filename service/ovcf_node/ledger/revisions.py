@@ -245,12 +245,13 @@ class Revisions:
         """
         with self._engine.begin() as connection:
             self._move(connection, revision, state, now, reason=reason, **values)
-            if revision.state in _DUE and state in _UNREAD and revision.reading_of is None:
+            unread = revision.state in _DUE and state in _UNREAD and revision.reading_of is None
+            if unread or (reason is not None and reason.code == "source_withdrawn"):
                 self._reconsider(connection, revision, now)
         return self.get(revision.id)
 
     def _reconsider(self, connection: Connection, loser: Revision, now: float) -> None:
-        """The series that was chosen could not be read: those that stood back for it are judged again."""
+        """The series that was chosen could not be read, or is gone: those that stood back for it are judged again."""
         rows = connection.execute(
             select(*COLUMNS).where(
                 revisions.c.study_instance_uid == loser.study_instance_uid,
