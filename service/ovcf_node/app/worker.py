@@ -26,6 +26,7 @@ from ovcf_node.workflow.child import Children
 from ovcf_node.workflow.durable import Worker
 from ovcf_node.workflow.judge import Judge
 from ovcf_node.workflow.purging import Purging
+from ovcf_node.workflow.withdrawing import Withdrawing
 
 _LOG = structlog.get_logger("app")
 
@@ -43,15 +44,17 @@ def run(settings: Settings) -> None:
         worker.register(engine)
         judge = Judge(settings, ledger, spool.root, engine, children, pseudonyms, _priority, _count(settings),
                       free_bytes=spool.free_bytes)
+        withdrawing = Withdrawing(settings, ledger, results, pseudonyms)
         upkeep = Upkeep(settings, ledger, engine, Purging(settings, ledger, spool, results, pseudonyms))
         with engine_running(engine, ledger, held.name, stop):
             children.start_idle()
-            _judge_loop(settings, ledger, judge, upkeep, held.name, stop)
+            _judge_loop(settings, ledger, judge, withdrawing, upkeep, held.name, stop)
         children.close()
 
 
 def _judge_loop(
-    settings: Settings, ledger: Ledger, judge: Judge, upkeep: Upkeep, owner: str, stop: threading.Event
+    settings: Settings, ledger: Ledger, judge: Judge, withdrawing: Withdrawing, upkeep: Upkeep, owner: str,
+    stop: threading.Event,
 ) -> None:
     next_upkeep = 0.0
     while not stop.wait(settings.engine.judge_interval_s):
@@ -60,6 +63,7 @@ def _judge_loop(
             if not ledger.leases.take("judge", owner, now, LEASE_S):
                 continue
             judge.tick(now)
+            withdrawing.tick(now)
             if now >= next_upkeep:
                 next_upkeep = now + LEASE_S
                 upkeep.tick(now)

@@ -17,6 +17,7 @@ from ovcf_node.cli.fetch import fetch
 from ovcf_node.cli.jobs import jobs
 from ovcf_node.cli.models import models
 from ovcf_node.cli.purge import purge
+from ovcf_node.cli.recall import recall
 from ovcf_node.cli.tokens import tokens
 from ovcf_node.cli.users import users
 from ovcf_node.config import Settings
@@ -37,6 +38,7 @@ app.add_typer(models, name="models")
 app.add_typer(configuration.commands, name="config")
 app.command()(fetch)
 app.command()(purge)
+app.command()(recall)
 
 _LOG = structlog.get_logger("supervisor")
 _CONSOLE = Console(stderr=True, highlight=False, markup=False)

@@ -98,7 +98,7 @@ def release(
 
 @jobs.command()
 def discard(study: Study, config: ConfigFile = None) -> None:
-    """Discard a held study: nothing of it is read or delivered any more. What was sent already is not recalled."""
+    """Discard a held study: nothing of it is read or delivered any more, and what was sent already is withdrawn."""
     with _ledger(config) as ledger:
         decisions.discard(ledger, _held(ledger, study), time.time(), account())
         typer.echo("discarded")

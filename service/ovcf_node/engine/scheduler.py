@@ -164,7 +164,7 @@ class Engine:
         if self._file:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             with sqlite.connected(self._file) as connection:
-                connection.execute(compaction.SHRINKABLE)
+                compaction.make_shrinkable(connection)
                 connection.execute("PRAGMA journal_mode=WAL")
         DBOS(config=self._config)
         for name, function in self._workflows.items():

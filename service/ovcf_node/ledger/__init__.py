@@ -18,13 +18,15 @@ from ovcf_node.ledger.instances import Arrival, Instances, StoredInstance
 from ovcf_node.ledger.leases import Leases
 from ovcf_node.ledger.overview import DestinationHealth, Overview
 from ovcf_node.ledger.promises import Promise, Promises
+from ovcf_node.ledger.rejections import Rejections
 from ovcf_node.ledger.retention import Retention
 from ovcf_node.ledger.revisions import Revision, Revisions, StaleAttempt
+from ovcf_node.ledger.withdrawals import Withdrawals, Withdrawn
 
 __all__ = [
     "Arrival", "Catalogue", "CommitmentReport", "Deliveries", "Delivery", "DestinationHealth", "DestinationStanding",
     "Event", "Figures", "Hold", "Instances", "Ledger", "Promise", "Result", "Revision", "StaleAttempt", "StoredInstance",
-    "migrate", "probe",
+    "Withdrawn", "migrate", "probe",
 ]
 
 
@@ -42,6 +44,8 @@ class Ledger:
         self.assessments = Assessments(self._engine)
         self.catalogue = Catalogue(self._engine)
         self.holds = Holds(self._engine)
+        self.withdrawals = Withdrawals(self._engine)
+        self.rejections = Rejections(self._engine)
         self.events = Events(self._engine)
         self.leases = Leases(self._engine)
         self.overview = Overview(self._engine)

@@ -10,7 +10,7 @@ from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
 
 from ovcf_node.errors import Permanent, Transient
-from ovcf_node.storage.compaction import SHRINKABLE
+from ovcf_node.storage.compaction import make_shrinkable
 
 
 def connect(url: str) -> Engine:
@@ -37,8 +37,8 @@ def _begin_sqlite(connection: Connection) -> None:
 def _prepare_sqlite(connection, _record) -> None:
     # The driver must not open transactions by itself; `_begin_sqlite` does.
     connection.isolation_level = None
+    make_shrinkable(connection)
     cursor = connection.cursor()
-    cursor.execute(SHRINKABLE)
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.execute("PRAGMA busy_timeout=30000")

@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import ColumnElement, Connection, Engine, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, insert, or_, select, update
 
 from ovcf_node.domain.states import DeliveryState, check_delivery_move
+from ovcf_node.domain.withdrawal import NOTE_ROLE, Title
 from ovcf_node.ledger.database import reading
 from ovcf_node.ledger.events import note
 from ovcf_node.ledger.schema import deliveries, destinations, holds, results, revisions
@@ -50,12 +51,13 @@ class Delivery:
     confirm_at: float | None
     requests: int
     transaction_uid: str | None
+    withdrawn_as: str | None = None
 
 
 JOINED = select(
     *(deliveries.c[name] for name in ("id", "revision_id", "destination", "position", "state", "attempts",
                                       "next_attempt_at", "updated_at", "status", "text", "confirm_at", "requests",
-                                      "transaction_uid")),
+                                      "transaction_uid", "withdrawn_as")),
     *(results.c[name] for name in ("role", "sop_instance_uid", "sop_class_uid", "path", "sha256", "dialect",
                                    "series_instance_uid")),
 ).join(results, results.c.id == deliveries.c.result_id)
@@ -89,11 +91,16 @@ def delivery_of(row) -> Delivery:
     return Delivery(**values)
 
 
+def not_a_note() -> ColumnElement[bool]:
+    """Hold for deliveries of results proper."""
+    return ~select(results.c.id).where(results.c.id == deliveries.c.result_id, results.c.role == NOTE_ROLE).exists()
+
+
 def cancel_pending(connection: Connection, revision_id: int, now: float) -> None:
-    """Cancel what a revision has not sent yet, inside the transaction that supersedes it."""
+    """Cancel what a revision has not sent yet, inside the transaction that supersedes it; not its rejection notes."""
     connection.execute(
         update(deliveries)
-        .where(deliveries.c.revision_id == revision_id, deliveries.c.state == DeliveryState.PENDING)
+        .where(deliveries.c.revision_id == revision_id, deliveries.c.state == DeliveryState.PENDING, not_a_note())
         .values(state=DeliveryState.CANCELLED, updated_at=now)
     )
 
@@ -114,7 +121,8 @@ def carry_undelivered(connection: Connection, old_id: int, new_id: int, now: flo
 
 
 def add_results(
-    connection: Connection, encoded: Iterable[Result], plan: Mapping[str, Sequence[str]], now: float
+    connection: Connection, encoded: Iterable[Result], plan: Mapping[str, Sequence[str]], now: float, *,
+    first_position: int = 0,
 ) -> None:
     """Store results and, per destination, the deliveries of the SOP Instance UIDs in `plan`, in that order.
 
@@ -125,7 +133,7 @@ def add_results(
             continue
         connection.execute(insert(results).values(**asdict(result)))
     for destination, uids in plan.items():
-        for position, uid in enumerate(uids):
+        for position, uid in enumerate(uids, first_position):
             row = connection.execute(
                 select(results.c.id, results.c.revision_id).where(results.c.sop_instance_uid == uid)
             ).one()
@@ -286,7 +294,10 @@ class Deliveries:
             return [Result(*row) for row in connection.execute(query.order_by(results.c.id))]
 
     def arrived_report(self, series_instance_uid: str, before_number: int, dialect: str) -> Result | None:
-        """Return the newest SR of an earlier revision, in this dialect, that some destination has taken."""
+        """Return the newest SR of an earlier revision, in this dialect, that some destination has taken.
+
+        A report that was withdrawn for what it was made from is nobody's predecessor: it may be another patient's.
+        """
         query = (
             select(*(results.c[name] for name in Result.__annotations__))
             .join(revisions, revisions.c.id == results.c.revision_id)
@@ -294,7 +305,10 @@ class Deliveries:
                 revisions.c.series_instance_uid == series_instance_uid, revisions.c.number < before_number,
                 results.c.role == "sr", results.c.dialect == dialect,
                 select(deliveries.c.id)
-                .where(deliveries.c.result_id == results.c.id, deliveries.c.state.in_(ARRIVED))
+                .where(
+                    deliveries.c.result_id == results.c.id, deliveries.c.state.in_(ARRIVED),
+                    or_(deliveries.c.withdrawn_as.is_(None), deliveries.c.withdrawn_as == Title.QUALITY),
+                )
                 .exists(),
             )
             .order_by(revisions.c.number.desc())

@@ -3,7 +3,7 @@
 A study is the unit, because its series are judged together. Three phases, each later than the one before:
 
 images   the received files; the rows stay and know every instance: what comes again is a duplicate
-results  findings, masks, pictures and objects, and their rows in the catalogue; the history stays
+results  findings, masks, pictures and objects; queries show them no more; the history stays
 rows     everything but a tombstone of each series
 
 Marks come first and files second: a file that a crash leaves is still listed in `removals`, and nobody is promised or
@@ -204,7 +204,8 @@ class Retention:
     def _drop_results(connection: Connection, study_instance_uid: str, now: float) -> None:
         mine = revisions.c.study_instance_uid == study_instance_uid
         made = select(results.c.id).join(revisions, revisions.c.id == results.c.revision_id).where(mine)
-        connection.execute(delete(catalogue).where(catalogue.c.result_id.in_(made)))
+        # Queries show it no more; the header stays, since a rejection note must be able to name what was delivered.
+        connection.execute(update(catalogue).where(catalogue.c.result_id.in_(made)).values(withdrawn=True))
         for revision_id, series_instance_uid, number in connection.execute(
             select(revisions.c.id, revisions.c.series_instance_uid, revisions.c.number).where(mine)
         ).all():
@@ -230,6 +231,7 @@ class Retention:
             ))
         own = select(revisions.c.id).where(mine)
         made = select(results.c.id).where(results.c.revision_id.in_(own))
+        connection.execute(delete(catalogue).where(catalogue.c.result_id.in_(made)))
         theirs = or_(deliveries.c.revision_id.in_(own), deliveries.c.result_id.in_(made))
         connection.execute(delete(deliveries).where(theirs))
         for table in (results, assessments):

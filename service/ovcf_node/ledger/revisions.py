@@ -9,20 +9,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Engine, insert, select, update
+from sqlalchemy import Connection, Engine, insert, or_, select, update
 
 from ovcf_node.domain.assessments import SecondReading
 from ovcf_node.domain.reasons import Reason
 from ovcf_node.domain.states import RevisionState, check_revision_move
+from ovcf_node.domain.withdrawal import Title
 from ovcf_node.errors import Permanent
 from ovcf_node.ledger import assessments
 from ovcf_node.ledger.catalogue.entry import Entry
-from ovcf_node.ledger.catalogue.queries import add_entries, withdraw_series
+from ovcf_node.ledger.catalogue.queries import add_entries
 from ovcf_node.ledger.database import reading
 from ovcf_node.ledger.deliveries import Result, add_results, cancel_pending, carry_undelivered
 from ovcf_node.ledger.events import note
 from ovcf_node.ledger.instances import Arrival
 from ovcf_node.ledger.schema import holds, revisions, tombstones
+from ovcf_node.ledger.withdrawals import withdraw, withdraw_series
 
 
 class StaleAttempt(Permanent):
@@ -136,6 +138,13 @@ class Revisions:
         rows = self._select(revisions.c.series_instance_uid.endswith(series_instance_uid, autoescape=True))
         return list({row.series_instance_uid: row for row in rows}.values())
 
+    def answered_by(self, bundle: str) -> list[Revision]:
+        """Return the answered revisions that a bundle ("name" or "name@version") made, and those of which nothing is
+        recorded: they were answered by an earlier version of the node."""
+        column = revisions.c.bundle
+        named = column == bundle if "@" in bundle else column.startswith(f"{bundle}@", autoescape=True)
+        return self._select(revisions.c.answered, named | column.is_(None))
+
     def quietable(self, now: float) -> list[Revision]:
         """Return the revisions that still wait for instances or for the quiet period."""
         return self._select(revisions.c.state.in_(_QUIETABLE), revisions.c.not_before <= now)
@@ -180,14 +189,15 @@ class Revisions:
             ).scalar()
             self._open(connection, arrival, (before or 0) + 1, now)
 
-    def reopen(self, revision: Revision, now: float, *, withdraw: bool = False) -> None:
-        """Open a new revision over the same instances (`jobs retry`, release of a hold).
+    def reopen(self, revision: Revision, now: float, *, withdrawn_as: Title | None = None) -> None:
+        """Open a new revision over the same instances (`jobs retry`, release of a hold, a source rejection note).
 
-        With `withdraw` no query shows the earlier results any more: what they were made from was wrong.
+        With `withdrawn_as` the earlier results are withdrawn under this title, and no query shows them any more: what they
+        were made from was wrong.
         """
         with self._engine.begin() as connection:
-            if withdraw:
-                withdraw_series(connection, revision.series_instance_uid)
+            if withdrawn_as is not None:
+                withdraw_series(connection, revision.series_instance_uid, withdrawn_as)
             self._supersede(connection, revision, now)
             self._open(connection, _arrival(revision), revision.number + 1, now)
 
@@ -213,9 +223,9 @@ class Revisions:
                  newest.series_instance_uid, newest.study_instance_uid)
 
     def discard(self, revision: Revision, now: float) -> None:
-        """End a revision for good, cancel what it has not sent and withdraw the results of its series from queries."""
+        """End a revision for good, cancel what it has not sent and withdraw the results of its series."""
         with self._engine.begin() as connection:
-            withdraw_series(connection, revision.series_instance_uid)
+            withdraw_series(connection, revision.series_instance_uid, Title.PATIENT_SAFETY)
             self._supersede(connection, revision, now)
 
     def _open(self, connection: Connection, arrival: Arrival, number: int, now: float) -> None:
@@ -234,6 +244,10 @@ class Revisions:
         if revision.state is not RevisionState.SUPERSEDED:
             self._move(connection, revision, RevisionState.SUPERSEDED, now, attempt=revision.attempt + 1)
         cancel_pending(connection, revision.id, now)
+        # A second reading stands beside the reading it is about; what comes after them replaces both.
+        first = revision.reading_of or revision.id
+        both = select(revisions.c.id).where(or_(revisions.c.id == first, revisions.c.reading_of == first))
+        withdraw(connection, both, Title.QUALITY)
 
     def move(
         self, revision: Revision, state: RevisionState, now: float, *, reason: Reason | None = None, **values: Any
@@ -244,12 +258,13 @@ class Revisions:
         """
         with self._engine.begin() as connection:
             self._move(connection, revision, state, now, reason=reason, **values)
-            if revision.state in _DUE and state in _UNREAD and revision.reading_of is None:
+            unread = revision.state in _DUE and state in _UNREAD and revision.reading_of is None
+            if unread or (reason is not None and reason.code == "source_withdrawn"):
                 self._reconsider(connection, revision, now)
         return self.get(revision.id)
 
     def _reconsider(self, connection: Connection, loser: Revision, now: float) -> None:
-        """The series that was chosen could not be read: those that stood back for it are judged again."""
+        """The series that was chosen could not be read, or is gone: those that stood back for it are judged again."""
         rows = connection.execute(
             select(*COLUMNS).where(
                 revisions.c.study_instance_uid == loser.study_instance_uid,
@@ -301,18 +316,19 @@ class Revisions:
 
     def answered(
         self, revision: Revision, results: Iterable[Result], plan: Mapping[str, Sequence[str]], now: float,
-        entries: Iterable[Entry] = (),
+        entries: Iterable[Entry] = (), *, bundle: str | None = None,
     ) -> None:
         """Record that every object is stored, plan the deliveries and enter the results in the catalogue, at once.
 
-        An inferred revision becomes ENCODED; a "not assessed" one stays what it is. Raises StaleAttempt.
+        An inferred revision becomes ENCODED; a "not assessed" one stays what it is. `bundle` is the name@version whose
+        findings it reports. Raises StaleAttempt.
         """
         with self._engine.begin() as connection:
             state = RevisionState.ENCODED if revision.state is RevisionState.INFERRED else revision.state
             if state is revision.state:
-                self._guarded_update(connection, revision, answered=True, answered_at=now, updated_at=now)
+                self._guarded_update(connection, revision, answered=True, answered_at=now, updated_at=now, bundle=bundle)
             else:
-                self._move(connection, revision, state, now, answered=True, answered_at=now)
+                self._move(connection, revision, state, now, answered=True, answered_at=now, bundle=bundle)
             add_results(connection, results, plan, now)
             add_entries(connection, entries)
 

@@ -45,7 +45,7 @@ instances = Table(  # written by the receiver; `kind` by the judge
     Column("called_ae_title", String(16), nullable=False),
     Column("association", String(64), nullable=False),
     Column("stat", Boolean, nullable=False),
-    # original | variant (same UID, other bytes, not judged yet) | duplicate | conflict | discarded
+    # original | variant (same UID, other bytes, not judged yet) | duplicate | conflict | discarded | withdrawn
     # late (a slice that came when the images of its series were purged: the result stands)
     Column("kind", String(16), nullable=False),
     Column("committed_until", Float),  # promised to its sender by storage commitment: kept at least until then
@@ -110,7 +110,7 @@ revisions = Table(  # opened and judged by the judge, advanced by the worker
     Index("ix_revisions_answered_at", "answered_at"),
 )
 
-results = Table(  # written by the worker
+results = Table(  # written by the worker; rejection notes by the judge
     "results",
     METADATA,
     Column("id", Integer, primary_key=True),
@@ -161,12 +161,12 @@ catalogue = Table(  # written by the worker with the results; withdrawn by `jobs
     Column("concept_name_coding_scheme", MATCHED),
     Column("template_identifier", MATCHED),
     Column("character_set", String(255), nullable=False),  # Specific Character Set of the object
-    Column("withdrawn", Boolean, nullable=False),  # a person discarded or replaced what it was made from
+    Column("withdrawn", Boolean, nullable=False),  # what it was made from was wrong, it was recalled, or its file was purged
     Column("attributes", Text, nullable=False),  # the header as DICOM JSON, without long elements
     Column("header", LargeBinary, nullable=False),  # the complete header as DICOM JSON, without pixel data; zlib
 )
 
-deliveries = Table(  # created by the worker with the results, advanced by the sender
+deliveries = Table(  # created by the worker with the results, of rejection notes by the judge; advanced by the sender
     "deliveries",
     METADATA,
     Column("id", Integer, primary_key=True),
@@ -183,10 +183,27 @@ deliveries = Table(  # created by the worker with the results, advanced by the s
     Column("confirm_at", Float),  # arrived, and not yet final: when the destination is next asked whether it keeps it
     Column("requests", Integer, nullable=False, server_default="0"),  # how often it was asked since it arrived
     Column("transaction_uid", UID),  # of the newest storage commitment request that names it
+    Column("withdrawn_as", String(16)),  # title of the rejection note that names it, or will if the destination took it
+    Column("withdrawn_by", Integer),  # that note, as a result
     UniqueConstraint("result_id", "destination"),
     Index("ix_deliveries_confirm_at", "confirm_at"),
     Index("ix_deliveries_transaction_uid", "transaction_uid"),
     Index("ix_deliveries_destination", "destination", "state", "updated_at"),  # the health of each destination
+    Index(
+        "ix_deliveries_withdrawn",
+        "destination",
+        sqlite_where=text("withdrawn_as IS NOT NULL AND withdrawn_by IS NULL"),
+        postgresql_where=text("withdrawn_as IS NOT NULL AND withdrawn_by IS NULL"),
+    ),
+)
+
+rejected_sources = Table(  # written by the judge: what rejection notes of PACS and scanners name, received or not
+    "rejected_sources",
+    METADATA,
+    Column("sop_instance_uid", UID, primary_key=True),
+    Column("study_instance_uid", UID, nullable=False),
+    Column("title", String(16), nullable=False),
+    Column("rejected_at", Float, nullable=False),
 )
 
 destinations = Table(  # a row once something is wrong: away, written by the sender; held, written by people

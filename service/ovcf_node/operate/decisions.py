@@ -8,8 +8,9 @@ from dataclasses import replace
 from ovcf_node.domain.assessments import SecondReading, Verdict
 from ovcf_node.domain.reasons import Reason
 from ovcf_node.domain.states import RevisionState
+from ovcf_node.domain.withdrawal import Title
 from ovcf_node.errors import Permanent
-from ovcf_node.ledger import Ledger, Revision
+from ovcf_node.ledger import Hold, Ledger, Revision
 
 _UNREAD = (RevisionState.FAILED, RevisionState.NOT_ASSESSED, RevisionState.EXCLUDED)
 
@@ -47,12 +48,14 @@ def hold(ledger: Ledger, study_instance_uid: str, now: float, who: str) -> None:
 
 def release(ledger: Ledger, study_instance_uid: str, now: float, who: str, *, newest: bool = False) -> None:
     """Release a held study: what was received first stands or, with `newest`, what came last, and is read again."""
-    _require_hold(ledger, study_instance_uid)
+    held = _require_hold(ledger, study_instance_uid)
     if newest:
+        # Other pixels are a matter of quality; another identity on what was sent could be read as another patient's.
+        title = Title.QUALITY if held.reason_code == "content_conflict" else Title.PATIENT_SAFETY
         ledger.instances.prefer_newest(study_instance_uid)
         for revision in ledger.revisions.newest_of_study(study_instance_uid):
             if revision.state is not RevisionState.SUPERSEDED:
-                ledger.revisions.reopen(revision, now, withdraw=True)
+                ledger.revisions.reopen(revision, now, withdrawn_as=title)
     else:
         conflicting = ledger.instances.of_kind("conflict", study_instance_uid)
         ledger.instances.set_kind([instance.id for instance in conflicting], "discarded")
@@ -60,7 +63,7 @@ def release(ledger: Ledger, study_instance_uid: str, now: float, who: str, *, ne
 
 
 def discard(ledger: Ledger, study_instance_uid: str, now: float, who: str) -> None:
-    """Discard a held study: nothing of it is read or delivered any more. What was sent already is not recalled."""
+    """Discard a held study: nothing of it is read or delivered any more, and what was sent already is withdrawn."""
     _require_hold(ledger, study_instance_uid)
     ledger.instances.discard_study(study_instance_uid)
     for revision in ledger.revisions.newest_of_study(study_instance_uid):
@@ -104,6 +107,8 @@ def _require_images(revision: Revision) -> None:
         raise NotPossible("its images were purged: purge the whole study, then have it sent again")
 
 
-def _require_hold(ledger: Ledger, study_instance_uid: str) -> None:
-    if not any(hold.study_instance_uid == study_instance_uid for hold in ledger.holds.all()):
-        raise NotPossible("the study is not held")
+def _require_hold(ledger: Ledger, study_instance_uid: str) -> Hold:
+    for hold in ledger.holds.all():
+        if hold.study_instance_uid == study_instance_uid:
+            return hold
+    raise NotPossible("the study is not held")

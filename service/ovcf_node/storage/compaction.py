@@ -7,12 +7,16 @@ from pathlib import Path
 
 from ovcf_node.errors import Transient
 
-SHRINKABLE = "PRAGMA auto_vacuum=INCREMENTAL"
-"""Makes an empty database one whose file can shrink piece by piece; to be said before anything is written to it."""
-
+_SHRINKABLE = "PRAGMA auto_vacuum=INCREMENTAL"
 _PAGES_AT_ONCE = 4096  # 16 MB: other writers wait for the fraction of a second that it takes
 _WORTH_IT = 256  # pages
 _INCREMENTAL = 2
+
+
+def make_shrinkable(connection: sqlite3.Connection) -> None:
+    """Make an empty database one whose file can shrink piece by piece; nothing happens to any other."""
+    if _number(connection, "page_count") == 0:  # said again later it would be a write at every connect
+        connection.execute(_SHRINKABLE)
 
 
 def compact(file: Path, *, whole: bool = False) -> int:
@@ -29,7 +33,7 @@ def compact(file: Path, *, whole: bool = False) -> int:
                     # One step frees one page, and only a script is stepped to its end.
                     connection.executescript(f"PRAGMA incremental_vacuum({_PAGES_AT_ONCE})")
             elif whole and _has_room(file):
-                connection.execute(SHRINKABLE)
+                connection.execute(_SHRINKABLE)
                 connection.execute("VACUUM")
             after = _size(connection)
             if after < before:

@@ -9,6 +9,7 @@ import structlog
 from ovcf_node import deliver
 from ovcf_node.config import Destination, Settings
 from ovcf_node.domain.states import DeliveryState
+from ovcf_node.domain.withdrawal import NOTE_ROLE
 from ovcf_node.engine import Engine
 from ovcf_node.ledger import Delivery, Ledger
 from ovcf_node.observe.logging import Pseudonyms
@@ -68,14 +69,18 @@ class Sender:
         return "ok"
 
     def _in_order(self, destination: Destination, pending: list[Delivery]) -> list[deliver.Outcome]:
-        """Send the SR last: whoever reads the report finds the segmentation it refers to."""
-        images = [d for d in pending if d.role != "sr"]
+        """Send the SR after what it refers to, and a rejection note when everything new has arrived."""
+        notes = [d for d in pending if d.role == NOTE_ROLE]
         reports = [d for d in pending if d.role == "sr"]
-        outcomes = self._send(destination, images)
-        if any(o.state == "retry" for o in outcomes):
-            text = "waits for the objects it refers to"
-            return outcomes + [deliver.Outcome(d.sop_instance_uid, "retry", None, text) for d in reports]
-        return outcomes + self._send(destination, reports)
+        images = [d for d in pending if d not in (*notes, *reports)]
+        outcomes: list[deliver.Outcome] = []
+        for batch in (images, reports, notes):
+            if any(o.state == "retry" for o in outcomes):
+                text = "waits for the objects it refers to" if batch is reports else "waits for what replaces them"
+                outcomes += [deliver.Outcome(d.sop_instance_uid, "retry", None, text) for d in batch]
+            else:
+                outcomes += self._send(destination, batch)
+        return outcomes
 
     def _send(self, destination: Destination, batch: list[Delivery]) -> list[deliver.Outcome]:
         sound = [d for d in batch if self._unchanged(d)]

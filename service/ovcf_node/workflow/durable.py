@@ -115,9 +115,11 @@ class Worker:
         self._ledger.revisions.start(revision, self._clock())
         revision = self._ledger.revisions.get(revision.id)
         instances = self._ledger.instances.originals(revision.series_instance_uid, revision.through_instance_id)
-        made = answer(revision, instances, self._read_of(revision), self._settings, self._ledger, self._results,
-                      self._spool)
-        self._ledger.revisions.answered(revision, made.results, made.plan, self._clock(), made.entries)
+        read = self._read_of(revision)
+        made = answer(revision, instances, read, self._settings, self._ledger, self._results, self._spool)
+        bundle = read.findings.bundle
+        self._ledger.revisions.answered(revision, made.results, made.plan, self._clock(), made.entries,
+                                        bundle=bundle.label if bundle else None)
 
     def _read_of(self, revision: Revision) -> Read:
         """Return the stored reading, or the plain fact that there is none and why."""

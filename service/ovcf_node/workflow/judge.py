@@ -21,6 +21,7 @@ from ovcf_node.ledger import Delivery, Ledger, Revision, StaleAttempt, StoredIns
 from ovcf_node.observe.logging import Pseudonyms
 from ovcf_node.workflow.answering import source_paths
 from ovcf_node.workflow.child import Children, Inspected
+from ovcf_node.workflow.source_withdrawal import SourceWithdrawal
 
 _LOG = structlog.get_logger("judge")
 _READ_STATES = (RevisionState.COMPLETE, RevisionState.INFERRED, RevisionState.ENCODED)
@@ -61,11 +62,14 @@ class Judge:
         self._seen = 0
         self._look_again_at = 0.0
         self._inspected: dict[tuple[str, int], Inspected] = {}
+        self._withdrawal = SourceWithdrawal(ledger, spool, children, pseudonyms)
 
     def tick(self, now: float) -> None:
         """Do everything that is due at `now` (seconds since the epoch)."""
         self._take_arrivals(now)
-        undecided = self._compare_variants(now)
+        undecided = self._compare_variants(now) | self._withdrawal.heed(now)
+        smaller = self._withdrawal.apply(now)
+        self._inspected = {key: seen for key, seen in self._inspected.items() if key[0] not in smaller}
         open_ = self._ledger.revisions.quietable(now)
         self._inspected = {key: seen for key, seen in self._inspected.items() if key in {_set_of(r) for r in open_}}
         for revision in open_:
@@ -174,6 +178,10 @@ class Judge:
         late = now - revision.last_received_at >= rules.incomplete_limit_s
         if revision.state is RevisionState.WAITING and not late:
             return  # nothing new arrived: it was judged already
+        withdrawn = self._ledger.rejections.withdrawn(revision.series_instance_uid)
+        if withdrawn and not self._ledger.instances.count(revision.series_instance_uid):
+            self._move(revision, RevisionState.EXCLUDED, now, reason("source_withdrawn", f"{withdrawn} instances"))
+            return
         if not late and self._study_still_arrives(revision, now):
             return
         if self._answered_before(revision):
@@ -192,6 +200,8 @@ class Judge:
             problem = reason("incomplete", missing.text)
         else:
             problem = verdict.why if verdict.kind != "eligible" else None
+        if problem is not None and withdrawn:
+            problem = reason("source_withdrawn_in_part", f"{withdrawn} instances; {problem.text}")
         mine = assemble.Candidate(**verdict.candidate) if problem is None else None
         better = self._better_series(revision, mine)
         if better is not None:

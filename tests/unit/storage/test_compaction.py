@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from ovcf_node.errors import Transient
-from ovcf_node.storage.compaction import SHRINKABLE, compact
+from ovcf_node.storage.compaction import compact, make_shrinkable
 
 
 def emptied(file: Path, *, shrinkable: bool) -> int:
     """Make a database of 4 MB, delete its rows, and return its size."""
     with closing(sqlite3.connect(file, isolation_level=None)) as connection:
         if shrinkable:
-            connection.execute(SHRINKABLE)
+            make_shrinkable(connection)
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("CREATE TABLE t (text TEXT)")
         connection.executemany("INSERT INTO t VALUES (?)", [("x" * 4000,)] * 1000)
