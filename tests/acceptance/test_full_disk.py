@@ -128,7 +128,7 @@ def test_everything_goes_on_when_there_is_room_again(tmp_path, disk, phantom_ser
                 echo = ["echoscu", "-aet", "SCANNER", "-aec", "OVCF_NODE", "127.0.0.1", str(node.port)]
                 assert subprocess.run(echo, timeout=60, capture_output=True).returncode == 0
                 matches, status = find(query, calling="PACS", asked=identifier("STUDY", StudyInstanceUID="1.2.3"))
-                assert (matches, status) == ([], 0x0000)
+                assert (matches, status.Status) == ([], 0x0000)
                 disk.empty()
             storescu(node.port, phantom_series)
             when(node, disk, lambda: (r := node.newest(SERIES)) and r.analysis_started_at, "it is read")

@@ -47,6 +47,7 @@ class SeriesView:
     second    the second reading that the newest report contains
     outdated  a second reading of an earlier state of the series, which the newest report does not contain
     can_assess, can_retry  whether the decision makes sense now
+    kept_until  findings and objects are here at least until then; None where there are none, or no more
     """
 
     newest: Revision
@@ -61,6 +62,7 @@ class SeriesView:
     objects: tuple[ObjectRow, ...]
     earlier: tuple[Revision, ...]
     instances: int
+    kept_until: float | None
 
     @property
     def can_assess(self) -> bool:
@@ -178,7 +180,13 @@ class Studies:
             picture="summary.png" in self._results.names(reading.result_key),
             second=second, outdated=None if second else self._outdated(revisions),
             objects=tuple(_object(delivery) for delivery in deliveries), earlier=tuple(revisions[:-1]),
+            kept_until=self._kept_until(newest),
         )
+
+    def _kept_until(self, newest: Revision) -> float | None:
+        if not newest.answered or newest.results_purged_at is not None:
+            return None
+        return newest.updated_at + self._settings.retention.results_days * 86400.0
 
     def _words(self, newest: Revision, reading: Revision) -> Words | None:
         """Return what the newest stored report says; a second reading that is not written yet leaves the first."""
