@@ -26,7 +26,8 @@ from small_disk import SmallDisk, small_disk
 pytestmark = [pytest.mark.peer, pytest.mark.slow]
 
 SERIES = uid_from("phantom", "demo", "series")
-_FELT = re.compile(r'"disk_full"|"status": 74|reading_paused')
+_STAGE_FAILED = re.compile(r'"code": "disk_full".*"stage_failed"|"status": 74')
+_ANYTHING_FAILED = re.compile(r'"disk_full"|"status": 74')
 
 
 @pytest.fixture(scope="module")
@@ -84,10 +85,6 @@ def test_spool_without_room_refuses_and_shows_nothing_half_written(tmp_path, dis
     ledger.close()
 
 
-def felt(node: Node) -> int:
-    return len(_FELT.findall(node.log.read_text()))
-
-
 def refused(node: Node, path: Path) -> bool:
     """Send one instance, and say whether it was refused for want of room."""
     done = subprocess.run(
@@ -97,25 +94,44 @@ def refused(node: Node, path: Path) -> bool:
     return "OutOfResources" in done.stdout + done.stderr
 
 
-def when(node: Node, disk: SmallDisk, condition, what: str) -> None:
-    """Fill the disk at a moment, wait until the node has met it, and empty it again."""
-    wait_for(condition, 240, what)
-    before = felt(node)
-    disk.fill()
-    wait_for(lambda: felt(node) > before, 120, f"the full disk is met; see {node.log}")
+def met(node: Node, disk: SmallDisk, sign: re.Pattern, since: int) -> None:
+    """Wait until the node has met the full disk, and empty it again."""
+    wait_for(lambda: sign.search(node.log.read_text()[since:]), 240, f"the full disk is met; see {node.log}")
     disk.empty()
+
+
+def fill_when(node: Node, disk: SmallDisk, condition, what: str) -> None:
+    """Fill the disk at a moment and empty it when a stage could not write or a scheduler left."""
+    wait_for(condition, 240, what)
+    since = len(node.log.read_text())
+    disk.fill()
+    met(node, disk, _STAGE_FAILED, since)
+
+
+class FillingPacs(RecordingPacs):
+    """A PACS during whose first receipt the disk of the node runs full."""
+
+    disk: SmallDisk | None = None
+    filled = False
+
+    def store(self, request):
+        if self.disk is not None and not self.filled:
+            self.filled = True
+            self.disk.fill()
+        return super().store(request)
 
 
 @pytest.mark.parametrize("on_disk", ["everything", "databases"])
 def test_everything_goes_on_when_there_is_room_again(tmp_path, disk, phantom_series, monkeypatch, on_disk):
     monkeypatch.setenv("OVCF_NODE__RECEIVE__MIN_FREE_MB", "16")
-    monkeypatch.setenv("OVCF_NODE__INFER__MIN_FREE_MB", "1")
+    monkeypatch.setenv("OVCF_NODE__INFER__MIN_FREE_MB", "0")
     if on_disk == "everything":
         monkeypatch.setenv("OVCF_NODE__NODE__DATA", str(disk.path / "data"))
     else:
         for name in ("LEDGER", "ENGINE"):
             monkeypatch.setenv(f"OVCF_NODE__ENGINE__{name}_URL", f"sqlite:///{disk.path / name.lower()}.sqlite")
-    pacs = RecordingPacs(tmp_path / "pacs")
+    pacs = FillingPacs(tmp_path / "pacs")
+    pacs.disk = disk
     query = free_port()
     extra = f'[query]\nenabled = true\nhost = "127.0.0.1"\nport = {query}\npeers = [{{ ae_title = "PACS" }}]\n'
     with pacs.running():
@@ -131,8 +147,12 @@ def test_everything_goes_on_when_there_is_room_again(tmp_path, disk, phantom_ser
                 assert (matches, status.Status) == ([], 0x0000)
                 disk.empty()
             storescu(node.port, phantom_series)
-            when(node, disk, lambda: (r := node.newest(SERIES)) and r.analysis_started_at, "it is read")
-            when(node, disk, lambda: node.newest(SERIES).state in ("INFERRED", "ENCODED"), "it is encoded")
+            fill_when(node, disk, lambda: (r := node.newest(SERIES)) and r.analysis_started_at, "it is read")
+            if on_disk == "everything":
+                fill_when(node, disk, lambda: node.newest(SERIES).state == "INFERRED", "it is encoded")
+            since = len(node.log.read_text())
+            wait_for(lambda: pacs.filled, 240, f"it is sent; see {node.log}")
+            met(node, disk, _ANYTHING_FAILED, since)
             revision = node.settled(SERIES)
             assert (revision.state, revision.number, revision.failures) == ("ENCODED", 1, 0)
             assert len(list(spool.files())) == len(list(phantom_series.glob("*.dcm")))
