@@ -21,11 +21,13 @@ class DestinationHealth:
     """How one destination fares. Times in seconds since the epoch; None where there is nothing.
 
     oldest_pending  since when the oldest undelivered object has been waiting
+    unconfirmed     taken, and not yet what the destination declares as final
     words, status   what it said last when it did not accept something that is still open
     """
 
     pending: int
     rejected: int
+    unconfirmed: int
     last_success: float | None
     oldest_pending: float | None
     words: str | None
@@ -111,13 +113,14 @@ class Overview:
             .where(mine, deliveries.c.state.in_(unsettled), deliveries.c.attempts > 0)
             .order_by(deliveries.c.updated_at.desc(), deliveries.c.position).limit(1)
         )
+        unconfirmed = select(func.count()).where(mine, deliveries.c.confirm_at.is_not(None))
         with reading(self._engine) as connection:
             found = {state: count for state, count in connection.execute(counts)}
             last = connection.execute(words).first()
             arrived = [at for at in (connection.execute(query).scalar() for query in successes) if at is not None]
             return DestinationHealth(
                 found.get(DeliveryState.PENDING, 0), found.get(DeliveryState.REJECTED, 0),
-                max(arrived, default=None), connection.execute(oldest).scalar(),
+                connection.execute(unconfirmed).scalar_one(), max(arrived, default=None), connection.execute(oldest).scalar(),
                 last.text if last else None, last.status if last else None,
             )
 
