@@ -21,17 +21,17 @@ class DestinationHealth:
     """How one destination fares. Times in seconds since the epoch; None where there is nothing.
 
     oldest_pending  since when the oldest undelivered object has been waiting
-    unconfirmed     taken, and not yet what the destination declares as final
     words, status   what it said last when it did not accept something that is still open
+    unconfirmed     how many it took that are not yet what it declares as final
     """
 
     pending: int
     rejected: int
-    unconfirmed: int
     last_success: float | None
     oldest_pending: float | None
     words: str | None
     status: int | None
+    unconfirmed: int = 0
 
 
 class Overview:
@@ -120,8 +120,8 @@ class Overview:
             arrived = [at for at in (connection.execute(query).scalar() for query in successes) if at is not None]
             return DestinationHealth(
                 found.get(DeliveryState.PENDING, 0), found.get(DeliveryState.REJECTED, 0),
-                connection.execute(unconfirmed).scalar_one(), max(arrived, default=None), connection.execute(oldest).scalar(),
-                last.text if last else None, last.status if last else None,
+                max(arrived, default=None), connection.execute(oldest).scalar(),
+                last.text if last else None, last.status if last else None, connection.execute(unconfirmed).scalar_one(),
             )
 
     def pending_destinations(self) -> set[str]:
