@@ -7,7 +7,7 @@ import typer
 
 from ovcf_node.app.process import results_root, spool_root
 from ovcf_node.cli.configuration import ConfigFile, opened_ledger, settings_or_exit
-from ovcf_node.cli.jobs import account
+from ovcf_node.cli.jobs import who
 from ovcf_node.errors import OvcfError
 from ovcf_node.operate import decisions
 from ovcf_node.storage.results import Results
@@ -29,7 +29,7 @@ def purge(
     settings = settings_or_exit(config)
     with opened_ledger(settings) as ledger:
         try:
-            decisions.purge(ledger, study, time.time(), account(), force=force)
+            decisions.purge(ledger, study, time.time(), who(), force=force)
             count = remove_files(ledger, Spool(spool_root(settings)), Results(results_root(settings)))
         except OvcfError as error:
             typer.echo(error.text, err=True)

@@ -8,7 +8,7 @@ import typer
 
 from ovcf_node.app.process import results_root
 from ovcf_node.cli.configuration import ConfigFile, opened_ledger, settings_or_exit
-from ovcf_node.cli.jobs import account
+from ovcf_node.cli.jobs import who
 from ovcf_node.config import Settings
 from ovcf_node.storage.results import Results
 from ovcf_node.workflow import recalling
@@ -39,7 +39,7 @@ def recall(
         if not confirm:
             typer.echo("nothing was changed; --confirm takes them back")
             return
-        recalling.recall(ledger, found, time.time(), account(), why)
+        recalling.recall(ledger, found, time.time(), who(), why)
     for destination, count in taken.items():
         typer.echo(f"{destination}: {_what_follows(settings, destination, count)}")
 

@@ -203,15 +203,18 @@ class Deliveries:
                      confirm_at=confirm_at)
 
     def confirmed(
-        self, delivery: Delivery, now: float, *, text: str, state: DeliveryState | None = None,
-        confirm_at: float | None = None,
+        self, delivery: Delivery, state: DeliveryState, now: float, *, text: str, confirm_at: float | None = None,
+        requests: int | None = None,
     ) -> None:
-        """Record what is known of an object that arrived: found, or nothing more will be known (`confirm_at` None)."""
-        if state is not None and state is not delivery.state:
+        """Record what is known of an object that arrived, unless it was asked again since.
+
+        confirm_at  when to ask next; None: nothing more will be asked
+        """
+        if state is not delivery.state:
             check_delivery_move(delivery.state, state)
-            self._update(delivery, now, state=state, text=text, confirm_at=confirm_at)
-        else:
-            self._update(delivery, now, text=text, confirm_at=confirm_at)
+        asked = delivery.requests if requests is None else requests
+        self._update(delivery, now, deliveries.c.requests == delivery.requests, state=state, text=text,
+                     confirm_at=confirm_at, requests=asked)
 
     def to_confirm(self, now: float) -> list[Delivery]:
         """Return what arrived and is not final, of which the destination should be asked by now."""
@@ -250,21 +253,21 @@ class Deliveries:
         return True
 
     def again(self, delivery: Delivery, now: float, *, next_attempt_at: float, status: int | None, text: str) -> None:
-        """Record a failed attempt; the row waits, nobody sleeps."""
-        self._update(delivery, now, status=status, text=text, attempts=delivery.attempts + 1,
-                     next_attempt_at=next_attempt_at)
+        """Record a failed attempt, unless a newer one is recorded; the row waits, nobody sleeps."""
+        self._update(delivery, now, deliveries.c.attempts == delivery.attempts, status=status, text=text,
+                     attempts=delivery.attempts + 1, next_attempt_at=next_attempt_at)
 
-    def _update(self, delivery: Delivery, now: float, **values) -> None:
+    def _update(self, delivery: Delivery, now: float, *conditions, **values) -> None:
         arrived = values.get("state") is DeliveryState.ACCEPTED
         expected = (delivery.state, DeliveryState.CANCELLED) if arrived else (delivery.state,)
         with self._engine.begin() as connection:
-            connection.execute(
+            changed = connection.execute(
                 update(deliveries)
-                .where(deliveries.c.id == delivery.id, deliveries.c.state.in_(expected))
+                .where(deliveries.c.id == delivery.id, deliveries.c.state.in_(expected), *conditions)
                 .values(updated_at=now, **values)
-            )
-            state = values.get("state", "retry" if "attempts" in values else "asked")
-            self._note(connection, delivery, state, now)
+            ).rowcount
+            if changed:
+                self._note(connection, delivery, values.get("state", "retry"), now)
 
     @staticmethod
     def _note(connection: Connection, delivery: Delivery, what: str, now: float) -> None:

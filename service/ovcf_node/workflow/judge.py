@@ -4,10 +4,9 @@ It is the only enqueuer. It holds a lease, so several workers never judge at onc
 after a restart everything follows from the ledger.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Protocol
 
 import structlog
 
@@ -21,6 +20,7 @@ from ovcf_node.ledger import Delivery, Ledger, Revision, StaleAttempt, StoredIns
 from ovcf_node.observe.logging import Pseudonyms
 from ovcf_node.workflow.answering import source_paths
 from ovcf_node.workflow.child import Children, Inspected
+from ovcf_node.workflow.following_up import FollowUp, Scheduler
 from ovcf_node.workflow.source_withdrawal import SourceWithdrawal
 
 _LOG = structlog.get_logger("judge")
@@ -29,13 +29,6 @@ _ID_OVERLAP = 1000  # PostgreSQL may show a lower row id after a higher one; loo
 _LOOK_AGAIN_S = 60.0  # and at everything this often: a released conflict has an old row id
 _RETRY_S = 10.0
 _COMPARISONS_PER_TICK = 25  # a router that changed every instance must not stop the judging of other patients
-
-
-class Scheduler(Protocol):
-    """What the judge needs of the engine."""
-
-    def enqueue(self, workflow: str, workflow_id: str, queue: str, args: tuple, *, priority: int) -> bool: ...
-    def states(self, workflow_ids: Collection[str]) -> dict[str, str]: ...
 
 
 class Judge:
@@ -53,6 +46,7 @@ class Judge:
         self._ledger = ledger
         self._spool = spool
         self._engine = engine
+        self._follow_up = FollowUp(settings, ledger, engine)
         self._children = children
         self._hash = pseudonyms
         self._priority = priority
@@ -79,6 +73,7 @@ class Judge:
         if self._room_to_read():
             self._enqueue_readings(now)
         self._enqueue_deliveries(now)
+        self._follow_up.tick(now)
 
     # --- arrivals -------------------------------------------------------------------------------------------------
 
