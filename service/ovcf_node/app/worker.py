@@ -40,7 +40,9 @@ def run(settings: Settings) -> None:
         results = Results(results_root(settings))
         worker = Worker(settings, ledger, spool_root(settings), results, children, pseudonyms)
         worker.register(engine)
-        judge = Judge(settings, ledger, spool_root(settings), engine, children, pseudonyms, _priority, _count(settings))
+        judge = Judge(
+            settings, ledger, spool_root(settings), engine, children, pseudonyms, _priority(settings), _count(settings)
+        )
         withdrawing = Withdrawing(settings, ledger, results, pseudonyms)
         with engine_running(engine, ledger, held.name, stop):
             children.start_idle()
@@ -72,8 +74,9 @@ def _judge_loop(
         ledger.leases.give_back("judge", owner)
 
 
-def _priority(arrived_at: float, stat: bool) -> int:
-    return priority(datetime.fromtimestamp(arrived_at, UTC), stat=stat)
+def _priority(settings: Settings) -> Callable[[float, bool], int]:
+    head_start_min = settings.priority.head_start_min
+    return lambda at, stat: priority(datetime.fromtimestamp(at, UTC), stat=stat, head_start_min=head_start_min)
 
 
 def _count(settings: Settings) -> Callable[[str, str], int | None] | None:

@@ -12,7 +12,7 @@ import typer
 
 from ovcf_node.cli.configuration import ConfigFile, opened_ledger, settings_or_exit
 from ovcf_node.errors import Permanent
-from ovcf_node.ledger import Ledger, Revision
+from ovcf_node.ledger import Delivery, Ledger, Revision
 from ovcf_node.operate import decisions
 
 jobs = typer.Typer(help="List, show, retry, release and discard series.", no_args_is_help=True)
@@ -49,9 +49,10 @@ def list_(
             open_count = sum(d.state == "PENDING" for d in ledger.deliveries.of_revision(revision.id))
             waiting = f"  {open_count} deliveries pending" if open_count else ""
             why = f"  {revision.reason_code}" if revision.reason_code else ""
+            urgent = "  STAT" if revision.stat else ""
             typer.echo(
                 f"{_when(revision.updated_at)}  ...{revision.series_instance_uid[-12:]}  study "
-                f"...{revision.study_instance_uid[-12:]}  rev {revision.number}  {revision.state}{why}{waiting}"
+                f"...{revision.study_instance_uid[-12:]}  rev {revision.number}  {revision.state}{why}{urgent}{waiting}"
             )
 
 
@@ -68,10 +69,14 @@ def show(series: Series, config: ConfigFile = None) -> None:
                 status = f"  0x{delivery.status:04X}" if delivery.status is not None else ""
                 typer.echo(
                     f"  {delivery.role:14} -> {delivery.destination:12} {delivery.state}  attempts {delivery.attempts}"
-                    f"{status}  {delivery.text or ''}"
+                    f"{status}  {delivery.text or ''}{_taken_back(delivery)}"
                 )
         for event in ledger.events.of_series(newest.series_instance_uid):
             typer.echo(f"  {_when(event.at)}  {event.kind:16} {event.text}")
+
+
+def _taken_back(delivery: Delivery) -> str:
+    return f"  withdrawn as {delivery.withdrawn_as}" if delivery.withdrawn_as else ""
 
 
 @jobs.command()
