@@ -118,6 +118,8 @@ def test_late_repeated_corrected_and_withdrawn_input(tmp_path, images):
             report = pydicom.dcmread(pacs.folder / f"{new[-1]}.dcm")
             predecessor = report.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
             assert predecessor.ReferencedSOPInstanceUID == old[-1]
+            before = pydicom.dcmread(pacs.folder / f"{old[-1]}.dcm")
+            assert before.SeriesInstanceUID == report.SeriesInstanceUID and "PredecessorDocumentsSequence" not in before
             modalities = [json.loads(get(f"{archive}/series/{s}"))["MainDicomTags"]["Modality"]
                           for s in json.loads(get(f"{archive}/series"))]
             assert sorted(modalities) == ["KO", "OT", "SR"]
