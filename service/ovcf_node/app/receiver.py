@@ -12,6 +12,7 @@ from ovcf_node.ledger import Ledger
 from ovcf_node.receive.committing import Committing
 from ovcf_node.receive.server import Receiver
 from ovcf_node.receive.storing import Storing
+from ovcf_node.receive.urgency import Urgency
 from ovcf_node.storage.secret import installation_secret
 from ovcf_node.storage.spool import Spool
 
@@ -23,7 +24,7 @@ def storing(settings: Settings, ledger: Ledger, spool: Spool) -> Storing:
     """Return what stores instances durably, however they come."""
     return Storing(
         spool, ledger.instances, min_free_bytes=settings.receive.min_free_mb * 2**20,
-        patient_secret=installation_secret(settings.node.data),
+        patient_secret=installation_secret(settings.node.data), urgency=Urgency(settings.priority),
     )
 
 

@@ -42,8 +42,10 @@ def run(settings: Settings) -> None:
         spool, results = Spool(spool_root(settings)), Results(results_root(settings))
         worker = Worker(settings, ledger, spool.root, results, children, pseudonyms)
         worker.register(engine)
-        judge = Judge(settings, ledger, spool.root, engine, children, pseudonyms, _priority, _count(settings),
-                      free_bytes=spool.free_bytes)
+        judge = Judge(
+            settings, ledger, spool.root, engine, children, pseudonyms, _priority(settings), _count(settings),
+            free_bytes=spool.free_bytes,
+        )
         withdrawing = Withdrawing(settings, ledger, results, pseudonyms)
         upkeep = Upkeep(settings, ledger, engine, Purging(settings, ledger, spool, results, pseudonyms))
         with engine_running(engine, ledger, held.name, stop):
@@ -74,8 +76,9 @@ def _judge_loop(
         ledger.leases.give_back("judge", owner)
 
 
-def _priority(arrived_at: float, stat: bool) -> int:
-    return priority(datetime.fromtimestamp(arrived_at, UTC), stat=stat)
+def _priority(settings: Settings) -> Callable[[float, bool], int]:
+    head_start_min = settings.priority.head_start_min
+    return lambda at, stat: priority(datetime.fromtimestamp(at, UTC), stat=stat, head_start_min=head_start_min)
 
 
 def _count(settings: Settings) -> Callable[[str, str], int | None] | None:

@@ -12,7 +12,7 @@ import typer
 
 from ovcf_node.cli.configuration import ConfigFile, opened_ledger, settings_or_exit
 from ovcf_node.errors import Permanent
-from ovcf_node.ledger import DestinationStanding, Ledger, Revision
+from ovcf_node.ledger import Delivery, DestinationStanding, Ledger, Revision
 from ovcf_node.operate import decisions
 
 jobs = typer.Typer(help="List, show, retry, release and discard series.", no_args_is_help=True)
@@ -50,9 +50,10 @@ def list_(
             open_count = sum(d.state == "PENDING" for d in ledger.deliveries.of_revision(revision.id))
             waiting = f"  {open_count} deliveries pending" if open_count else ""
             why = f"  {revision.reason_code}" if revision.reason_code else ""
+            urgent = "  STAT" if revision.stat else ""
             typer.echo(
                 f"{when(revision.updated_at)}  ...{revision.series_instance_uid[-12:]}  study "
-                f"...{revision.study_instance_uid[-12:]}  rev {revision.number}  {revision.state}{why}{waiting}"
+                f"...{revision.study_instance_uid[-12:]}  rev {revision.number}  {revision.state}{why}{urgent}{waiting}"
             )
 
 
@@ -72,10 +73,14 @@ def show(series: Series, config: ConfigFile = None) -> None:
                 status = f"  0x{delivery.status:04X}" if delivery.status is not None else ""
                 typer.echo(
                     f"  {delivery.role:14} -> {delivery.destination:12} {delivery.state}{held}  attempts {delivery.attempts}"
-                    f"{status}  {delivery.text or ''}"
+                    f"{status}  {delivery.text or ''}{_taken_back(delivery)}"
                 )
         for event in ledger.events.of_series(newest.series_instance_uid):
             typer.echo(f"  {when(event.at)}  {event.kind:16} {event.text}")
+
+
+def _taken_back(delivery: Delivery) -> str:
+    return f"  withdrawn as {delivery.withdrawn_as}" if delivery.withdrawn_as else ""
 
 
 @jobs.command()

@@ -5,6 +5,7 @@ Environment variables `OVCF_NODE__SECTION__KEY` override the file, `OVCF_NODE__S
 
 `node`         what it receives, how it judges and reads, where its databases are
 `destination`  where results go
+`priority`     which series are urgent
 `query`        who may query and retrieve results (Q/R SCP)
 `web`          pages and DICOMweb
 `archive`      PACS that studies can be fetched from
@@ -23,6 +24,7 @@ from ovcf_node.config.archive import Archive
 from ovcf_node.config.destination import Destination
 from ovcf_node.config.environment import Environment
 from ovcf_node.config.node import Assemble, CountSource, Engine, Infer, Log, Node, Receive, Source
+from ovcf_node.config.priority import Priority
 from ovcf_node.config.query import Peer, Query
 from ovcf_node.config.retention import Retention
 from ovcf_node.config.shown import shown
@@ -30,8 +32,8 @@ from ovcf_node.config.web import Web
 from ovcf_node.errors import Permanent
 
 __all__ = [
-    "Archive", "Assemble", "CountSource", "Destination", "Engine", "Infer", "Log", "Node", "Peer", "Query", "Receive",
-    "Retention", "Settings", "Source", "Web", "load", "shown",
+    "Archive", "Assemble", "CountSource", "Destination", "Engine", "Infer", "Log", "Node", "Peer", "Priority", "Query",
+    "Receive", "Retention", "Settings", "Source", "Web", "load", "shown",
 ]
 
 
@@ -44,6 +46,7 @@ class Settings(BaseSettings):
 
     node: Node = Node()
     receive: Receive = Receive()
+    priority: Priority = Priority()
     assemble: Assemble = Assemble()
     infer: Infer = Infer()
     destinations: tuple[Destination, ...] = ()
@@ -70,6 +73,12 @@ class Settings(BaseSettings):
                 raise ValueError(f"{kind} names must differ: {', '.join(double)}")
         if self.web.dialect_of not in (None, *(d.name for d in self.destinations)):
             raise ValueError("web.dialect_of is not the name of a destination")
+        for named, known, where in (
+            (self.priority.calling_ae_titles, {s.ae_title for s in self.receive.sources}, "receive.sources"),
+            (self.priority.called_ae_titles, set(self.receive.ae_titles), "receive.ae_titles"),
+        ):
+            if strangers := sorted(set(named) - known):
+                raise ValueError(f"priority names {', '.join(strangers)}, which is not in {where}")
         if self.assemble.full_mm > self.assemble.limited_mm:
             raise ValueError("assemble.full_mm must not exceed assemble.limited_mm")
         return self

@@ -56,13 +56,14 @@ _STATES: dict[str, State] = {
 _ENDED = [name for name, state in _STATES.items() if state in ("done", "failed")]
 
 
-def priority(arrived_at: datetime, *, stat: bool) -> int:
+def priority(arrived_at: datetime, *, stat: bool, head_start_min: int = STAT_HEAD_START_MIN) -> int:
     """Return urgency and waiting time as one number, 1..2**31-1, lower first: the minute of arrival less a head start.
 
-    `arrived_at` must have a time zone.
+    Whoever has waited for the head start longer than a STAT goes before it: nobody starves. `arrived_at` must have a time
+    zone.
     """
     minute = int((arrived_at - _EPOCH).total_seconds() // 60)
-    return min(max(minute + STAT_HEAD_START_MIN * (not stat), 1), 2**31 - 1)
+    return min(max(minute + head_start_min * (not stat), 1), 2**31 - 1)
 
 
 @dataclass(frozen=True)

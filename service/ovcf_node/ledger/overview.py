@@ -59,6 +59,15 @@ class Overview:
         with reading(self._engine) as connection:
             return [revision_of(row) for row in connection.execute(query)]
 
+    def answered_by(self, bundle: str) -> list[Revision]:
+        """Return the answered revisions that a bundle ("name" or "name@version") made, and those of which nothing is
+        recorded: they were answered by an earlier version of the node."""
+        column = revisions.c.bundle
+        named = column == bundle if "@" in bundle else column.startswith(f"{bundle}@", autoescape=True)
+        query = select(*COLUMNS).where(revisions.c.answered, named | column.is_(None)).order_by(revisions.c.id)
+        with reading(self._engine) as connection:
+            return [revision_of(row) for row in connection.execute(query)]
+
     def of_studies(self, study_instance_uids: Collection[str]) -> list[Revision]:
         """Return the newest revision of every series of these studies."""
         query = select(*COLUMNS).where(revisions.c.study_instance_uid.in_(study_instance_uids)).order_by(revisions.c.id)

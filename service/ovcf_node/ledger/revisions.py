@@ -138,13 +138,6 @@ class Revisions:
         rows = self._select(revisions.c.series_instance_uid.endswith(series_instance_uid, autoescape=True))
         return list({row.series_instance_uid: row for row in rows}.values())
 
-    def answered_by(self, bundle: str) -> list[Revision]:
-        """Return the answered revisions that a bundle ("name" or "name@version") made, and those of which nothing is
-        recorded: they were answered by an earlier version of the node."""
-        column = revisions.c.bundle
-        named = column == bundle if "@" in bundle else column.startswith(f"{bundle}@", autoescape=True)
-        return self._select(revisions.c.answered, named | column.is_(None))
-
     def quietable(self, now: float) -> list[Revision]:
         """Return the revisions that still wait for instances or for the quiet period."""
         return self._select(revisions.c.state.in_(_QUIETABLE), revisions.c.not_before <= now)

@@ -10,6 +10,7 @@ from ovcf_node.config import Settings
 from ovcf_node.domain.assessments import SecondReading, assessable
 from ovcf_node.domain.findings import Findings
 from ovcf_node.domain.states import DeliveryState, RevisionState
+from ovcf_node.domain.withdrawal import NOTE_ROLE
 from ovcf_node.errors import Permanent
 from ovcf_node.ledger import Delivery, Event, Hold, Ledger, Revision
 from ovcf_node.ledger.catalogue import BadKey, Level, Query, dialect_for
@@ -21,6 +22,7 @@ from ovcf_node.storage.results import Results
 _ROLES = {
     "seg_vertebrae": "Segmentation: vertebrae", "seg_fractures": "Segmentation: fracture regions",
     "summary": "Summary picture", "sr": "Structured report",
+    NOTE_ROLE: "Rejection note",
 }
 _HISTORY = 200
 _MOST_FOUND = 20
@@ -220,5 +222,7 @@ def _object(delivery: Delivery) -> ObjectRow:
     pending = delivery.state is DeliveryState.PENDING
     return ObjectRow(
         _ROLES.get(delivery.role, delivery.role), delivery.destination, delivery.state, delivery.attempts,
-        delivery.next_attempt_at if pending else None, delivery.status, delivery.text or "",
+        delivery.next_attempt_at if pending else None, delivery.status,
+        f"{delivery.text or ''} (withdrawn as {delivery.withdrawn_as})".strip() if delivery.withdrawn_as
+        else delivery.text or "",
     )

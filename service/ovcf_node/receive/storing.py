@@ -7,11 +7,13 @@ from typing import Protocol
 
 import structlog
 
+from ovcf_node.config import Priority
 from ovcf_node.domain.series import Receipt
 from ovcf_node.errors import Refused, Transient
 from ovcf_node.network.messages import StoreAnswer, StoreRequest
 from ovcf_node.receive.file_meta import encode_head
 from ovcf_node.receive.header import Header, read_header
+from ovcf_node.receive.urgency import Urgency
 from ovcf_node.storage.spool import Spool
 
 _log = structlog.get_logger(__name__)
@@ -36,11 +38,15 @@ class Storing:
     file and row leaves a file that nobody acknowledged; the sender sends again.
     """
 
-    def __init__(self, spool: Spool, ledger: Ledger, *, min_free_bytes: int, patient_secret: bytes):
+    def __init__(
+        self, spool: Spool, ledger: Ledger, *, min_free_bytes: int, patient_secret: bytes,
+        urgency: Urgency | None = None,
+    ):
         self._spool = spool
         self._ledger = ledger
         self._min_free_bytes = min_free_bytes
         self._patient_secret = patient_secret
+        self._urgency = urgency or Urgency(Priority())
 
     def answer(self, request: StoreRequest) -> StoreAnswer:
         """Store one instance and return what its sender is told; never raises."""
@@ -68,7 +74,7 @@ class Storing:
         """
         if self._spool.free_bytes() < self._min_free_bytes:
             raise Refused(OUT_OF_RESOURCES, "low_disk", "out of storage space, try again later")
-        header = read_header(request.dataset, request.transfer_syntax_uid)
+        header = read_header(request.dataset, request.transfer_syntax_uid, self._urgency.tags)
         _check(request, header)
         with request.dataset.getbuffer() as dataset:
             digest = hashlib.sha256(dataset).hexdigest()
@@ -98,7 +104,7 @@ class Storing:
                 calling_ae_title=request.peer.calling_ae_title,
                 called_ae_title=request.peer.called_ae_title,
                 association=request.peer.association,
-                stat=request.high_priority or header.stat,
+                stat=self._urgency.is_stat(request, header),
             )
         )
         return True

@@ -30,7 +30,7 @@ def made_by(ledger: Ledger, results: Results, bundle: str) -> Iterator[Recallabl
 
     Of answers of earlier versions of the node the stored findings say which bundle it was, as long as they are kept.
     """
-    for revision in ledger.revisions.answered_by(bundle):
+    for revision in ledger.overview.answered_by(bundle):
         label = revision.bundle or _label(ledger, results, revision)
         if label is None or bundle not in (label, label.partition("@")[0]):
             continue
