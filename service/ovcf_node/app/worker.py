@@ -13,7 +13,7 @@ from ovcf_node import infer
 from ovcf_node.app.executor import engine_running, slot
 from ovcf_node.app.heartbeat import LEASE_S
 from ovcf_node.app.process import process, results_root, spool_root
-from ovcf_node.app.upkeep import Upkeep
+from ovcf_node.app.retaining import Retaining
 from ovcf_node.config import Settings
 from ovcf_node.engine import Engine, priority
 from ovcf_node.errors import OvcfError
@@ -47,18 +47,18 @@ def run(settings: Settings) -> None:
             free_bytes=spool.free_bytes,
         )
         withdrawing = Withdrawing(settings, ledger, results, pseudonyms)
-        upkeep = Upkeep(settings, ledger, engine, Purging(settings, ledger, spool, results, pseudonyms))
+        retaining = Retaining(settings, engine, Purging(settings, ledger, spool, results, pseudonyms))
         with engine_running(engine, ledger, held.name, stop):
             children.start_idle()
-            _judge_loop(settings, ledger, judge, withdrawing, upkeep, held.name, stop)
+            _judge_loop(settings, ledger, engine, judge, withdrawing, retaining, held.name, stop)
         children.close()
 
 
 def _judge_loop(
-    settings: Settings, ledger: Ledger, judge: Judge, withdrawing: Withdrawing, upkeep: Upkeep, owner: str,
-    stop: threading.Event,
+    settings: Settings, ledger: Ledger, engine: Engine, judge: Judge, withdrawing: Withdrawing, retaining: Retaining,
+    owner: str, stop: threading.Event,
 ) -> None:
-    next_upkeep = 0.0
+    next_care = 0.0
     while not stop.wait(settings.engine.judge_interval_s):
         now = time.time()
         try:
@@ -66,9 +66,11 @@ def _judge_loop(
                 continue
             judge.tick(now)
             withdrawing.tick(now)
-            if now >= next_upkeep:
-                next_upkeep = now + LEASE_S
-                upkeep.tick(now)
+            if now >= next_care:
+                next_care = now + LEASE_S
+                engine.take_over(ledger.leases.living("executor:", now))
+                engine.repair()
+                retaining.tick(now)
         except OvcfError as error:
             # A full disk or a busy database: the ledger still says what is due, the next tick finds it again.
             _LOG.error("judge_tick_failed", code=error.code)

@@ -33,6 +33,7 @@ from ovcf_node.ledger.schema import (
     holds,
     instances,
     promises,
+    rejected_sources,
     removals,
     results,
     revisions,
@@ -142,13 +143,14 @@ class Retention:
             return True
 
     def sweep(self, before: float) -> None:
-        """Forget the storage commitment of long ago, asked and promised: its objects and instances have their own rows."""
+        """Forget storage commitment (asked and promised) and source rejection notes of long ago."""
         with self._engine.begin() as connection:
             connection.execute(delete(commitments).where(commitments.c.requested_at < before))
             connection.execute(delete(commitment_reports).where(
                 commitment_reports.c.at < before, commitment_reports.c.applied_at.is_not(None)
             ))
             connection.execute(delete(promises).where(promises.c.at < before, promises.c.report_at.is_(None)))
+            connection.execute(delete(rejected_sources).where(rejected_sources.c.rejected_at < before))
 
     def late(self, series_instance_uid: str, study_instance_uid: str, now: float) -> int:
         """Take note of slices that came when the images of their series were purged: the result stands. Returns how many.

@@ -1,4 +1,4 @@
-"""What the holder of the judge's lease does between its ticks: takeover of the dead, repair, retention, compaction."""
+"""Retention of rows and files, and database files that shrink behind it; done by the holder of the judge's lease."""
 
 import time
 from datetime import UTC, datetime, timedelta
@@ -9,7 +9,6 @@ import structlog
 from ovcf_node.config import Settings
 from ovcf_node.engine import Engine
 from ovcf_node.errors import Transient
-from ovcf_node.ledger import Ledger
 from ovcf_node.storage.compaction import compact
 from ovcf_node.workflow.purging import Purging
 
@@ -18,20 +17,17 @@ _SQLITE = "sqlite:///"
 _WHOLE_EVERY_S = 20 * 3600.0
 
 
-class Upkeep:
+class Retaining:
     """One a worker; only the one that holds the lease uses it."""
 
-    def __init__(self, settings: Settings, ledger: Ledger, engine: Engine, purging: Purging):
+    def __init__(self, settings: Settings, engine: Engine, purging: Purging):
         self._settings = settings
-        self._ledger = ledger
         self._engine = engine
         self._purging = purging
         self._whole_at = 0.0
 
     def tick(self, now: float) -> None:
-        """Do a bounded part of it. Raises Transient where a database or the disk cannot; the next tick goes on."""
-        self._engine.take_over(self._ledger.leases.living("executor:", now))
-        self._engine.repair()
+        """Do a bounded part of what is due. Raises Transient where a database or the disk cannot; the next tick goes on."""
         self._engine.forget(datetime.fromtimestamp(now, UTC) - timedelta(days=self._settings.retention.engine_days))
         self._purging.tick(now)
         self._compact(now)
@@ -41,7 +37,7 @@ class Upkeep:
         quiet = time.localtime(now).tm_hour == self._settings.retention.vacuum_hour and now >= self._whole_at
         if quiet:
             self._whole_at = now + _WHOLE_EVERY_S
-        for url in {self._settings.ledger_url, self._settings.engine_url}:
+        for url in sorted({self._settings.ledger_url, self._settings.engine_url}):
             if not url.startswith(_SQLITE):
                 continue
             try:
