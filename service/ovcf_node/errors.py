@@ -17,6 +17,10 @@ class Transient(OvcfError):
     """Nobody's fault or the peer's; the same call may succeed later (network down, disk full, peer busy)."""
 
 
+MACHINE_SHORT = frozenset({"disk_full", "ledger_unavailable"})
+"""Codes of errors that say nothing about the work at hand: it is tried again when the machine can, and never counted."""
+
+
 class Permanent(OvcfError):
     """The same call will fail again: wrong input, wrong configuration, or a defect."""
 

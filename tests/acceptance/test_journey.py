@@ -228,31 +228,6 @@ def test_killed_worker_and_inference_go_on_after_restart(tmp_path, phantom_serie
     assert len(digests) == 4 and all(len(found) == 1 for found in digests.values())
 
 
-def test_late_slice_gives_a_new_report_that_names_the_old_one(tmp_path, phantom_series):
-    files = sorted(phantom_series.glob("*.dcm"))
-    for name, part in (("first", files[:-1]), ("late", files[-1:])):
-        (tmp_path / name).mkdir()
-        for path in part:
-            (tmp_path / name / path.name).symlink_to(path)
-    pacs = RecordingPacs(tmp_path / "pacs")
-    with pacs.running():
-        node = Node(tmp_path / "node", dicom_destination("pacs", pacs.title, pacs.port))
-        with node.running():
-            storescu(node.port, tmp_path / "first")
-            first = node.settled(SERIES)
-            storescu(node.port, tmp_path / "late")
-            wait_for(lambda: node.newest(SERIES).number == 2, 60, "a new revision")
-            second = node.settled(SERIES)
-            assert node.ledger.revisions.get(first.id).state == "SUPERSEDED" and second.state == "ENCODED"
-    reports = [ds for p in pacs.folder.glob("*.dcm") if (ds := pydicom.dcmread(p)).Modality == "SR"]
-    old, new = sorted(reports, key=lambda ds: ds.InstanceNumber)
-    assert old.SeriesInstanceUID == new.SeriesInstanceUID and old.SOPInstanceUID != new.SOPInstanceUID
-    predecessor = new.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
-    assert predecessor.ReferencedSOPInstanceUID == old.SOPInstanceUID
-    assert "PredecessorDocumentsSequence" not in old
-    assert len(pacs.receipts) == len(set(pacs.receipts)) == 8
-
-
 def test_orthanc_round_trip_changes_no_element(tmp_path, phantom_series):
     with orthanc(tmp_path / "orthanc") as (port, url):
         node = Node(tmp_path / "node", dicom_destination("pacs", "ORTHANC", port))

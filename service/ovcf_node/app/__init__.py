@@ -2,6 +2,7 @@
 
 `process`   what every process does: logging, ledger, signals, folders
 `heartbeat` leases that tell the living from the dead
+`retaining` what is done goes in time, and database files shrink
 `executor`  what processes with an engine do besides: name, heartbeat, drain
 `receiver`  receive; imports neither inference nor codecs nor the engine
 `worker`    judge, read, encode

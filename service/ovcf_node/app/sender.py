@@ -9,6 +9,7 @@ from ovcf_node.config import Settings
 from ovcf_node.engine import Engine
 from ovcf_node.observe import logging
 from ovcf_node.storage.results import Results
+from ovcf_node.workflow.confirming import Confirming
 from ovcf_node.workflow.delivering import Sender
 
 
@@ -20,6 +21,7 @@ def run(settings: Settings) -> None:
         sender = Sender(settings, ledger, Results(results_root(settings)), logging.Pseudonyms(settings.node.data))
         sender.register(engine)
         trail = threading.Thread(target=auditing.bring, args=(settings, ledger, held.name, stop), name="audit", daemon=True)
+        Confirming(settings, ledger).register(engine)
         with engine_running(engine, ledger, held.name, stop):
             trail.start()
             stop.wait()

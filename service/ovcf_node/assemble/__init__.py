@@ -9,9 +9,10 @@ from ovcf_node.assemble.completeness import Verdict
 from ovcf_node.assemble.conflicts import compare
 from ovcf_node.assemble.eligibility import OwnResult, exclude_unseen
 from ovcf_node.assemble.inspection import Inspection, inspect
+from ovcf_node.assemble.source_notes import read_source_note
 from ovcf_node.assemble.volume import build
 
 __all__ = [
     "Candidate", "Inspection", "OwnResult", "Verdict", "build", "choose", "compare", "exclude_unseen", "inspect",
-    "rank",
+    "rank", "read_source_note",
 ]

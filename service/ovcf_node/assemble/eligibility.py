@@ -11,6 +11,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
 
 from ovcf_node.assemble.attributes import image_type, number, numbers, text
+from ovcf_node.assemble.source_notes import is_rejection
 from ovcf_node.domain.reasons import Reason, reason
 
 CT_CLASSES = frozenset({CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage})
@@ -37,10 +38,12 @@ class OwnResult:
 def exclude(dataset: Dataset, own: OwnResult) -> Reason | None:
     """Return why this instance cannot be read as CT slices, or None when it can.
 
-    Codes: own_result, not_ct, scout, not_original_image, derived_map.
+    Codes: own_result, rejection_note, not_ct, scout, not_original_image, derived_map.
     """
     if _made_by(dataset, own):
         return reason("own_result")
+    if is_rejection(dataset):
+        return reason("rejection_note")
     sop_class = text(dataset, "SOPClassUID")
     if sop_class not in CT_CLASSES:
         captured = _SECONDARY_CAPTURE.fullmatch(sop_class) and text(dataset, "Modality") == "CT"

@@ -13,9 +13,12 @@ from ovcf_node import __version__
 from ovcf_node.cli import reading
 from ovcf_node.cli import settings as configuration
 from ovcf_node.cli.configuration import ConfigFile, settings_or_exit
+from ovcf_node.cli.destinations import destinations
 from ovcf_node.cli.fetch import fetch
 from ovcf_node.cli.jobs import jobs
 from ovcf_node.cli.models import models
+from ovcf_node.cli.purge import purge
+from ovcf_node.cli.recall import recall
 from ovcf_node.cli.tokens import tokens
 from ovcf_node.cli.users import users
 from ovcf_node.config import Settings
@@ -30,11 +33,14 @@ app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
 )
 app.add_typer(jobs, name="jobs")
+app.add_typer(destinations, name="destinations")
 app.add_typer(tokens, name="tokens")
 app.add_typer(users, name="users")
 app.add_typer(models, name="models")
 app.add_typer(configuration.commands, name="config")
 app.command()(fetch)
+app.command()(purge)
+app.command()(recall)
 
 _LOG = structlog.get_logger("supervisor")
 _CONSOLE = Console(stderr=True, highlight=False, markup=False)

@@ -5,11 +5,13 @@ Environment variables `OVCF_NODE__SECTION__KEY` override the file, `OVCF_NODE__S
 
 `node`         what it receives, how it judges and reads, where its databases are
 `destination`  where results go
+`priority`     which series are urgent
 `query`        who may query and retrieve results (Q/R SCP)
 `web`          pages and DICOMweb
 `archive`      PACS that studies can be fetched from
 `tls`          certificates of DICOM over TLS
 `audit`        where the audit trail goes
+`retention`    how long what is done stays
 `environment`  values from the environment and from secret files
 `shown`        the settings in force, for people, without secrets
 """
@@ -25,15 +27,17 @@ from ovcf_node.config.audit import Audit
 from ovcf_node.config.destination import Destination
 from ovcf_node.config.environment import Environment
 from ovcf_node.config.node import Assemble, CountSource, Engine, Infer, Log, Node, Receive, Source
+from ovcf_node.config.priority import Priority
 from ovcf_node.config.query import Peer, Query
+from ovcf_node.config.retention import Retention
 from ovcf_node.config.shown import shown
 from ovcf_node.config.tls import Tls
 from ovcf_node.config.web import Web
 from ovcf_node.errors import Permanent
 
 __all__ = [
-    "Archive", "Assemble", "Audit", "CountSource", "Destination", "Engine", "Infer", "Log", "Node", "Peer", "Query",
-    "Receive", "Settings", "Source", "Tls", "Web", "load", "shown",
+    "Archive", "Assemble", "Audit", "CountSource", "Destination", "Engine", "Infer", "Log", "Node", "Peer", "Priority",
+    "Query", "Receive", "Retention", "Settings", "Source", "Tls", "Web", "load", "shown",
 ]
 
 
@@ -46,6 +50,7 @@ class Settings(BaseSettings):
 
     node: Node = Node()
     receive: Receive = Receive()
+    priority: Priority = Priority()
     assemble: Assemble = Assemble()
     infer: Infer = Infer()
     destinations: tuple[Destination, ...] = ()
@@ -54,6 +59,7 @@ class Settings(BaseSettings):
     archives: tuple[Archive, ...] = ()
     tls: Tls = Tls()
     audit: Audit = Audit()
+    retention: Retention = Retention()
     engine: Engine = Engine()
     log: Log = Log()
     _path: Path | None = PrivateAttr(default=None)
@@ -73,6 +79,12 @@ class Settings(BaseSettings):
                 raise ValueError(f"{kind} names must differ: {', '.join(double)}")
         if self.web.dialect_of not in (None, *(d.name for d in self.destinations)):
             raise ValueError("web.dialect_of is not the name of a destination")
+        for named, known, where in (
+            (self.priority.calling_ae_titles, {s.ae_title for s in self.receive.sources}, "receive.sources"),
+            (self.priority.called_ae_titles, set(self.receive.ae_titles), "receive.ae_titles"),
+        ):
+            if strangers := sorted(set(named) - known):
+                raise ValueError(f"priority names {', '.join(strangers)}, which is not in {where}")
         if self.assemble.full_mm > self.assemble.limited_mm:
             raise ValueError("assemble.full_mm must not exceed assemble.limited_mm")
         self._check_tls()
@@ -86,6 +98,7 @@ class Settings(BaseSettings):
         encrypted = [
             self.receive.tls_port, self.query.tls_port, self.audit.host and self.audit.tls, counting and counting.tls,
             *(d.tls for d in self.destinations), *(a.tls for a in self.archives), *(p.move_tls for p in self.query.peers),
+            *(s.report_tls for s in self.receive.sources),
         ]
         if any(encrypted) and not self.tls.ready:
             raise ValueError("TLS needs certificate, key and ca in [tls]")

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, IPvAnyAddress, SecretStr
+from pydantic import Field, IPvAnyAddress, SecretStr, model_validator
 
 from ovcf_node.config.base import AETitle, Port, Section
 
@@ -32,6 +32,18 @@ class Source(Section):
     """IP address that must belong to it; unset accepts any address."""
     certificate_name: str | None = None
     """Common name or DNS name that its certificate must hold; needs TLS."""
+    report_host: str | None = None
+    """Address where it takes storage commitment reports; with report_port. Unset: over the association of its request."""
+    report_port: Port | None = None
+    """Port where it takes storage commitment reports."""
+    report_tls: bool = False
+    """Whether that port speaks TLS; needs [tls]."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> "Source":
+        if (self.report_host is None) != (self.report_port is None):
+            raise ValueError("report_host and report_port belong together")
+        return self
 
 
 class Receive(Section):
@@ -64,6 +76,8 @@ class Receive(Section):
     def ports(self) -> tuple[int, ...]:
         """The open ports: the plain one first."""
         return ((self.port,) if self.plain else ()) + ((self.tls_port,) if self.tls_port else ())
+    commit_days: float = Field(default=0.0, ge=0)
+    """Storage commitment for senders: for how long we promise to keep what they sent, days; 0 does not offer it."""
 
 
 class CountSource(Section):
@@ -105,6 +119,8 @@ class Infer(Section):
     """Time after which the child process that reads a series is stopped, seconds."""
     attempts: int = Field(default=3, ge=1)
     """Attempts before a series is answered 'not assessed: technical failure'."""
+    min_free_mb: int = Field(default=512, ge=0)
+    """Free space on the data volume below which nothing new is read, megabytes: the rest is for the databases."""
 
 
 class Engine(Section):

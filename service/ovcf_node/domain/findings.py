@@ -93,6 +93,10 @@ class BundleIdentity:
     digest: str
     status: str
 
+    @property
+    def label(self) -> str:
+        return f"{self.name}@{self.version}"
+
 
 @dataclass(frozen=True)
 class Findings:

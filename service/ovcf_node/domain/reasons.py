@@ -20,7 +20,10 @@ EXCLUDED: dict[str, str] = {
     "not_original_image": "a dose sheet, screen save or other non-anatomical image",
     "derived_map": "a derived parametric map, not CT numbers",
     "own_result": "a result of this or another analysis coming back",
+    "rejection_note": "a rejection note: the images it names no longer count",
+    "source_withdrawn": "a rejection note withdrew every image of the series",
     "better_series": "another series of the study was chosen",
+    "answered_before": "the same instances were answered long ago",
     "orientation": "not an axial, sagittal or coronal stack",
     "too_short": "covers too little of the patient to hold a vertebra",
     "no_spine": "no thoracolumbar spine in the field",
@@ -30,6 +33,7 @@ EXCLUDED: dict[str, str] = {
 NOT_ASSESSED: dict[str, str] = {
     "missing_slices": "slices are missing",
     "incomplete": "the series did not become complete within the limit",
+    "source_withdrawn_in_part": "a rejection note withdrew part of the series",
     "uneven_spacing": "slice spacing is uneven",
     "duplicate_positions": "different slices at the same position",
     "mixed_geometry": "slices of different orientation, size or frame of reference",

@@ -17,7 +17,7 @@ What DBOS 3.4 does by default and a node must not do, and the cure here:
 10. SQLite without WAL is two to three times slower: set before launch.
 11. Pickle in the database is code execution: portable JSON. That alone would replay errors as another class and tuples
     as lists, so `step` gives JSON values and `ovcf_node.errors` classes in the first run and in every replay.
-12. Nothing is ever deleted: `forget` and `compact`.
+12. Nothing is ever deleted: `forget`, and `storage.compaction` for the file.
 13. One thread and one query per queue and interval: few queues, polled every 0.2 to 1 s.
 14. INFO is noise, expected failures print tracebacks, errors show SQL parameters: WARNING, one line, parameters hidden.
 15. `cancel` takes effect at the next step, not inside one.
@@ -40,6 +40,7 @@ from dbos import error as dbos_error
 
 from ovcf_node.engine import sqlite
 from ovcf_node.errors import OvcfError, Permanent, Transient
+from ovcf_node.storage import compaction
 
 P, T = ParamSpec("P"), TypeVar("T")
 State = Literal["absent", "enqueued", "running", "done", "failed"]
@@ -55,13 +56,14 @@ _STATES: dict[str, State] = {
 _ENDED = [name for name, state in _STATES.items() if state in ("done", "failed")]
 
 
-def priority(arrived_at: datetime, *, stat: bool) -> int:
+def priority(arrived_at: datetime, *, stat: bool, head_start_min: int = STAT_HEAD_START_MIN) -> int:
     """Return urgency and waiting time as one number, 1..2**31-1, lower first: the minute of arrival less a head start.
 
-    `arrived_at` must have a time zone.
+    Whoever has waited for the head start longer than a STAT goes before it: nobody starves. `arrived_at` must have a time
+    zone.
     """
     minute = int((arrived_at - _EPOCH).total_seconds() // 60)
-    return min(max(minute + STAT_HEAD_START_MIN * (not stat), 1), 2**31 - 1)
+    return min(max(minute + head_start_min * (not stat), 1), 2**31 - 1)
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,7 @@ class Engine:
         if self._file:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             with sqlite.connected(self._file) as connection:
+                compaction.make_shrinkable(connection)
                 connection.execute("PRAGMA journal_mode=WAL")
         DBOS(config=self._config)
         for name, function in self._workflows.items():
@@ -264,12 +267,6 @@ class Engine:
             DBOS.delete_workflows([workflow.workflow_id for workflow in ended])
             count += len(ended)
         return count
-
-    def compact(self) -> None:
-        """Give the space of forgotten workflows back to the disk; PostgreSQL does that itself."""
-        if self._file:
-            with sqlite.connected(self._file) as connection:
-                connection.execute("VACUUM")
 
     def _counted(self, function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)

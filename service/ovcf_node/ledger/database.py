@@ -1,5 +1,6 @@
 """Open the ledger's database, SQLite or PostgreSQL, and bring its schema up to date."""
 
+import sqlite3
 from pathlib import Path
 
 from alembic import command
@@ -9,6 +10,7 @@ from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
 
 from ovcf_node.errors import Permanent, Transient
+from ovcf_node.storage.compaction import make_shrinkable
 
 
 def connect(url: str) -> Engine:
@@ -35,6 +37,7 @@ def _begin_sqlite(connection: Connection) -> None:
 def _prepare_sqlite(connection, _record) -> None:
     # The driver must not open transactions by itself; `_begin_sqlite` does.
     connection.isolation_level = None
+    make_shrinkable(connection)
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=FULL")
@@ -47,8 +50,16 @@ def _as_transient(context: ExceptionContext) -> Transient | None:
     # Full disk, lost server, lock not granted: not the caller's fault, and a retry can help. The text of the database
     # may quote parameters, so only its kind is kept.
     if isinstance(context.sqlalchemy_exception, OperationalError):
-        return Transient("ledger_unavailable", type(context.original_exception).__name__)
+        kind = type(context.original_exception).__name__
+        return Transient("disk_full" if _is_full(context.original_exception) else "ledger_unavailable", kind)
     return None
+
+
+def _is_full(error: BaseException) -> bool:
+    """Say whether the database itself undid the transaction because there was no room for it (SQLSTATE 53100)."""
+    if isinstance(error, sqlite3.OperationalError):
+        return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL
+    return getattr(error, "sqlstate", None) == "53100"
 
 
 def probe(url: str) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy import Engine, case, func, select
 
 from ovcf_node.domain.states import DeliveryState, RevisionState
 from ovcf_node.ledger.database import reading
+from ovcf_node.ledger.deliveries import not_a_note
 from ovcf_node.ledger.schema import deliveries, holds, instances, revisions
 
 _R = RevisionState
@@ -160,7 +161,7 @@ class Figures:
             .join(revisions, revisions.c.id == deliveries.c.revision_id)
             .where(
                 deliveries.c.destination == destination, deliveries.c.state.in_(_TAKEN),
-                deliveries.c.updated_at >= since, revisions.c.answered_at.is_not(None),
+                deliveries.c.updated_at >= since, revisions.c.answered_at.is_not(None), not_a_note(),
             )
             .order_by(deliveries.c.updated_at.desc())
             .limit(_RECENT)

@@ -13,7 +13,7 @@ from ovcf_node.ledger.schema import instances, revisions
 
 @dataclass(frozen=True)
 class StoredInstance:
-    """The part of a row that later stages need."""
+    """The part of a row that later stages need; `path` is empty once the file was purged."""
 
     id: int
     sop_instance_uid: str
@@ -82,10 +82,11 @@ class Instances:
         return self._select(condition)
 
     def first_path(self, series_instance_uid: str) -> str | None:
-        """Return where the first original of a series lies in the spool."""
+        """Return where the first original of a series lies in the spool; None once it was purged."""
         query = (
             select(instances.c.path)
-            .where(instances.c.series_instance_uid == series_instance_uid, instances.c.kind == "original")
+            .where(instances.c.series_instance_uid == series_instance_uid, instances.c.kind == "original",
+                   instances.c.path != "")
             .order_by(instances.c.id).limit(1)
         )
         with reading(self._engine) as connection:

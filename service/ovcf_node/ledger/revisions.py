@@ -9,20 +9,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Engine, insert, select, update
+from sqlalchemy import Connection, Engine, insert, or_, select, update
 
 from ovcf_node.domain.assessments import SecondReading
 from ovcf_node.domain.reasons import Reason
 from ovcf_node.domain.states import RevisionState, check_revision_move
+from ovcf_node.domain.withdrawal import Title
 from ovcf_node.errors import Permanent
 from ovcf_node.ledger import assessments
 from ovcf_node.ledger.catalogue.entry import Entry
-from ovcf_node.ledger.catalogue.queries import add_entries, withdraw_series
+from ovcf_node.ledger.catalogue.queries import add_entries
 from ovcf_node.ledger.database import reading
 from ovcf_node.ledger.deliveries import Result, add_results, cancel_pending, carry_undelivered
 from ovcf_node.ledger.events import note
 from ovcf_node.ledger.instances import Arrival
-from ovcf_node.ledger.schema import holds, revisions
+from ovcf_node.ledger.schema import holds, revisions, tombstones
+from ovcf_node.ledger.withdrawals import withdraw, withdraw_series
 
 
 class StaleAttempt(Permanent):
@@ -55,6 +57,9 @@ class Revision:
     analysis_started_at: float | None
     answered: bool
     reading_of: int | None = None
+    images_purged_at: float | None = None
+    results_purged_at: float | None = None
+    bundle: str | None = None
 
     @property
     def result_key(self) -> str:
@@ -172,16 +177,20 @@ class Revisions:
                 return
             if last:
                 self._supersede(connection, last, now)
-            self._open(connection, arrival, (last.number if last else 0) + 1, now)
+            before = last.number if last else connection.execute(
+                select(tombstones.c.last_number).where(tombstones.c.series_instance_uid == arrival.series_instance_uid)
+            ).scalar()
+            self._open(connection, arrival, (before or 0) + 1, now)
 
-    def reopen(self, revision: Revision, now: float, *, withdraw: bool = False) -> None:
-        """Open a new revision over the same instances (`jobs retry`, release of a hold).
+    def reopen(self, revision: Revision, now: float, *, withdrawn_as: Title | None = None) -> None:
+        """Open a new revision over the same instances (`jobs retry`, release of a hold, a source rejection note).
 
-        With `withdraw` no query shows the earlier results any more: what they were made from was wrong.
+        With `withdrawn_as` the earlier results are withdrawn under this title, and no query shows them any more: what they
+        were made from was wrong.
         """
         with self._engine.begin() as connection:
-            if withdraw:
-                withdraw_series(connection, revision.series_instance_uid)
+            if withdrawn_as is not None:
+                withdraw_series(connection, revision.series_instance_uid, withdrawn_as)
             self._supersede(connection, revision, now)
             self._open(connection, _arrival(revision), revision.number + 1, now)
 
@@ -207,9 +216,9 @@ class Revisions:
                  newest.series_instance_uid, newest.study_instance_uid)
 
     def discard(self, revision: Revision, now: float) -> None:
-        """End a revision for good, cancel what it has not sent and withdraw the results of its series from queries."""
+        """End a revision for good, cancel what it has not sent and withdraw the results of its series."""
         with self._engine.begin() as connection:
-            withdraw_series(connection, revision.series_instance_uid)
+            withdraw_series(connection, revision.series_instance_uid, Title.PATIENT_SAFETY)
             self._supersede(connection, revision, now)
 
     def _open(self, connection: Connection, arrival: Arrival, number: int, now: float) -> None:
@@ -228,6 +237,10 @@ class Revisions:
         if revision.state is not RevisionState.SUPERSEDED:
             self._move(connection, revision, RevisionState.SUPERSEDED, now, attempt=revision.attempt + 1)
         cancel_pending(connection, revision.id, now)
+        # A second reading stands beside the reading it is about; what comes after them replaces both.
+        first = revision.reading_of or revision.id
+        both = select(revisions.c.id).where(or_(revisions.c.id == first, revisions.c.reading_of == first))
+        withdraw(connection, both, Title.QUALITY)
 
     def move(
         self, revision: Revision, state: RevisionState, now: float, *, reason: Reason | None = None, **values: Any
@@ -238,12 +251,13 @@ class Revisions:
         """
         with self._engine.begin() as connection:
             self._move(connection, revision, state, now, reason=reason, **values)
-            if revision.state in _DUE and state in _UNREAD and revision.reading_of is None:
+            unread = revision.state in _DUE and state in _UNREAD and revision.reading_of is None
+            if unread or (reason is not None and reason.code == "source_withdrawn"):
                 self._reconsider(connection, revision, now)
         return self.get(revision.id)
 
     def _reconsider(self, connection: Connection, loser: Revision, now: float) -> None:
-        """The series that was chosen could not be read: those that stood back for it are judged again."""
+        """The series that was chosen could not be read, or is gone: those that stood back for it are judged again."""
         rows = connection.execute(
             select(*COLUMNS).where(
                 revisions.c.study_instance_uid == loser.study_instance_uid,
@@ -295,23 +309,29 @@ class Revisions:
 
     def answered(
         self, revision: Revision, results: Iterable[Result], plan: Mapping[str, Sequence[str]], now: float,
-        entries: Iterable[Entry] = (),
+        entries: Iterable[Entry] = (), *, bundle: str | None = None,
     ) -> None:
         """Record that every object is stored, plan the deliveries and enter the results in the catalogue, at once.
 
-        An inferred revision becomes ENCODED; a "not assessed" one stays what it is. Raises StaleAttempt.
+        An inferred revision becomes ENCODED; a "not assessed" one stays what it is. `bundle` is the name@version whose
+        findings it reports. Raises StaleAttempt.
         """
         with self._engine.begin() as connection:
             state = RevisionState.ENCODED if revision.state is RevisionState.INFERRED else revision.state
             if state is revision.state:
-                self._guarded_update(connection, revision, answered=True, answered_at=now, updated_at=now)
+                self._guarded_update(connection, revision, answered=True, answered_at=now, updated_at=now, bundle=bundle)
             else:
-                self._move(connection, revision, state, now, answered=True, answered_at=now)
+                self._move(connection, revision, state, now, answered=True, answered_at=now, bundle=bundle)
             add_results(connection, results, plan, now)
             add_entries(connection, entries)
 
-    def failed(self, revision: Revision, now: float, *, not_before: float, text: str) -> None:
-        """Record a failed attempt: the next one gets a new fencing token and may start at `not_before`."""
+    def failed(
+        self, revision: Revision, now: float, *, not_before: float, text: str, counts: bool = True
+    ) -> None:
+        """Record a failed attempt: the next one gets a new fencing token and may start at `not_before`.
+
+        `counts=False`: the machine was short of something, which says nothing about the series.
+        """
         with self._engine.begin() as connection:
             changed = connection.execute(
                 update(revisions)
@@ -319,7 +339,7 @@ class Revisions:
                     revisions.c.id == revision.id, revisions.c.attempt == revision.attempt,
                     revisions.c.state == revision.state, revisions.c.answered == revision.answered,
                 )
-                .values(attempt=revision.attempt + 1, failures=revision.failures + 1, not_before=not_before,
+                .values(attempt=revision.attempt + 1, failures=revision.failures + counts, not_before=not_before,
                         updated_at=now)
             )
             if changed.rowcount == 1:

@@ -31,7 +31,15 @@ class AssociationPolicy:
     entries for a title are alternatives.
     """
 
-    def __init__(self, called_ae_titles: Iterable[str], sources: Iterable[Source | Peer]):
+    def __init__(
+        self, called_ae_titles: Iterable[str], sources: Iterable[Source | Peer], *,
+        reporters: Iterable[tuple[str, str]] = (), commits: bool = False,
+    ):
+        """reporters  (calling, called) AE titles of destinations that report storage commitment over associations of theirs
+        commits    whether sources may ask us for storage commitment
+        """
+        self._reporters = {(calling.strip(), called.strip()) for calling, called in reporters}
+        self._commits = commits
         self._called = {title.strip() for title in called_ae_titles}
         self._sources: dict[str, list[tuple[str | None, str | None]]] = {}
         for source in sources:
@@ -42,6 +50,10 @@ class AssociationPolicy:
         self, *, called: str, calling: str, address: str, certificate: frozenset[str] = frozenset()
     ) -> Rejection | None:
         """Return why an association is refused, None when it is welcome; `certificate`: the names it holds."""
+        reports = self.reports(called=called, calling=calling)
+        return None if reports else self._stranger(called, calling, address, certificate)
+
+    def _stranger(self, called: str, calling: str, address: str, certificate: frozenset[str]) -> Rejection | None:
         if called.strip() not in self._called:
             return CALLED_UNKNOWN
         entries = self._sources.get(calling.strip())
@@ -53,6 +65,18 @@ class AssociationPolicy:
         if not any(name is None or name in certificate for name in here):
             return CALLING_CERTIFICATE
         return None
+
+    def may_send(self, *, called: str, calling: str, address: str, certificate: frozenset[str] = frozenset()) -> bool:
+        """Say whether this peer may store here; one that only reports commitment may not."""
+        return self._stranger(called, calling, address, certificate) is None
+
+    def reports(self, *, called: str, calling: str) -> bool:
+        """Say whether this peer may report commitment of what we sent it."""
+        return (calling.strip(), called.strip()) in self._reporters
+
+    def may_ask_commitment(self, *, called: str, calling: str) -> bool:
+        """Say whether this peer may ask us to commit to what it sent."""
+        return self._commits and called.strip() in self._called and calling.strip() in self._sources
 
 
 def plain_address(text: str) -> str:

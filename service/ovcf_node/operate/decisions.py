@@ -8,8 +8,9 @@ from dataclasses import replace
 from ovcf_node.domain.assessments import SecondReading, Verdict
 from ovcf_node.domain.reasons import Reason
 from ovcf_node.domain.states import RevisionState
+from ovcf_node.domain.withdrawal import Title
 from ovcf_node.errors import Permanent
-from ovcf_node.ledger import Ledger, Revision
+from ovcf_node.ledger import Hold, Ledger, Revision
 
 _UNREAD = (RevisionState.FAILED, RevisionState.NOT_ASSESSED, RevisionState.EXCLUDED)
 
@@ -30,12 +31,34 @@ def retry(ledger: Ledger, revision: Revision, now: float, who: str) -> str:
         ledger.revisions.second_reading(revision, second, now)
         outcome = "the second reading is reported again"
     elif revision.state in _UNREAD:
+        _require_images(revision)
         ledger.revisions.reopen(revision, now)
         outcome = "the series is read again"
     else:
         outcome = f"{ledger.deliveries.retry(revision.id, now)} deliveries are tried again"
+        for name in {d.destination for d in ledger.deliveries.of_revision(revision.id)}:
+            ledger.destinations.probe(name, now)  # of one that is away; once it answers, everything goes
     ledger.events.add(now, "retried", f"by {who}: {outcome}", revision.series_instance_uid, revision.study_instance_uid)
     return outcome
+
+
+def hold_destination(ledger: Ledger, name: str, now: float, who: str) -> None:
+    """Send nothing to a destination until it is released; what is meant for it waits."""
+    if not ledger.destinations.hold(name, now, who):
+        raise NotPossible("it is held already")
+
+
+def release_destination(ledger: Ledger, name: str, now: float, who: str) -> None:
+    """End the hold of a destination: what waited is sent at once."""
+    if not ledger.destinations.release(name, now, who):
+        raise NotPossible("it is not held")
+
+
+def probe_destination(ledger: Ledger, name: str, now: float, _who: str) -> None:
+    """Try a destination that is away at once."""
+    if ledger.destinations.of(name).away_since is None:
+        raise NotPossible("it is not away")
+    ledger.destinations.probe(name, now)
 
 
 def hold(ledger: Ledger, study_instance_uid: str, now: float, who: str) -> None:
@@ -46,12 +69,14 @@ def hold(ledger: Ledger, study_instance_uid: str, now: float, who: str) -> None:
 
 def release(ledger: Ledger, study_instance_uid: str, now: float, who: str, *, newest: bool = False) -> None:
     """Release a held study: what was received first stands or, with `newest`, what came last, and is read again."""
-    _require_hold(ledger, study_instance_uid)
+    held = _require_hold(ledger, study_instance_uid)
     if newest:
+        # Other pixels are a matter of quality; another identity on what was sent could be read as another patient's.
+        title = Title.QUALITY if held.reason_code == "content_conflict" else Title.PATIENT_SAFETY
         ledger.instances.prefer_newest(study_instance_uid)
         for revision in ledger.revisions.newest_of_study(study_instance_uid):
             if revision.state is not RevisionState.SUPERSEDED:
-                ledger.revisions.reopen(revision, now, withdraw=True)
+                ledger.revisions.reopen(revision, now, withdrawn_as=title)
     else:
         conflicting = ledger.instances.of_kind("conflict", study_instance_uid)
         ledger.instances.set_kind([instance.id for instance in conflicting], "discarded")
@@ -59,12 +84,21 @@ def release(ledger: Ledger, study_instance_uid: str, now: float, who: str, *, ne
 
 
 def discard(ledger: Ledger, study_instance_uid: str, now: float, who: str) -> None:
-    """Discard a held study: nothing of it is read or delivered any more. What was sent already is not recalled."""
+    """Discard a held study: nothing of it is read or delivered any more, and what was sent already is withdrawn."""
     _require_hold(ledger, study_instance_uid)
     ledger.instances.discard_study(study_instance_uid)
     for revision in ledger.revisions.newest_of_study(study_instance_uid):
         ledger.revisions.discard(revision, now)
     ledger.holds.lift(study_instance_uid, now, who)
+
+
+def purge(ledger: Ledger, study_instance_uid: str, now: float, who: str, *, force: bool = False) -> None:
+    """Purge everything of a study but a tombstone that says who and when. What destinations have, they keep.
+
+    Without `force` only where nothing is in flight: InFlight says what is.
+    """
+    if not ledger.retention.purge_study(study_instance_uid, now, who, force=force):
+        raise NotPossible("there is no such study here")
 
 
 def assess(ledger: Ledger, revision: Revision, second: SecondReading) -> None:
@@ -76,6 +110,7 @@ def assess(ledger: Ledger, revision: Revision, second: SecondReading) -> None:
         raise NotPossible("there is no finished reading to assess")
     if any(hold.study_instance_uid == revision.study_instance_uid for hold in ledger.holds.all()):
         raise NotPossible("the study is held: release it first")
+    _require_images(revision)
     before = ledger.assessments.of_revision(revision.id)
     if not second.assessments:
         raise NotPossible("no finding was assessed")
@@ -88,6 +123,13 @@ def assess(ledger: Ledger, revision: Revision, second: SecondReading) -> None:
     ledger.revisions.second_reading(revision, second, second.at)
 
 
-def _require_hold(ledger: Ledger, study_instance_uid: str) -> None:
-    if not any(hold.study_instance_uid == study_instance_uid for hold in ledger.holds.all()):
-        raise NotPossible("the study is not held")
+def _require_images(revision: Revision) -> None:
+    if revision.images_purged_at is not None:
+        raise NotPossible("its images were purged: purge the whole study, then have it sent again")
+
+
+def _require_hold(ledger: Ledger, study_instance_uid: str) -> Hold:
+    for hold in ledger.holds.all():
+        if hold.study_instance_uid == study_instance_uid:
+            return hold
+    raise NotPossible("the study is not held")

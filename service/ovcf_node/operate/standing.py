@@ -64,7 +64,7 @@ def _at_work(revision: Revision, settings: Settings, now: float) -> Standing:
     if revision.not_before > now:
         return Standing(Stage.WAITING, "tries again", f"{tried}, at {clock(revision.not_before, now)}")
     if revision.state is RevisionState.COMPLETE and revision.analysis_started_at is None:
-        return Standing(Stage.WAITING, "queued", "complete; waits for a free worker")
+        return Standing(Stage.WAITING, "queued", f"complete; waits for a free worker{', urgent' if revision.stat else ''}")
     if revision.state is RevisionState.COMPLETE:
         return Standing(Stage.RUNNING, "reading", tried or f"since {clock(revision.analysis_started_at, now)}")
     what = "second reading" if revision.reading_of is not None else "writing the answer"

@@ -10,6 +10,7 @@ from ovcf_node.config import Settings
 from ovcf_node.domain.assessments import SecondReading, assessable
 from ovcf_node.domain.findings import Findings
 from ovcf_node.domain.states import DeliveryState, RevisionState
+from ovcf_node.domain.withdrawal import NOTE_ROLE
 from ovcf_node.errors import Permanent
 from ovcf_node.ledger import Delivery, Event, Hold, Ledger, Revision
 from ovcf_node.ledger.catalogue import BadKey, Level, Query, dialect_for
@@ -21,6 +22,7 @@ from ovcf_node.storage.results import Results
 _ROLES = {
     "seg_vertebrae": "Segmentation: vertebrae", "seg_fractures": "Segmentation: fracture regions",
     "summary": "Summary picture", "sr": "Structured report",
+    NOTE_ROLE: "Rejection note",
 }
 _HISTORY = 200
 _MOST_FOUND = 20
@@ -47,6 +49,7 @@ class SeriesView:
     second    the second reading that the newest report contains
     outdated  a second reading of an earlier state of the series, which the newest report does not contain
     can_assess, can_retry  whether the decision makes sense now
+    kept_until  findings and objects are here at least until then; None where there are none, or no more
     """
 
     newest: Revision
@@ -61,16 +64,19 @@ class SeriesView:
     objects: tuple[ObjectRow, ...]
     earlier: tuple[Revision, ...]
     instances: int
+    kept_until: float | None
 
     @property
     def can_assess(self) -> bool:
-        return self.newest.state is RevisionState.ENCODED and any(row.assessable for row in self.vertebrae)
+        here = self.newest.state is RevisionState.ENCODED and self.newest.images_purged_at is None
+        return here and any(row.assessable for row in self.vertebrae)
 
     @property
     def can_retry(self) -> bool:
         unread = (RevisionState.FAILED, RevisionState.NOT_ASSESSED, RevisionState.EXCLUDED)
         open_ = (DeliveryState.PENDING, DeliveryState.REJECTED)
-        return self.newest.state in unread or any(o.state in open_ for o in self.objects)
+        unread_here = self.newest.state in unread and self.newest.images_purged_at is None
+        return unread_here or any(o.state in open_ for o in self.objects)
 
 
 @dataclass(frozen=True)
@@ -176,7 +182,13 @@ class Studies:
             picture="summary.png" in self._results.names(reading.result_key),
             second=second, outdated=None if second else self._outdated(revisions),
             objects=tuple(_object(delivery) for delivery in deliveries), earlier=tuple(revisions[:-1]),
+            kept_until=self._kept_until(newest),
         )
+
+    def _kept_until(self, newest: Revision) -> float | None:
+        if not newest.answered or newest.results_purged_at is not None:
+            return None
+        return newest.updated_at + self._settings.retention.results_days * 86400.0
 
     def _words(self, newest: Revision, reading: Revision) -> Words | None:
         """Return what the newest stored report says; a second reading that is not written yet leaves the first."""
@@ -210,5 +222,7 @@ def _object(delivery: Delivery) -> ObjectRow:
     pending = delivery.state is DeliveryState.PENDING
     return ObjectRow(
         _ROLES.get(delivery.role, delivery.role), delivery.destination, delivery.state, delivery.attempts,
-        delivery.next_attempt_at if pending else None, delivery.status, delivery.text or "",
+        delivery.next_attempt_at if pending else None, delivery.status,
+        f"{delivery.text or ''} (withdrawn as {delivery.withdrawn_as})".strip() if delivery.withdrawn_as
+        else delivery.text or "",
     )

@@ -3,6 +3,7 @@
 import io
 import re
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ovcf_node.errors import Refused
@@ -24,15 +25,17 @@ _TAGS = frozenset({
 
 _DEFLATED_HEAD = 8 * 2**20  # bytes to inflate at most: everything before the pixels, and never a decompression bomb
 
-_STAT = (b"STAT", b"HIGH")
-
 # PS3.5 9.1 also forbids leading zeros; equipment in use writes them, and refusing its images would help nobody.
 _UID = re.compile(rb"(?=.{1,64}\Z)[0-9]+(\.[0-9]+)*")
 
 
 @dataclass(frozen=True)
 class Header:
-    """What identifies an instance. `patient` is Patient ID and its issuer as encoded: hash it, never keep or log it."""
+    """What identifies an instance. `patient` is Patient ID and its issuer as encoded: hash it, never keep or log it.
+
+    requested_priority  Requested Procedure Priority (0040,1003) as encoded
+    texts               further values that were asked for, as encoded, by tag; never log them
+    """
 
     sop_class_uid: str
     sop_instance_uid: str
@@ -40,12 +43,16 @@ class Header:
     series_instance_uid: str
     modality: str
     patient: bytes
-    stat: bool
+    requested_priority: bytes
+    texts: Mapping[int, bytes]
 
 
-def read_header(dataset: io.BytesIO, transfer_syntax_uid: str) -> Header:
-    """Return the header of an encoded data set. Raises Refused (0xC000) when a UID is missing or malformed."""
-    values = _read_elements(dataset, transfer_syntax_uid)
+def read_header(dataset: io.BytesIO, transfer_syntax_uid: str, also: frozenset[int] = frozenset()) -> Header:
+    """Return the header of an encoded data set, with the values of the tags `also`, none behind (0040,1003).
+
+    Raises Refused (0xC000) when a UID is missing or malformed.
+    """
+    values = _read_elements(dataset, transfer_syntax_uid, _TAGS | also)
     return Header(
         sop_class_uid=_uid(values, _SOP_CLASS_UID, "SOP Class UID"),
         sop_instance_uid=_uid(values, _SOP_INSTANCE_UID, "SOP Instance UID"),
@@ -53,17 +60,18 @@ def read_header(dataset: io.BytesIO, transfer_syntax_uid: str) -> Header:
         series_instance_uid=_uid(values, _SERIES_INSTANCE_UID, "Series Instance UID"),
         modality=values.get(_MODALITY, b"")[:16].decode("ascii", "replace"),
         patient=values.get(_PATIENT_ID, b"") + b"\x1f" + values.get(_ISSUER_OF_PATIENT_ID, b""),
-        stat=values.get(_REQUESTED_PROCEDURE_PRIORITY, b"").upper() in _STAT,
+        requested_priority=values.get(_REQUESTED_PROCEDURE_PRIORITY, b""),
+        texts={tag: values[tag] for tag in also if tag in values},
     )
 
 
-def _read_elements(dataset: io.BytesIO, transfer_syntax_uid: str) -> dict[int, bytes]:
+def _read_elements(dataset: io.BytesIO, transfer_syntax_uid: str, wanted: frozenset[int]) -> dict[int, bytes]:
     try:
         found = elements.find(
             _head(dataset, transfer_syntax_uid),
             implicit=transfer_syntax_uid == contexts.IMPLICIT_LITTLE_ENDIAN,
             little=transfer_syntax_uid != contexts.EXPLICIT_BIG_ENDIAN,
-            wanted=_TAGS,
+            wanted=wanted,
             last=max(_TAGS),
         )
     except (elements.Malformed, zlib.error) as error:

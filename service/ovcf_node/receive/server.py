@@ -1,16 +1,26 @@
-"""The receiving process: the acceptor with the storing handler behind it."""
+"""The receiving process: the acceptor with the storing and committing handlers behind it."""
 
-from ovcf_node.config import Receive
+from collections.abc import Sequence
+
+from ovcf_node.config import Destination, Receive
 from ovcf_node.network.application_entity import Acceptor, Listener, listeners, stop_all
+from ovcf_node.network.commitment import CommittingAcceptor
 from ovcf_node.network.policy import AssociationPolicy
+from ovcf_node.receive.committing import Committing
 from ovcf_node.receive.storing import Storing
 
 
 class Receiver:
-    """Accept associations of known peers and store what they send, on the plain port, the one with TLS, or both."""
+    """Accept associations of known peers and store what they send; of `destinations`, reports of storage commitment.
 
-    def __init__(self, settings: Receive, storing: Storing, *, port: int | None = None):
-        """`port` overrides the configured plain one; 0 takes any free port."""
+    On the plain port, the one with TLS, or both.
+    """
+
+    def __init__(
+        self, settings: Receive, storing: Storing, committing: Committing | None = None,
+        destinations: Sequence[Destination] = (), *, port: int | None = None,
+    ):
+        """`port` overrides the configured plain one; 0 takes any free port. Without `committing` there is no commitment."""
         listener = Listener(
             host=settings.host,
             port=settings.port if port is None else port,
@@ -20,9 +30,17 @@ class Receiver:
             balancers=tuple(map(str, settings.balancers)),
             data_set_at_most=settings.max_instance_mb * 2**20,
         )
-        policy = AssociationPolicy(settings.ae_titles, settings.sources)
-        self._acceptors = [Acceptor(one, policy, storing.answer)
-                           for one in listeners(listener, plain=settings.plain, tls_port=settings.tls_port)]
+        policy = _policy(settings, destinations)
+        self._committing = committing
+        self._acceptors: list[Acceptor] = []
+        for one in listeners(listener, plain=settings.plain, tls_port=settings.tls_port):
+            if committing is None:
+                self._acceptors.append(Acceptor(one, policy, storing.answer))
+            else:
+                self._acceptors.append(CommittingAcceptor(
+                    one, policy, storing.answer, promise=committing.promise, answer=committing.answer,
+                    told=committing.told, reported=committing.reported,
+                ))
 
     @property
     def port(self) -> int:
@@ -34,11 +52,20 @@ class Receiver:
         for acceptor in self._acceptors:
             acceptor.start()
 
-    def admit(self, settings: Receive) -> None:
-        """Take over who may send; associations that are open go on."""
+    def admit(self, settings: Receive, destinations: Sequence[Destination] = ()) -> None:
+        """Take over who may send and what is promised to them; associations that are open go on."""
+        if self._committing is not None:
+            self._committing.admit(settings)
         for acceptor in self._acceptors:
-            acceptor.admit(AssociationPolicy(settings.ae_titles, settings.sources))
+            acceptor.admit(_policy(settings, destinations))
 
     def stop(self, drain_s: float = 30.0) -> int:
         """Stop listening, let running associations end for `drain_s` seconds; return how many had to be aborted."""
         return stop_all(self._acceptors, drain_s)
+
+
+def _policy(settings: Receive, destinations: Sequence[Destination]) -> AssociationPolicy:
+    reporters = [(d.ae_title, d.calling_ae_title) for d in destinations if d.final == "committed"]
+    return AssociationPolicy(
+        settings.ae_titles, settings.sources, reporters=reporters, commits=settings.commit_days > 0,
+    )

@@ -7,11 +7,13 @@ from typing import Protocol
 
 import structlog
 
+from ovcf_node.config import Priority
 from ovcf_node.domain.series import Receipt
 from ovcf_node.errors import Refused, Transient
 from ovcf_node.network.messages import StoreAnswer, StoreRequest
 from ovcf_node.receive.file_meta import encode_head
 from ovcf_node.receive.header import Header, read_header
+from ovcf_node.receive.urgency import Urgency
 from ovcf_node.storage.spool import Spool
 
 _log = structlog.get_logger(__name__)
@@ -36,11 +38,15 @@ class Storing:
     file and row leaves a file that nobody acknowledged; the sender sends again.
     """
 
-    def __init__(self, spool: Spool, ledger: Ledger, *, min_free_bytes: int, patient_secret: bytes):
+    def __init__(
+        self, spool: Spool, ledger: Ledger, *, min_free_bytes: int, patient_secret: bytes,
+        urgency: Urgency | None = None,
+    ):
         self._spool = spool
         self._ledger = ledger
         self._min_free_bytes = min_free_bytes
         self._patient_secret = patient_secret
+        self._urgency = urgency or Urgency(Priority())
 
     def answer(self, request: StoreRequest) -> StoreAnswer:
         """Store one instance and return what its sender is told; never raises."""
@@ -68,7 +74,7 @@ class Storing:
         """
         if self._spool.free_bytes() < self._min_free_bytes:
             raise Refused(OUT_OF_RESOURCES, "low_disk", "out of storage space, try again later")
-        header = read_header(request.dataset, request.transfer_syntax_uid)
+        header = read_header(request.dataset, request.transfer_syntax_uid, self._urgency.tags)
         _check(request, header)
         with request.dataset.getbuffer() as dataset:
             digest = hashlib.sha256(dataset).hexdigest()
@@ -82,7 +88,7 @@ class Storing:
                 called_ae_title=request.peer.called_ae_title,
             )
             stored = self._spool.store([head, dataset], header.series_instance_uid)
-        self._ledger.record(
+        self._record(
             Receipt(
                 sop_instance_uid=header.sop_instance_uid,
                 sop_class_uid=header.sop_class_uid,
@@ -98,10 +104,20 @@ class Storing:
                 calling_ae_title=request.peer.calling_ae_title,
                 called_ae_title=request.peer.called_ae_title,
                 association=request.peer.association,
-                stat=request.high_priority or header.stat,
+                stat=self._urgency.is_stat(request, header),
             )
         )
         return True
+
+    def _record(self, receipt: Receipt) -> None:
+        try:
+            self._ledger.record(receipt)
+        except Transient as error:
+            # The database had no room for the row and undid it: nothing refers to the file, and the sender, who comes again
+            # and again, must not fill the spool with copies. After any other error the row may exist: the file stays.
+            if error.code == "disk_full":
+                self._spool.purge([receipt.path])
+            raise
 
 
 def _check(request: StoreRequest, header: Header) -> None:

@@ -12,6 +12,10 @@ from ovcf_node.report.context import ResultContext, SecondReport
 from ovcf_node.report.encode import EncodedObject, encode
 from ovcf_node.report.lint import lint
 from ovcf_node.report.picture import render_summary
+from ovcf_node.report.rejection_note import Rejection, encode_rejection_note
 from ovcf_node.report.write import to_bytes
 
-__all__ = ["EncodedObject", "ResultContext", "SecondReport", "encode", "lint", "render_summary", "to_bytes"]
+__all__ = [
+    "EncodedObject", "Rejection", "ResultContext", "SecondReport", "encode", "encode_rejection_note", "lint",
+    "render_summary", "to_bytes",
+]

@@ -10,6 +10,7 @@ from pydicom.sr.coding import Code
 from ovcf_node.domain.assessments import Verdict
 from ovcf_node.domain.denis import TYPES
 from ovcf_node.domain.findings import VertebraFinding
+from ovcf_node.domain.withdrawal import Title
 
 SCHEME = "99OVCF"
 
@@ -117,6 +118,12 @@ ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")  # CI
 ACQUISITION_EQUIPMENT = Code("109101", "DCM", "Acquisition Equipment")  # CID 7005
 PROCESSING_EQUIPMENT = Code("109102", "DCM", "Processing Equipment")  # CID 7005
 SOURCE_IMAGE = Code("121322", "DCM", "Source image for image processing operation")  # CID 7202
+
+REJECTION_TITLES: dict[Title, Code] = {  # CID 7010
+    Title.QUALITY: Code("113001", "DCM", "Rejected for Quality Reasons"),
+    Title.PATIENT_SAFETY: Code("113037", "DCM", "Rejected for Patient Safety Reasons"),
+    Title.WORKLIST: Code("113038", "DCM", "Incorrect Modality Worklist Entry"),
+}
 
 # CID 6047, by (everything succeeded, something found)
 SUMMARIES: dict[tuple[bool, bool], Code] = {

@@ -84,7 +84,7 @@ def finish(dataset: Dataset, context: ResultContext, source: Source, algorithm: 
     for item in dataset.get("DimensionIndexSequence", []):
         item.DimensionOrganizationUID = uid_from("dimension organization", dataset.SOPInstanceUID)
     _declare_coding_schemes(dataset, source)
-    _set_character_set(dataset, source)
+    set_character_set(dataset, source)
 
 
 def _algorithm_equipment(context: ResultContext, algorithm: Algorithm, moment: str) -> Dataset:
@@ -139,12 +139,12 @@ def private_designators(dataset: Dataset) -> set[str]:
     return found
 
 
-def _set_character_set(dataset: Dataset, source: Source) -> None:
+def set_character_set(dataset: Dataset, source: Source) -> None:
     """Keep the source's character set; state one where the source does not but some text needs it."""
     stated = source.header.get("SpecificCharacterSet")
     if stated:
         dataset.SpecificCharacterSet = stated
-        for item in dataset.ContributingEquipmentSequence:
+        for item in dataset.get("ContributingEquipmentSequence", []):
             if "InstitutionName" in item and not _encodable(str(item.InstitutionName), stated):
                 item.InstitutionName = long_string(str(item.InstitutionName))
         return

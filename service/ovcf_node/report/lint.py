@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
-from pydicom.uid import SecondaryCaptureImageStorage, SegmentationStorage
+from pydicom.uid import KeyObjectSelectionDocumentStorage, SecondaryCaptureImageStorage, SegmentationStorage
 
 from ovcf_node.domain.identity import Dialect
 from ovcf_node.report import codes
@@ -35,6 +35,9 @@ def lint(dataset: Dataset, dialect: Dialect, segments: Mapping[str, set[int]] | 
     segments  Segmentation SOP Instance UID -> its segment numbers; with it, an SR's references are checked too.
     """
     violations = list(_common(dataset))
+    if dataset.SOPClassUID == KeyObjectSelectionDocumentStorage:
+        return violations + list(_rejection_note(dataset))
+    violations += _contributing_equipment(dataset)
     if dataset.SOPClassUID == SegmentationStorage:
         violations += _segmentation(dataset)
     elif dataset.SOPClassUID == SecondaryCaptureImageStorage:
@@ -61,7 +64,6 @@ def _common(dataset: Dataset) -> Iterator[str]:
     for keyword in ("ContentTime", "InstanceCreationTime"):
         if not re.fullmatch(r"([01]\d|2[0-3])[0-5]\d[0-5]\d(\.\d{1,6})?", str(dataset.get(keyword, ""))):
             yield f"{keyword} is missing or wrong"
-    yield from _contributing_equipment(dataset)
     declared = {item.CodingSchemeDesignator for item in dataset.get("CodingSchemeIdentificationSequence", [])}
     yield from (f"coding scheme {d} is not declared" for d in sorted(private_designators(dataset) - declared))
     for element in dataset:
@@ -154,6 +156,20 @@ def _picture(dataset: Dataset) -> Iterator[str]:
         yield "the picture does not name its source images"
     if not dataset.get("BodyPartExamined"):
         yield "BodyPartExamined is missing (Laterality would be required)"
+
+
+def _rejection_note(dataset: Dataset) -> Iterator[str]:
+    if _name(dataset) not in {title.value for title in codes.REJECTION_TITLES.values()}:
+        yield "the note's title is not one of a rejection note (IHE RAD IOCM)"
+    if dataset.get("Modality") != "KO":
+        yield "Modality is not KO"
+    template = (dataset.get("ContentTemplateSequence") or [Dataset()])[0]
+    if template.get("TemplateIdentifier") != "2010" or template.get("MappingResource") != "DCMR":
+        yield "the note does not name TID 2010"
+    if not any(item.ValueType in ("IMAGE", "COMPOSITE") for item in dataset.get("ContentSequence", [])):
+        yield "the note names nothing"
+    yield from _content(dataset)
+    yield from _references(dataset, None)
 
 
 def _report(dataset: Dataset, dialect: Dialect, segments: Mapping[str, set[int]] | None) -> Iterator[str]:

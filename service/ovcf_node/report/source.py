@@ -16,7 +16,7 @@ from ovcf_node.domain.identity import uid_from
 from ovcf_node.domain.volume import Acquisition, FrameSource, contrast_stated
 from ovcf_node.errors import Permanent
 
-_TYPE_2 = (
+TYPE_2 = (
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyID", "StudyDate", "StudyTime",
     "AccessionNumber", "ReferringPhysicianName", "PositionReferenceIndicator", "Manufacturer",
 )
@@ -107,7 +107,7 @@ def _complete(header: Dataset) -> Dataset:
     for tag in list(header.keys()):
         if tag.group not in (_PIXEL_GROUP, _FUNCTIONAL_GROUPS) and tag.group % 2 == 0 and tag.group > 0x0002:
             complete[tag] = header[tag]
-    for keyword in _TYPE_2:
+    for keyword in TYPE_2:
         if complete.get(keyword) is None:
             setattr(complete, keyword, "")
     return complete
@@ -127,7 +127,7 @@ def _nameless(header: Dataset) -> Dataset:
     a log; so it is given none, and the objects get patient and study from `Source.header` afterwards, unchanged.
     """
     dataset = Dataset()
-    for keyword in _TYPE_2:
+    for keyword in TYPE_2:
         setattr(dataset, keyword, "")
     for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"):
         if header.get(keyword):

@@ -4,6 +4,10 @@
 `child`     the same in a child process, so that a crash in a codec or in inference ends only the child
 `answering` findings to stored objects and planned deliveries
 `judge`     the loop that decides what is due and enqueues it: the only enqueuer
+`source_withdrawal` what a rejection note about source images does, part of the judge's tick
+`withdrawing` rejection notes for results that were replaced or withdrawn
 `durable`   the recorded steps of a reading, run by the engine in workers
+`purging`   what is done goes in time
+`recalling` the results of one bundle are taken back
 `delivering` the recorded step of a delivery, run by the engine in senders
 """

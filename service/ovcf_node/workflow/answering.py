@@ -12,6 +12,7 @@ from pydicom import dcmread
 from ovcf_node import assemble, report
 from ovcf_node.config import Destination, Settings
 from ovcf_node.domain.identity import ROLES, Dialect, ResultIdentity, source_digest
+from ovcf_node.errors import Permanent
 from ovcf_node.ledger import Ledger, Result, Revision, StoredInstance
 from ovcf_node.ledger.catalogue import Entry, entry_of
 from ovcf_node.storage.results import Results
@@ -40,7 +41,7 @@ def answer(
     reading gives a report only: the images are those of the reading it is about.
     """
     reading = ledger.revisions.reading(revision)
-    inspection = assemble.inspect([spool / i.path for i in instances], settings.assemble)
+    inspection = assemble.inspect(source_paths(spool, instances), settings.assemble)
     context = report.ResultContext(
         identity=ResultIdentity(
             installation=settings.node.installation, study_instance_uid=revision.study_instance_uid,
@@ -55,8 +56,8 @@ def answer(
     answered = ("sr",) if context.second else ROLES
     stored: dict[tuple[str, str], Result] = {}
     entries: list[Entry] = []
-    for dialect in sorted({dialect_of(d) for d in settings.destinations}, key=lambda d: d.key):
-        wanted = {role for d in settings.destinations if dialect_of(d) == dialect for role in d.objects}
+    for dialect in sorted({d for one in settings.destinations for d in dialects_of(one)}, key=lambda d: d.key):
+        wanted = {role for d in settings.destinations if dialect in dialects_of(d) for role in d.objects}
         # SEG and picture are the same in every dialect: encode them once.
         roles = tuple(r for r in answered if r in wanted and (r, dialect_key(r, dialect)) not in stored)
         before = ledger.deliveries.arrived_report(revision.series_instance_uid, revision.number, dialect.key)
@@ -85,6 +86,13 @@ def _second(revision: Revision, reading: Revision, ledger: Ledger) -> report.Sec
     return report.SecondReport(ledger.assessments.of_revision(revision.id), revision.number, made)
 
 
+def source_paths(spool: Path, instances: Sequence[StoredInstance]) -> list[Path]:
+    """Return where the received files lie. Raises Permanent (`images_purged`) once retention has removed some."""
+    if not all(instance.path for instance in instances):
+        raise Permanent("images_purged", "the received images were purged")
+    return [spool / instance.path for instance in instances]
+
+
 def result_key(revision: Revision) -> str:
     """Return the key under which everything of one revision is stored."""
     return revision.result_key
@@ -92,7 +100,12 @@ def result_key(revision: Revision) -> str:
 
 def dialect_of(destination: Destination) -> Dialect:
     """Return the dialect a destination is configured for."""
-    return Dialect(destination.sr_class, destination.sr_profile)
+    return dialects_of(destination)[0]
+
+
+def dialects_of(destination: Destination) -> list[Dialect]:
+    """Return the dialects a destination may get, in the order in which they are tried."""
+    return [Dialect(sr_class, destination.sr_profile) for sr_class in (destination.sr_class, *destination.sr_fallback)]
 
 
 def dialect_key(role: str, dialect: Dialect) -> str:

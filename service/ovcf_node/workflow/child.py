@@ -22,6 +22,7 @@ from typing import Any
 
 from ovcf_node.config import Assemble, Infer, Settings
 from ovcf_node.domain.reasons import Reason
+from ovcf_node.domain.withdrawal import SourceNote, Title
 from ovcf_node.errors import OvcfError, Permanent, Transient
 
 Progress = Callable[[str, float], None]
@@ -61,6 +62,11 @@ class Children:
     def compare(self, first: Path, second: Path) -> str:
         """Compare two instances of one SOP Instance UID as `assemble.compare` does; raises as `read`."""
         return self._run({"kind": "compare", "first": str(first), "second": str(second)}, _silent)
+
+    def source_note(self, path: Path) -> SourceNote | None:
+        """Return what a received rejection note rejects, None when it is none; raises as `read`."""
+        said = self._run({"kind": "source_note", "path": str(path)}, _silent)
+        return SourceNote(Title(said["title"]), said["instances"]) if said["title"] else None
 
     def start_idle(self) -> None:
         """Have a child ready for the next job."""
@@ -193,6 +199,9 @@ def _perform(job: dict[str, Any]) -> Any:
 
     if job["kind"] == "compare":
         return assemble.compare(Path(job["first"]), Path(job["second"]))
+    if job["kind"] == "source_note":
+        note = assemble.read_source_note(Path(job["path"]))
+        return {"title": note.title if note else None, "instances": note.instances if note else {}}
     if job["kind"] == "inspect":
         seen = assemble.inspect([Path(p) for p in job["paths"]], Assemble(**job["assemble"]))
         verdict, candidate = seen.verdict, seen.candidate

@@ -17,16 +17,17 @@ from ovcf_node.domain.findings import Findings
 from ovcf_node.domain.reasons import Reason
 from ovcf_node.domain.states import RevisionState
 from ovcf_node.engine import Engine
-from ovcf_node.errors import OvcfError
+from ovcf_node.errors import MACHINE_SHORT, OvcfError
 from ovcf_node.ledger import Ledger, Revision, StaleAttempt
 from ovcf_node.observe.logging import Pseudonyms
 from ovcf_node.storage.results import Results
-from ovcf_node.workflow.answering import answer, result_key
+from ovcf_node.workflow.answering import answer, result_key, source_paths
 from ovcf_node.workflow.child import Children
 from ovcf_node.workflow.reading import SOFTWARE, Read, findings_bytes
 
 _LOG = structlog.get_logger("workflow")
 _RETRY_S = 5.0  # a technical failure is retried soon: the reader is waiting
+_SHORT_S = 15.0  # a full disk does not become free at once
 
 
 class Worker:
@@ -74,6 +75,8 @@ class Worker:
             return "stale"
         except OvcfError as error:
             code, text, delay = error.code, error.text, _RETRY_S * (revision.failures + 1)
+            if code in MACHINE_SHORT:
+                delay = _SHORT_S
         except Exception as error:
             # The one boundary of the stage: a defect becomes a recorded, counted failure and at last an answer. Let
             # through, it would end the workflow and the series would wait without a reason.
@@ -83,7 +86,8 @@ class Worker:
             log.info("stage_done", seconds=round(time.perf_counter() - begun, 2))
             return "ok"
         now = self._clock()
-        self._ledger.revisions.failed(revision, now, not_before=now + delay, text=f"{stage}: {code}: {text}")
+        self._ledger.revisions.failed(revision, now, not_before=now + delay, text=f"{stage}: {code}: {text}",
+                                      counts=code not in MACHINE_SHORT)
         log.warning("stage_failed", code=code)
         return code
 
@@ -95,7 +99,7 @@ class Worker:
         problem = (revision.verdict or {}).get("problem")
         log = _LOG.bind(series=self._hash(revision.series_instance_uid), revision=revision.number)
         self._children.read(
-            [self._spool / i.path for i in instances], self._results.root, result_key(revision),
+            source_paths(self._spool, instances), self._results.root, result_key(revision),
             given_up=Reason(**problem) if problem else None,
             progress=lambda stage, fraction: log.info("progress", stage=stage, fraction=round(fraction, 2)),
         )
@@ -111,9 +115,11 @@ class Worker:
         self._ledger.revisions.start(revision, self._clock())
         revision = self._ledger.revisions.get(revision.id)
         instances = self._ledger.instances.originals(revision.series_instance_uid, revision.through_instance_id)
-        made = answer(revision, instances, self._read_of(revision), self._settings, self._ledger, self._results,
-                      self._spool)
-        self._ledger.revisions.answered(revision, made.results, made.plan, self._clock(), made.entries)
+        read = self._read_of(revision)
+        made = answer(revision, instances, read, self._settings, self._ledger, self._results, self._spool)
+        bundle = read.findings.bundle
+        self._ledger.revisions.answered(revision, made.results, made.plan, self._clock(), made.entries,
+                                        bundle=bundle.label if bundle else None)
 
     def _read_of(self, revision: Revision) -> Read:
         """Return the stored reading, or the plain fact that there is none and why."""

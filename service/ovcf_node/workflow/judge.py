@@ -4,21 +4,24 @@ It is the only enqueuer. It holds a lease, so several workers never judge at onc
 after a restart everything follows from the ledger.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Protocol
 
 import structlog
 
 from ovcf_node import assemble
 from ovcf_node.config import Settings
+from ovcf_node.domain.identity import source_digest
 from ovcf_node.domain.reasons import Reason, reason
 from ovcf_node.domain.states import RevisionState
-from ovcf_node.errors import OvcfError, Permanent, Transient
+from ovcf_node.errors import MACHINE_SHORT, OvcfError, Permanent, Transient
 from ovcf_node.ledger import Delivery, Ledger, Revision, StaleAttempt, StoredInstance
 from ovcf_node.observe.logging import Pseudonyms
+from ovcf_node.workflow.answering import source_paths
 from ovcf_node.workflow.child import Children, Inspected
+from ovcf_node.workflow.following_up import FollowUp, Scheduler
+from ovcf_node.workflow.source_withdrawal import SourceWithdrawal
 
 _LOG = structlog.get_logger("judge")
 _READ_STATES = (RevisionState.COMPLETE, RevisionState.INFERRED, RevisionState.ENCODED)
@@ -28,44 +31,49 @@ _RETRY_S = 10.0
 _COMPARISONS_PER_TICK = 25  # a router that changed every instance must not stop the judging of other patients
 
 
-class Scheduler(Protocol):
-    """What the judge needs of the engine."""
-
-    def enqueue(self, workflow: str, workflow_id: str, queue: str, args: tuple, *, priority: int) -> bool: ...
-    def states(self, workflow_ids: Collection[str]) -> dict[str, str]: ...
-
-
 class Judge:
-    """One tick looks at everything once; `count` asks the source PACS how many instances a series has, or is None."""
+    """One tick looks at everything once; `count` asks the source PACS how many instances a series has, or is None.
+
+    `free_bytes` says how much room the data volume has.
+    """
 
     def __init__(
         self, settings: Settings, ledger: Ledger, spool: Path, engine: Scheduler, children: Children, pseudonyms: Pseudonyms,
-        priority: Callable[[float, bool], int], count: Callable[[str, str], int | None] | None = None,
+        priority: Callable[[float, bool], int], count: Callable[[str, str], int | None] | None = None, *,
+        free_bytes: Callable[[], int],
     ):
         self._settings = settings
         self._ledger = ledger
         self._spool = spool
         self._engine = engine
+        self._follow_up = FollowUp(settings, ledger, engine)
         self._children = children
         self._hash = pseudonyms
         self._priority = priority
         self._count = count
+        self._free_bytes = free_bytes
+        self._short_of_room = False
         self._seen = 0
         self._look_again_at = 0.0
         self._inspected: dict[tuple[str, int], Inspected] = {}
+        self._withdrawal = SourceWithdrawal(ledger, spool, children, pseudonyms)
 
     def tick(self, now: float) -> None:
         """Do everything that is due at `now` (seconds since the epoch)."""
         self._take_arrivals(now)
-        undecided = self._compare_variants(now)
+        undecided = self._compare_variants(now) | self._withdrawal.heed(now)
+        smaller = self._withdrawal.apply(now)
+        self._inspected = {key: seen for key, seen in self._inspected.items() if key[0] not in smaller}
         open_ = self._ledger.revisions.quietable(now)
         self._inspected = {key: seen for key, seen in self._inspected.items() if key in {_set_of(r) for r in open_}}
         for revision in open_:
             quiet = now - revision.last_received_at >= self._settings.assemble.quiet_s
             if quiet and revision.study_instance_uid not in undecided:
                 self._guarded_judge(revision, now)
-        self._enqueue_readings(now)
+        if self._room_to_read():
+            self._enqueue_readings(now)
         self._enqueue_deliveries(now)
+        self._follow_up.tick(now)
 
     # --- arrivals -------------------------------------------------------------------------------------------------
 
@@ -74,8 +82,11 @@ class Judge:
         if now >= self._look_again_at:
             since, self._look_again_at = 0, now + _LOOK_AGAIN_S
         for arrival in self._ledger.instances.arrivals(since):
-            self._ledger.revisions.arrived(arrival, now)
             self._seen = max(self._seen, arrival.through_instance_id)
+            if late := self._ledger.retention.late(arrival.series_instance_uid, arrival.study_instance_uid, now):
+                _LOG.warning("late_after_purge", series=self._hash(arrival.series_instance_uid), instances=late)
+                continue
+            self._ledger.revisions.arrived(arrival, now)
             if len(self._ledger.instances.patients_of(arrival.study_instance_uid)) > 1:
                 self._hold(arrival.study_instance_uid, Reason("two_patients", "one study, two Patient IDs"), now)
 
@@ -86,6 +97,9 @@ class Judge:
             original = self._ledger.instances.original(variant.sop_instance_uid)
             if original is None:  # discarded meanwhile
                 self._ledger.instances.set_kind([variant.id], "original")
+                continue
+            if not original.path:
+                self._decide_by_identity(variant, original, now)
                 continue
             try:
                 outcome = self._children.compare(self._spool / original.path, self._spool / variant.path)
@@ -99,6 +113,15 @@ class Judge:
             self._decided(variant, original, outcome, now)
         left = self._ledger.instances.of_kind("variant") if variants else []
         return {variant.study_instance_uid for variant in left}
+
+    def _decide_by_identity(self, variant: StoredInstance, original: StoredInstance, now: float) -> None:
+        """The pixels are purged, and what they said is delivered: only another identity is still a conflict."""
+        same = (variant.patient_key, variant.study_instance_uid, variant.series_instance_uid) == (
+            original.patient_key, original.study_instance_uid, original.series_instance_uid
+        )
+        self._decided(variant, original, "duplicate" if same else "identity_conflict", now)
+        if same:
+            self._ledger.retention.drop(variant.id)
 
     def _decided(self, variant: StoredInstance, original: StoredInstance, outcome: str, now: float) -> None:
         self._ledger.instances.set_kind([variant.id], "duplicate" if outcome == "duplicate" else "conflict")
@@ -123,6 +146,8 @@ class Judge:
         except StaleAttempt:
             return  # more instances arrived while it was judged; the next tick judges again
         except OvcfError as error:
+            if error.code in MACHINE_SHORT:
+                raise  # not this series' doing, and the next one would meet it too
             self._could_not_judge(revision, now, error.code)
         except Exception as error:  # noqa: BLE001 - a defect met by one series must not stop the node
             _LOG.error("defect", error_type=type(error).__name__, exc_info=True)
@@ -140,7 +165,7 @@ class Judge:
         key = _set_of(revision)
         if key not in self._inspected:
             instances = self._ledger.instances.originals(revision.series_instance_uid, revision.through_instance_id)
-            self._inspected[key] = self._children.inspect([self._spool / i.path for i in instances])
+            self._inspected[key] = self._children.inspect(source_paths(self._spool, instances))
         return self._inspected[key]
 
     def _judge(self, revision: Revision, now: float) -> None:
@@ -148,7 +173,14 @@ class Judge:
         late = now - revision.last_received_at >= rules.incomplete_limit_s
         if revision.state is RevisionState.WAITING and not late:
             return  # nothing new arrived: it was judged already
+        withdrawn = self._ledger.rejections.withdrawn(revision.series_instance_uid)
+        if withdrawn and not self._ledger.instances.count(revision.series_instance_uid):
+            self._move(revision, RevisionState.EXCLUDED, now, reason("source_withdrawn", f"{withdrawn} instances"))
+            return
         if not late and self._study_still_arrives(revision, now):
+            return
+        if self._answered_before(revision):
+            self._move(revision, RevisionState.EXCLUDED, now, reason("answered_before"))
             return
         verdict = self._inspect(revision)
         if verdict.kind == "excluded":
@@ -163,6 +195,8 @@ class Judge:
             problem = reason("incomplete", missing.text)
         else:
             problem = verdict.why if verdict.kind != "eligible" else None
+        if problem is not None and withdrawn:
+            problem = reason("source_withdrawn_in_part", f"{withdrawn} instances; {problem.text}")
         mine = assemble.Candidate(**verdict.candidate) if problem is None else None
         better = self._better_series(revision, mine)
         if better is not None:
@@ -170,6 +204,14 @@ class Judge:
             return
         record = {"problem": problem.to_json() if problem else None, "candidate": asdict(mine) if mine else None}
         self._move(revision, RevisionState.COMPLETE, now, None, verdict=record)
+
+    def _answered_before(self, revision: Revision) -> bool:
+        """Say whether exactly these instances were answered and their rows purged since; a retry reads them all the same."""
+        before = self._ledger.retention.tombstone(revision.series_instance_uid)
+        if before is None or before.source_digest is None or revision.number != before.last_number + 1:
+            return False
+        instances = self._ledger.instances.originals(revision.series_instance_uid, revision.through_instance_id)
+        return before.source_digest == source_digest(i.sop_instance_uid for i in instances)
 
     def _move(self, revision: Revision, state: RevisionState, now: float, why: Reason | None, **values) -> None:
         self._ledger.revisions.move(revision, state, now, reason=why, **values)
@@ -224,6 +266,15 @@ class Judge:
 
     # --- enqueuing ------------------------------------------------------------------------------------------------
 
+    def _room_to_read(self) -> bool:
+        """Below the watermark only deliveries go on: they need no room, and the spool is purged behind them."""
+        free_mb = self._free_bytes() // 2**20
+        short = free_mb < self._settings.infer.min_free_mb
+        if short is not self._short_of_room:
+            self._short_of_room = short
+            (_LOG.error if short else _LOG.info)("reading_paused" if short else "reading_resumed", free_mb=free_mb)
+        return not short
+
     def _enqueue_readings(self, now: float) -> None:
         due = {f"read:{r.series_instance_uid}:{r.number}:{r.attempt}": r for r in self._ledger.revisions.due(now)}
         states = self._engine.states(list(due)) if due else {}
@@ -240,8 +291,11 @@ class Judge:
             priority = self._priority(revision.last_received_at, revision.stat)
             self._engine.enqueue("read", workflow_id, "read", (revision.id, revision.attempt), priority=priority)
         elif state in ("done", "failed"):
-            # The engine is through with this attempt and the ledger still calls it due: it died half-way.
-            self._ledger.revisions.failed(revision, now, not_before=now, text=f"workflow {state} without result")
+            # The engine is through with this attempt and the ledger still calls it due. "failed": not even the failure could
+            # be recorded, as on a full disk; the step records every other one.
+            self._ledger.revisions.failed(
+                revision, now, not_before=now, text=f"workflow {state} without result", counts=state == "done",
+            )
 
     def _give_up(self, revision: Revision, now: float) -> None:
         """After the last attempt: answer 'not assessed', and if even that failed, show it to a person."""

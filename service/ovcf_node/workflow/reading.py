@@ -117,7 +117,7 @@ def read_series(
     clock.lap("inspect")
     if verdict.kind == "excluded":
         return Read(replace(base, reasons=(verdict.reason,), timings_s=clock.timings), None, (), None)
-    problem = verdict.reason if verdict.kind != "eligible" else given_up
+    problem = given_up or (verdict.reason if verdict.kind != "eligible" else None)
     try:
         volume = assemble.build(verdict.stack, regularise=problem is not None)
     except Permanent as error:

@@ -12,6 +12,7 @@ from dicom_peers import uid
 from ovcf_node.config import Destination
 from ovcf_node.domain.assessments import Assessment, SecondReading, Verdict
 from ovcf_node.domain.reasons import Reason
+from ovcf_node.domain.withdrawal import Title
 from ovcf_node.ledger import Ledger, Result
 from ovcf_node.ledger.catalogue import BadKey, Level, Query, TooManyMatches, dialect_for, entry_of
 from ovcf_node.ledger.schema import METADATA
@@ -207,7 +208,7 @@ def test_discarded_or_replaced_result_is_never_shown_again(ledger, act):
     if act == "discard":
         ledger.revisions.discard(first, 200.0)
     else:
-        ledger.revisions.reopen(first, 200.0, withdraw=True)
+        ledger.revisions.reopen(first, 200.0, withdrawn_as=Title.PATIENT_SAFETY)
     for level in Level:
         assert found(ledger, level) == [] and found(ledger, level, SOPInstanceUID=uid("a", SR)) == []
     assert ledger.catalogue.retrieve({"SOPInstanceUID": uid("a", SR)}, AIR, 9) == []

@@ -3,9 +3,10 @@
 import pytest
 from operate_site import study_path, token_in
 
-from ovcf_node.domain.assessments import Assessment, Verdict
+from ovcf_node.domain.assessments import Assessment, SecondReading, Verdict
 from ovcf_node.domain.reasons import Reason
 from ovcf_node.domain.states import DeliveryState, RevisionState
+from ovcf_node.ledger.retention import Due, Phase
 from ovcf_node.operate import decisions
 
 S = RevisionState
@@ -159,3 +160,31 @@ def test_failed_second_reading_is_reported_again_not_read_again(site, study, bro
     post(browser("otto"), "retry", revision=site.newest().id)
     assert (site.newest().number, site.newest().state, site.newest().reading_of) == (3, S.INFERRED, study.id)
     assert site.ledger.assessments.of_revision(site.newest().id) == said
+
+
+def purge(site, study, phase: Phase) -> None:
+    for delivery in site.ledger.deliveries.of_revision(study.id):
+        site.ledger.deliveries.finished(delivery, DeliveryState.ACCEPTED, site.at, status=0, text="")
+    due = Due(site.at + 2e6, site.at + 1e6, ("pacs",), failed_too=True)
+    assert site.ledger.retention.purge(phase, study.study_instance_uid, due)
+
+
+def test_without_its_images_a_series_is_shown_and_not_assessed(site, study, browser):
+    client = browser("rita")
+    page = client.get(study_path(client)).text
+    assert "stay here until" in page and 'name="said-' in page
+    purge(site, study, Phase.IMAGES)
+    page = client.get(study_path(client)).text
+    assert "no second reading any more" in page and 'name="said-' not in page
+    with pytest.raises(decisions.NotPossible, match="images were purged"):
+        second = SecondReading("rita", "Reader^Rita", site.at, (Assessment("L1", Verdict.ACCEPTED),))
+        decisions.assess(site.ledger, site.newest(), second)
+
+
+def test_purged_results_are_said_to_be_purged(site, study, browser):
+    client = browser("rita")
+    path = study_path(client)
+    purge(site, study, Phase.RESULTS)
+    site.results.purge(study.result_key)
+    page = client.get(path)
+    assert page.status_code == 200 and "were purged here at" in page.text and "ACCEPTED" in page.text.upper()

@@ -204,6 +204,13 @@ def test_failed_row_is_no_receipt(storing, ledger):
     assert len(ledger.receipts) == 1
 
 
+def test_file_whose_row_found_no_room_does_not_stay(storing, spool, ledger):
+    ledger.error = Transient("disk_full")
+    with pytest.raises(Transient):
+        storing.store(store_request(instance(1)))
+    assert list(spool.files()) == []
+
+
 @pytest.mark.parametrize(
     ("error", "status"),
     [(Refused(0xA900, "x"), 0xA900), (Transient("disk_full"), 0xA700), (Permanent("x"), 0x0110), (KeyError(), 0x0110)],

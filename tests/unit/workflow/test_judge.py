@@ -15,6 +15,7 @@ from ovcf_node.domain.reasons import reason
 from ovcf_node.domain.series import Receipt
 from ovcf_node.domain.states import RevisionState
 from ovcf_node.ledger import Ledger, migrate
+from ovcf_node.ledger.retention import Due, Phase
 from ovcf_node.workflow.child import Children
 from ovcf_node.workflow.judge import Judge
 
@@ -50,10 +51,11 @@ class Node:
         self.ledger = Ledger(url)
         self.scheduler = Scheduler()
         self.count: int | None = None
+        self.free_mb = 10_000
         self.children = Children(self.settings)
         self.judge = Judge(
             self.settings, self.ledger, self.spool, self.scheduler, self.children, lambda uid: "hash",
-            lambda at, stat: 1 if stat else 2, lambda study, series: self.count,
+            lambda at, stat: 1 if stat else 2, lambda study, series: self.count, free_bytes=lambda: self.free_mb * 2**20,
         )
 
     def receive(self, paths, at=T0, *, patient="p", stat=False):
@@ -247,7 +249,7 @@ def test_attempt_that_died_is_counted_and_the_last_one_is_answered(node):
         node.judge.tick(now)
         workflow_id = node.scheduler.calls[-1][1]
         assert workflow_id.endswith(f":{attempt}")
-        node.scheduler.known[workflow_id] = "failed"
+        node.scheduler.known[workflow_id] = "done"
         node.judge.tick(now + 1)
         now += 10
     node.judge.tick(now)
@@ -255,6 +257,32 @@ def test_attempt_that_died_is_counted_and_the_last_one_is_answered(node):
     assert (given_up.state, given_up.reason_code) == (S.NOT_ASSESSED, "technical_failure")
     node.judge.tick(now + 1)  # the answer itself is due now
     assert node.scheduler.calls[-1][3] == (given_up.id, given_up.attempt)
+
+
+def test_attempt_that_could_not_even_be_recorded_is_not_held_against_the_series(node):
+    paths = node.series("a")
+    node.receive(paths)
+    now = T0 + 31
+    for attempt in range(node.settings.infer.attempts + 2):
+        node.judge.tick(now)
+        workflow_id = node.scheduler.calls[-1][1]
+        assert workflow_id.endswith(f":{attempt}")
+        node.scheduler.known[workflow_id] = "failed"
+        now += 20
+        node.judge.tick(now)
+        now += 20
+    assert (node.newest(paths[0]).state, node.newest(paths[0]).failures) == (S.COMPLETE, 0)
+
+
+def test_nothing_new_is_read_while_the_disk_is_nearly_full(node):
+    paths = node.series("a")
+    node.receive(paths)
+    node.free_mb = node.settings.infer.min_free_mb - 1
+    node.judge.tick(T0 + 31)
+    assert node.newest(paths[0]).state is S.COMPLETE and node.scheduler.calls == []
+    node.free_mb = node.settings.infer.min_free_mb
+    node.judge.tick(T0 + 32)
+    assert [call[0] for call in node.scheduler.calls] == ["read"]
 
 
 def test_series_that_cannot_be_judged_keeps_nobody_waiting_and_is_shown(node):
@@ -315,3 +343,65 @@ def test_second_reading_that_cannot_be_encoded_never_becomes_not_assessed(node):
     node.judge.tick(T0 + 53)
     assert (node.newest(paths[0]).state, node.newest(paths[0]).reason_code) == (S.FAILED, "encode")
     assert len(node.ledger.revisions.of_series(node.newest(paths[0]).series_instance_uid)) == 2
+
+
+def purge(node, study: str, phase: Phase) -> None:
+    assert node.ledger.retention.purge(phase, study, Due(T0 + 1e6, T0 + 1e5, (), True))
+
+
+def read_and_purged(node, phase: Phase):
+    """Return the files of a series that was read, answered and then purged."""
+    paths = node.series("a")
+    node.receive(paths[:-1])
+    node.judge.tick(T0 + 31)
+    inferred = node.ledger.revisions.move(node.newest(paths[0]), S.INFERRED, T0 + 40)
+    node.ledger.revisions.answered(inferred, [], {}, T0 + 41)
+    purge(node, inferred.study_instance_uid, phase)
+    return paths, inferred
+
+
+def test_late_slice_of_purged_images_leaves_the_result_in_force(node):
+    paths, _ = read_and_purged(node, Phase.IMAGES)
+    node.receive(paths[-1:], T0 + 2e5)
+    node.judge.tick(T0 + 2e5 + 31)
+    assert (node.newest(paths[0]).number, node.newest(paths[0]).state) == (1, S.ENCODED)
+    assert len(node.scheduler.calls) == 1
+
+
+@pytest.mark.parametrize(("patient", "held"), [("p", False), ("other", True)])
+def test_other_bytes_of_a_purged_instance_are_judged_by_identity(node, patient, held):
+    paths, _ = read_and_purged(node, Phase.IMAGES)
+    copy = changed(paths[0], paths[0].with_name("copy.dcm"), SeriesDescription="sent again by the PACS")
+    node.receive([copy], T0 + 2e5, patient=patient)
+    node.judge.tick(T0 + 2e5 + 31)
+    assert bool(holds(node)) is held
+    assert node.newest(paths[0]).number == 1 and node.ledger.instances.of_kind("variant") == []
+
+
+def test_study_that_comes_again_after_its_rows_are_gone_is_answered_already(node):
+    paths, before = read_and_purged(node, Phase.ROWS)
+    node.receive(paths[:-1], T0 + 2e5)
+    node.judge.tick(T0 + 2e5 + 31)
+    again = node.newest(paths[0])
+    assert (again.number, again.state, again.reason_code) == (2, S.EXCLUDED, "answered_before")
+    node.ledger.revisions.reopen(again, T0 + 2e5 + 40)  # `jobs retry`: read all the same, under new UIDs
+    node.judge.tick(T0 + 2e5 + 41)
+    assert (node.newest(paths[0]).number, node.newest(paths[0]).state) == (3, S.COMPLETE)
+    assert before.series_instance_uid == again.series_instance_uid
+
+
+def test_other_instances_than_were_answered_are_read(node):
+    paths, _ = read_and_purged(node, Phase.ROWS)
+    node.receive(paths, T0 + 2e5)
+    node.judge.tick(T0 + 2e5 + 31)
+    assert (node.newest(paths[0]).number, node.newest(paths[0]).state) == (2, S.COMPLETE)
+
+
+def test_purged_images_are_never_taken_for_a_folder(node):
+    paths, _ = read_and_purged(node, Phase.IMAGES)
+    node.judge.tick(T0 + 1e5)
+    node.ledger.revisions.reopen(node.newest(paths[0]), T0 + 2e5)  # as a release of a conflict does
+    for tick in range(3):
+        node.judge.tick(T0 + 2e5 + 100 * tick)
+    failed = node.newest(paths[0])
+    assert failed.state is S.FAILED and "images_purged" in failed.reason_text

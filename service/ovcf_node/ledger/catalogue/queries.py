@@ -12,6 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from ovcf_node.config import Destination
 from ovcf_node.domain.identity import Dialect
 from ovcf_node.domain.states import RevisionState
+from ovcf_node.domain.withdrawal import NOTE_ROLE
 from ovcf_node.errors import Permanent
 from ovcf_node.ledger.catalogue import matching
 from ovcf_node.ledger.catalogue.entry import Entry, read_header
@@ -93,6 +94,12 @@ def add_entries(connection: Connection, entries: Iterable[Entry]) -> None:
             connection.execute(insert(catalogue).values(result_id=stored.id, **entry.values))
 
 
+def withdraw_entries(connection: Connection, revision_ids: Sequence[int]) -> None:
+    """Show nothing any more of what these revisions made, inside the transaction that decides so."""
+    made = select(results.c.id).where(results.c.revision_id.in_(revision_ids))
+    connection.execute(update(catalogue).where(catalogue.c.result_id.in_(made)).values(withdrawn=True))
+
+
 def withdraw_series(connection: Connection, series_instance_uid: str) -> None:
     """Show nothing any more of what was made from a source series, inside the transaction that decides so."""
     made = (
@@ -143,6 +150,13 @@ class Catalogue:
             raise Permanent("not_in_catalogue", f"result {result_id}")
         return read_header(data)
 
+    def header_of(self, sop_instance_uid: str) -> dict[str, Any] | None:
+        """Return the complete header of an object of ours, shown or not, whose file may be gone; None if it is unknown."""
+        query = select(catalogue.c.header).where(catalogue.c.sop_instance_uid == sop_instance_uid)
+        with reading(self._engine) as connection:
+            data = connection.execute(query).scalar_one_or_none()
+        return read_header(data) if data is not None else None
+
     def retrieve(self, keys: Mapping[str, str], dialect: str, at_most: int) -> list[Result]:
         """Return the stored instances that `keys` name, in the order of their making: what a report refers to before it.
 
@@ -160,8 +174,11 @@ class Catalogue:
         """Return results that have no row yet (stored before the table existed), in order, those behind `after`."""
         query = (
             select(*(results.c[name] for name in Result.__annotations__))
+            .join(revisions, revisions.c.id == results.c.revision_id)
             .outerjoin(catalogue, catalogue.c.result_id == results.c.id)
-            .where(catalogue.c.result_id.is_(None))
+            .where(
+                catalogue.c.result_id.is_(None), results.c.role != NOTE_ROLE, revisions.c.results_purged_at.is_(None)
+            )
         )
         if after is not None:
             position = select(results.c.id).where(results.c.sop_instance_uid == after.sop_instance_uid)

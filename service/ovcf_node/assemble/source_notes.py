@@ -1,0 +1,48 @@
+"""Rejection notes of PACS and scanners: a Key Object Selection that says which images no longer count (IHE RAD IOCM)."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydicom.dataset import Dataset
+from pydicom.uid import KeyObjectSelectionDocumentStorage
+
+from ovcf_node.assemble.attributes import text
+from ovcf_node.assemble.headers import read_headers
+from ovcf_node.domain.withdrawal import SourceNote, Title
+
+_TITLES = {str(title) for title in Title}
+_DEEPEST = 8
+
+
+def is_rejection(dataset: Dataset) -> bool:
+    """Say whether an instance is a rejection note. One for Data Retention Policy Expired is none to us."""
+    title = (dataset.get("ConceptNameCodeSequence") or [Dataset()])[0]
+    return (
+        text(dataset, "SOPClassUID") == KeyObjectSelectionDocumentStorage
+        and text(title, "CodingSchemeDesignator") == "DCM" and text(title, "CodeValue") in _TITLES
+    )
+
+
+def read_source_note(path: Path) -> SourceNote | None:
+    """Return what a received rejection note rejects; None when the file is none."""
+    headers, _ = read_headers([path])
+    if not headers or not is_rejection(headers[0].dataset):
+        return None
+    note = headers[0].dataset
+    named = set(_referenced(note, 0))
+    studies = {
+        text(instance, "ReferencedSOPInstanceUID"): text(study, "StudyInstanceUID")
+        for study in note.get("CurrentRequestedProcedureEvidenceSequence") or []
+        for series in study.get("ReferencedSeriesSequence") or []
+        for instance in series.get("ReferencedSOPSequence") or []
+    }
+    title = Title(text(note.ConceptNameCodeSequence[0], "CodeValue"))
+    return SourceNote(title, {uid: study for uid, study in studies.items() if uid in named and uid and study})
+
+
+def _referenced(item: Dataset, depth: int) -> Iterator[str]:
+    """Yield what the content tree names; the evidence alone may list more."""
+    for reference in item.get("ReferencedSOPSequence") or []:
+        yield text(reference, "ReferencedSOPInstanceUID")
+    for child in (item.get("ContentSequence") or []) if depth < _DEEPEST else []:
+        yield from _referenced(child, depth + 1)

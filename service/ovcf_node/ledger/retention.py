@@ -1,0 +1,314 @@
+"""What is purged when: decided and marked here, in one transaction with its conditions; the files go afterwards.
+
+A study is the unit, because its series are judged together. Three phases, each later than the one before:
+
+images   the received files; the rows stay and know every instance: what comes again is a duplicate
+results  findings, masks, pictures and objects; queries show them no more; the history stays
+rows     everything but a tombstone of each series
+
+Marks come first and files second: a file that a crash leaves is still listed in `removals`, and nobody is promised or
+shown what is about to go.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sqlalchemy import ColumnElement, Connection, Engine, and_, delete, exists, func, insert, or_, select, update
+
+from ovcf_node.domain.identity import source_digest
+from ovcf_node.domain.states import RevisionState
+from ovcf_node.errors import Permanent
+from ovcf_node.ledger.database import reading
+from ovcf_node.ledger.deliveries import cancel_pending, settled
+from ovcf_node.ledger.events import note
+from ovcf_node.ledger.promises import promised
+from ovcf_node.ledger.schema import (
+    assessments,
+    catalogue,
+    commitment_reports,
+    commitments,
+    deliveries,
+    events,
+    holds,
+    instances,
+    promises,
+    rejected_sources,
+    removals,
+    results,
+    revisions,
+    tombstones,
+)
+
+_R = RevisionState
+_OPEN = (_R.RECEIVING, _R.WAITING, _R.COMPLETE, _R.INFERRED)
+SPOOL, RESULTS = "spool", "results"
+
+
+class Phase(StrEnum):
+    """What goes."""
+
+    IMAGES = "images"
+    RESULTS = "results"
+    ROWS = "rows"
+
+
+@dataclass(frozen=True)
+class Due:
+    """When a phase is due for a study.
+
+    now, before   nothing about it changed since `before`; seconds since the epoch
+    destinations  those that are configured: what waits for any other waits for nobody
+    failed_too    also with a series that a person has not looked at yet
+    """
+
+    now: float
+    before: float
+    destinations: Collection[str]
+    failed_too: bool
+
+
+@dataclass(frozen=True)
+class Removal:
+    """One file of the spool, or one key of the results, that is to be removed."""
+
+    id: int
+    store: str
+    path: str
+
+
+@dataclass(frozen=True)
+class Tombstone:
+    """What remains of a series; `source_digest` is None where the same instances shall be read when they come again."""
+
+    last_number: int
+    source_digest: str | None
+
+
+class InFlight(Permanent):
+    """A study cannot be purged as things stand; `text` says why."""
+
+    def __init__(self, why: Sequence[str]):
+        super().__init__("in_flight", "; ".join(why))
+
+
+class Retention:
+    """The marks of retention in every table, `tombstones` and `removals`."""
+
+    def __init__(self, engine: Engine):
+        self._engine = engine
+
+    def due(self, phase: Phase, due: Due, limit: int) -> list[str]:
+        """Return studies whose phase is due, those that rested longest first, at most `limit`."""
+        query = (
+            select(revisions.c.study_instance_uid)
+            .where(revisions.c.updated_at < due.before, _left(phase), *_at_rest(revisions.c.study_instance_uid, due))
+            .group_by(revisions.c.study_instance_uid).order_by(func.max(revisions.c.updated_at)).limit(limit)
+        )
+        with reading(self._engine) as connection:
+            return list(connection.execute(query).scalars())
+
+    def purge(self, phase: Phase, study_instance_uid: str, due: Due) -> bool:
+        """Mark what goes and list its files; False if the study is no longer due."""
+        now = due.now
+        with self._engine.begin() as connection:
+            if not connection.execute(select(and_(*_at_rest(study_instance_uid, due)))).scalar_one():
+                return False
+            if phase is Phase.ROWS:
+                self._forget(connection, study_instance_uid, now, "retention", known=True)
+            elif phase is Phase.RESULTS:
+                self._drop_results(connection, study_instance_uid, now)
+            else:
+                self._drop_images(connection, study_instance_uid, now)
+            if phase is not Phase.ROWS:
+                note(connection, now, "purged", f"{phase} by retention", None, study_instance_uid)
+            return True
+
+    def purge_study(self, study_instance_uid: str, now: float, who: str, *, force: bool = False) -> bool:
+        """Purge everything of a study but a tombstone of each series; False if nothing of it is here.
+
+        What comes again is read again, under new UIDs. Raises InFlight while work is unfinished, unless `force`.
+        """
+        with self._engine.begin() as connection:
+            known = [
+                connection.execute(select(table.c.id).where(table.c.study_instance_uid == study_instance_uid)).first()
+                for table in (instances, revisions)
+            ]
+            if not any(known):
+                return False
+            why = self._in_flight(connection, study_instance_uid, now)
+            if why and not force:
+                raise InFlight(why)
+            self._forget(connection, study_instance_uid, now, who, known=False)
+            return True
+
+    def sweep(self, before: float) -> None:
+        """Forget storage commitment (asked and promised) and source rejection notes of long ago."""
+        with self._engine.begin() as connection:
+            connection.execute(delete(commitments).where(commitments.c.requested_at < before))
+            connection.execute(delete(commitment_reports).where(
+                commitment_reports.c.at < before, commitment_reports.c.applied_at.is_not(None)
+            ))
+            connection.execute(delete(promises).where(promises.c.at < before, promises.c.report_at.is_(None)))
+            connection.execute(delete(rejected_sources).where(rejected_sources.c.rejected_at < before))
+
+    def late(self, series_instance_uid: str, study_instance_uid: str, now: float) -> int:
+        """Take note of slices that came when the images of their series were purged: the result stands. Returns how many.
+
+        Zero means that the series is not purged, so that they are to be read.
+        """
+        mine = (instances.c.series_instance_uid == series_instance_uid, instances.c.kind == "original")
+        with reading(self._engine) as connection:
+            if not connection.execute(select(instances.c.id).where(*mine, instances.c.path == "").limit(1)).first():
+                return 0
+        with self._engine.begin() as connection:
+            ids = list(connection.execute(select(instances.c.id).where(*mine, instances.c.path != "")).scalars())
+            if ids:
+                connection.execute(update(instances).where(instances.c.id.in_(ids)).values(kind="late"))
+                _drop_files(connection, instances.c.id.in_(ids))
+                note(connection, now, "late_after_purge", f"{len(ids)} instances; the images were purged, the result stands",
+                     series_instance_uid, study_instance_uid)
+            return len(ids)
+
+    def drop(self, instance_id: int) -> None:
+        """Purge the file of one instance that adds nothing to what was purged before it."""
+        with self._engine.begin() as connection:
+            _drop_files(connection, instances.c.id == instance_id)
+
+    def tombstone(self, series_instance_uid: str) -> Tombstone | None:
+        """Return what remains of a series whose rows were purged."""
+        query = select(tombstones.c.last_number, tombstones.c.source_digest).where(
+            tombstones.c.series_instance_uid == series_instance_uid
+        )
+        with reading(self._engine) as connection:
+            row = connection.execute(query).first()
+            return Tombstone(*row) if row else None
+
+    def removals(self, limit: int) -> list[Removal]:
+        """Return files that are to be removed, at most `limit`."""
+        query = select(removals.c.id, removals.c.store, removals.c.path).order_by(removals.c.id).limit(limit)
+        with reading(self._engine) as connection:
+            return [Removal(*row) for row in connection.execute(query)]
+
+    def removed(self, done: Collection[Removal]) -> None:
+        """Record that files are gone."""
+        with self._engine.begin() as connection:
+            connection.execute(delete(removals).where(removals.c.id.in_([removal.id for removal in done])))
+
+    @staticmethod
+    def _drop_images(connection: Connection, study_instance_uid: str, now: float) -> None:
+        _drop_files(connection, instances.c.study_instance_uid == study_instance_uid)
+        connection.execute(
+            update(revisions).where(revisions.c.study_instance_uid == study_instance_uid).values(images_purged_at=now)
+        )
+
+    @staticmethod
+    def _drop_results(connection: Connection, study_instance_uid: str, now: float) -> None:
+        mine = revisions.c.study_instance_uid == study_instance_uid
+        made = select(results.c.id).join(revisions, revisions.c.id == results.c.revision_id).where(mine)
+        # Queries show it no more; the header stays, since a rejection note must be able to name what was delivered.
+        connection.execute(update(catalogue).where(catalogue.c.result_id.in_(made)).values(withdrawn=True))
+        for revision_id, series_instance_uid, number in connection.execute(
+            select(revisions.c.id, revisions.c.series_instance_uid, revisions.c.number).where(mine)
+        ).all():
+            _list(connection, RESULTS, f"{series_instance_uid}/{number}")
+            cancel_pending(connection, revision_id, now)  # of destinations that are no longer configured
+        connection.execute(update(revisions).where(mine).values(results_purged_at=now))
+
+    def _forget(self, connection: Connection, study_instance_uid: str, now: float, who: str, *, known: bool) -> None:
+        mine = revisions.c.study_instance_uid == study_instance_uid
+        self._drop_results(connection, study_instance_uid, now)
+        _drop_files(connection, instances.c.study_instance_uid == study_instance_uid)
+        for series_instance_uid, last in connection.execute(
+            select(revisions.c.series_instance_uid, func.max(revisions.c.number)).where(mine)
+            .group_by(revisions.c.series_instance_uid)
+        ).all():
+            uids = connection.execute(select(instances.c.sop_instance_uid).where(
+                instances.c.series_instance_uid == series_instance_uid, instances.c.kind == "original",
+            )).scalars()
+            connection.execute(delete(tombstones).where(tombstones.c.series_instance_uid == series_instance_uid))
+            connection.execute(insert(tombstones).values(
+                series_instance_uid=series_instance_uid, study_instance_uid=study_instance_uid, last_number=last, at=now,
+                by=who[:64], source_digest=source_digest(uids) if known else None,
+            ))
+        own = select(revisions.c.id).where(mine)
+        made = select(results.c.id).where(results.c.revision_id.in_(own))
+        connection.execute(delete(catalogue).where(catalogue.c.result_id.in_(made)))
+        theirs = or_(deliveries.c.revision_id.in_(own), deliveries.c.result_id.in_(made))
+        connection.execute(delete(deliveries).where(theirs))
+        for table in (results, assessments):
+            connection.execute(delete(table).where(table.c.revision_id.in_(own)))
+        for table in (revisions, instances, events, holds):
+            connection.execute(delete(table).where(table.c.study_instance_uid == study_instance_uid))
+
+    @staticmethod
+    def _in_flight(connection: Connection, study_instance_uid: str, now: float) -> list[str]:
+        everything = Due(now, now, (), failed_too=True)
+        named = {
+            "it is held: release or discard it first": exists(_hold_of(study_instance_uid)),
+            "a series is still being received or read": exists(_open_of(study_instance_uid, everything)),
+            "objects are not finally delivered": exists(_unsettled_of(study_instance_uid)),
+            "its safe keeping was promised to the sender": exists(_promised_of(study_instance_uid, now)),
+        }
+        return [words for words, condition in named.items() if connection.execute(select(condition)).scalar_one()]
+
+
+def _left(phase: Phase) -> ColumnElement[bool]:
+    """Return the condition on `revisions` that there is something left for a phase."""
+    if phase is Phase.ROWS:
+        return revisions.c.id.is_not(None)
+    return (revisions.c.images_purged_at if phase is Phase.IMAGES else revisions.c.results_purged_at).is_(None)
+
+
+def _at_rest(study: ColumnElement[str] | str, due: Due) -> list[ColumnElement[bool]]:
+    """Return the conditions that everything about a study is final, and has been since `due.before`."""
+    touched = revisions.alias("touched")
+    return [
+        ~exists(_hold_of(study)),
+        ~exists(_open_of(study, due)),
+        ~exists(select(touched.c.id).where(touched.c.study_instance_uid == study, touched.c.updated_at >= due.before)),
+        ~exists(select(instances.c.id).where(
+            instances.c.study_instance_uid == study,
+            or_(instances.c.received_at >= due.before, instances.c.kind == "variant"),
+        )),
+        ~exists(_unsettled_of(study, due)),
+        ~exists(_promised_of(study, due.now)),
+    ]
+
+
+def _hold_of(study: ColumnElement[str] | str):
+    return select(holds.c.study_instance_uid).where(holds.c.study_instance_uid == study, holds.c.lifted_at.is_(None))
+
+
+def _open_of(study: ColumnElement[str] | str, due: Due):
+    other = revisions.alias("other")
+    states = _OPEN if due.failed_too else (*_OPEN, _R.FAILED)
+    unanswered = (other.c.state == _R.NOT_ASSESSED) & ~other.c.answered
+    return select(other.c.id).where(other.c.study_instance_uid == study, or_(other.c.state.in_(states), unanswered))
+
+
+def _unsettled_of(study: ColumnElement[str] | str, due: Due | None = None):
+    of = revisions.alias("of")
+    query = (
+        select(deliveries.c.id).join(of, of.c.id == deliveries.c.revision_id).where(of.c.study_instance_uid == study)
+    )
+    if due is None:
+        return query.where(~settled())
+    waits = ~settled() & deliveries.c.destination.in_(list(due.destinations))
+    return query.where(or_(waits, deliveries.c.updated_at >= due.before))
+
+
+def _promised_of(study: ColumnElement[str] | str, now: float):
+    return select(instances.c.id).where(instances.c.study_instance_uid == study, promised(now))
+
+
+def _drop_files(connection: Connection, condition: ColumnElement[bool]) -> None:
+    """Mark the files of instances as purged and list them for removal."""
+    here = (condition, instances.c.path != "")
+    for path in connection.execute(select(instances.c.path).where(*here).with_for_update()).scalars().all():
+        _list(connection, SPOOL, path)
+    connection.execute(update(instances).where(*here).values(path=""))
+
+
+def _list(connection: Connection, store: str, path: str) -> None:
+    connection.execute(insert(removals).values(store=store, path=path))

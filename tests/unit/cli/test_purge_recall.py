@@ -1,0 +1,67 @@
+"""`ovcf-node purge` and `recall`: what they print, what they refuse, what they change."""
+
+import pytest
+from typer.testing import CliRunner
+
+from catalogue_rows import SC, SR, result_object, store
+from dicom_peers import uid
+from ovcf_node.cli import app
+from ovcf_node.config import load
+from ovcf_node.ledger import Ledger, migrate
+from ovcf_node.ledger.deliveries import add_results
+from ovcf_node.ledger.schema import revisions
+from ovcf_node.storage.results import Results
+
+
+class Site:
+    """One answered study whose objects wait for `pacs`."""
+
+    def __init__(self, folder):
+        self.configuration = folder / "node.toml"
+        self.configuration.write_text(
+            '[node]\ndata = "data"\n[[destinations]]\nname = "pacs"\ntype = "folder"\npath = "pacs"\n'
+        )
+        settings = load(self.configuration)
+        migrate(settings.ledger_url)
+        self.ledger, self.results = Ledger(settings.ledger_url), Results(settings.node.data / "results")
+        self.revision = store(self.ledger, [result_object("study", SC), result_object("study", SR)])
+        self.results.put(self.revision.result_key, "findings.json", b"{}")
+        with self.ledger.revisions._engine.begin() as connection:
+            connection.execute(revisions.update().values(bundle="ref@1"))
+            uids = [result.sop_instance_uid for result in self.ledger.deliveries.results_of(self.revision.id)]
+            add_results(connection, [], {"pacs": uids}, 102.0)
+
+    def run(self, *arguments: str):
+        return CliRunner().invoke(app, [*arguments, "--config", str(self.configuration)])
+
+
+@pytest.fixture
+def site(tmp_path):
+    made = Site(tmp_path)
+    yield made
+    made.ledger.close()
+
+
+def test_purge_refuses_what_is_in_flight_and_says_what(site):
+    refused = site.run("purge", "--study", uid("study"))
+    assert refused.exit_code == 1 and "not finally delivered" in refused.output
+    assert site.results.names(site.revision.result_key)
+
+
+def test_forced_purge_leaves_nothing_but_a_tombstone(site):
+    done = site.run("purge", "--study", uid("study"), "--force")
+    assert done.exit_code == 0 and "purged" in done.output
+    assert site.results.names(site.revision.result_key) == []
+    assert site.ledger.revisions.of_series(site.revision.series_instance_uid) == []
+    assert site.ledger.retention.tombstone(site.revision.series_instance_uid).last_number == 1
+    again = site.run("purge", "--study", uid("study"))
+    assert again.exit_code == 1 and "no such study" in again.output
+
+
+def test_recall_lists_and_changes_nothing_until_it_is_confirmed(site):
+    listed = site.run("recall", "--bundle", "ref@1")
+    assert listed.exit_code == 0 and "unsent pacs 2" in listed.output and "nothing was changed" in listed.output
+    assert {d.state for d in site.ledger.deliveries.of_revision(site.revision.id)} == {"PENDING"}
+    assert site.run("recall", "--bundle", "ref", "--confirm", "--why", "wrong levels").exit_code == 0
+    assert {d.state for d in site.ledger.deliveries.of_revision(site.revision.id)} == {"CANCELLED"}
+    assert site.run("recall", "--bundle", "other").exit_code == 1

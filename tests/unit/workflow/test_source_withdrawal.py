@@ -1,0 +1,131 @@
+"""Source rejection notes: what they name no longer counts, before, during and after it was read."""
+
+import pytest
+import test_judge
+from test_judge import T0, Node
+
+from ovcf_node.config import Settings
+from ovcf_node.domain.states import RevisionState
+from ovcf_node.workflow.child import Children
+from source_notes import write_note
+
+S = RevisionState
+
+
+@pytest.fixture(scope="module")
+def children():
+    shared = Children(Settings())  # starting one costs seconds
+    yield shared
+    shared.close()
+
+
+@pytest.fixture
+def site(tmp_path, children, monkeypatch):
+    monkeypatch.setattr(test_judge, "Children", lambda settings: children)
+    made = Node(tmp_path)
+    yield made
+    made.ledger.close()
+
+
+def reject(site: Node, images, code: str, at: float) -> None:
+    name = f"note-{code}-{at}"
+    site.receive([write_note(site.spool / name, images, code)], at)
+
+
+def read(site: Node, path):
+    """Let the series be read and answered; returns its revision."""
+    revision = site.ledger.revisions.move(site.newest(path), S.INFERRED, T0 + 40)
+    site.ledger.revisions.answered(revision, [], {}, T0 + 41)
+    return site.newest(path)
+
+
+@pytest.mark.parametrize("code", ["113001", "113037", "113038"])
+def test_a_series_that_its_source_rejects_no_longer_counts(site, code):
+    paths = site.series("a")
+    site.receive(paths)
+    site.judge.tick(T0 + 31)
+    first = read(site, paths[0])
+    reject(site, paths, code, T0 + 50)
+    site.judge.tick(T0 + 51)  # at once: no quiet period
+    newest = site.newest(paths[0])
+    assert (newest.number, newest.state, newest.reason_code) == (2, S.EXCLUDED, "source_withdrawn")
+    assert site.ledger.revisions.get(first.id).state is S.SUPERSEDED
+    kinds = [event.kind for event in site.ledger.events.of_series(newest.series_instance_uid)]
+    assert kinds.count("source_withdrawn") == 1
+    site.judge.tick(T0 + 90)
+    note = site.ledger.revisions.newest(10)[0]
+    assert (note.state, note.reason_code) == (S.EXCLUDED, "rejection_note")
+    site.receive(paths, T0 + 100)  # sent again: nothing happens
+    site.judge.tick(T0 + 200)
+    assert site.newest(paths[0]).id == newest.id
+
+
+@pytest.mark.parametrize("code", ["113039", "113000"])
+def test_retention_and_key_images_withdraw_nothing(site, code):
+    paths = site.series("a")
+    site.receive(paths)
+    site.judge.tick(T0 + 31)
+    reject(site, paths, code, T0 + 40)
+    site.judge.tick(T0 + 41)
+    site.judge.tick(T0 + 90)
+    assert (site.newest(paths[0]).number, site.newest(paths[0]).state) == (1, S.COMPLETE)
+    assert site.ledger.revisions.newest(10)[0].reason_code == "not_ct"
+
+
+def test_rejected_part_opens_a_revision_of_the_rest(site):
+    paths = site.series("a")
+    site.receive(paths)
+    site.judge.tick(T0 + 31)
+    read(site, paths[0])
+    reject(site, paths[-5:], "113001", T0 + 50)
+    site.judge.tick(T0 + 51)  # judged with the study, which a note just reached
+    site.judge.tick(T0 + 81)
+    newest = site.newest(paths[0])
+    assert (newest.number, newest.state) == (2, S.COMPLETE) and newest.verdict["problem"] is None
+    assert len(site.ledger.instances.originals(newest.series_instance_uid, newest.through_instance_id)) == 55
+
+
+def test_rest_with_a_gap_waits_then_is_answered_with_the_reason(site):
+    paths = site.series("a")
+    site.receive(paths)
+    site.judge.tick(T0 + 31)
+    reject(site, paths[20:24], "113001", T0 + 50)
+    site.judge.tick(T0 + 51)
+    site.judge.tick(T0 + 81)
+    assert (site.newest(paths[0]).state, site.newest(paths[0]).reason_code) == (S.WAITING, "missing_slices")
+    site.judge.tick(T0 + 601)
+    given_up = site.newest(paths[0])
+    assert (given_up.state, given_up.verdict["problem"]["code"]) == (S.COMPLETE, "source_withdrawn_in_part")
+
+
+def test_a_note_that_comes_before_its_images_holds_for_them(site):
+    paths = site.series("a")
+    reject(site, paths, "113037", T0)
+    site.judge.tick(T0 + 1)
+    site.receive(paths, T0 + 5)
+    site.judge.tick(T0 + 6)
+    site.judge.tick(T0 + 40)
+    assert (site.newest(paths[0]).state, site.newest(paths[0]).reason_code) == (S.EXCLUDED, "source_withdrawn")
+
+
+def test_a_waiting_series_is_judged_anew_when_the_rest_is_rejected(site):
+    paths = site.series("a")
+    site.receive(paths[:20] + paths[24:])
+    site.judge.tick(T0 + 31)
+    assert site.newest(paths[0]).state is S.WAITING
+    reject(site, paths, "113038", T0 + 50)
+    site.judge.tick(T0 + 51)
+    site.judge.tick(T0 + 81)
+    assert (site.newest(paths[0]).number, site.newest(paths[0]).reason_code) == (1, "source_withdrawn")
+
+
+def test_the_series_that_stood_back_is_read_when_the_chosen_one_is_rejected(site):
+    thin, thick = site.series("thin"), site.series("thick", spacing=2.0)
+    site.receive(thin + thick)
+    site.judge.tick(T0 + 31)
+    assert site.newest(thick[0]).reason_code == "better_series"
+    reject(site, thin, "113001", T0 + 50)
+    for second in (51, 81, 82):
+        site.judge.tick(T0 + second)
+    assert site.newest(thin[0]).reason_code == "source_withdrawn"
+    assert (site.newest(thick[0]).number, site.newest(thick[0]).state) == (2, S.COMPLETE)
