@@ -7,6 +7,7 @@ What could be read as another patient's is taken back at once.
 import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import compress
 
 import structlog
 from pydicom import Dataset, dcmread
@@ -77,10 +78,14 @@ class Withdrawing:
 
     def _note(self, withdrawn: Withdrawn, now: float) -> None:
         objects = self._ledger.withdrawals.objects(withdrawn)
+        headers = self._headers([result for _, result in objects])
+        # A note is about one patient; what names another waits for the next tick and a note of its own.
+        about = [_identity(header) == _identity(headers[0]) for header in headers]
+        objects = list(compress(objects, about))
         rejection = report.Rejection(
             withdrawn.title, datetime.fromtimestamp(now, UTC), _TEXTS[withdrawn.title], self._installation, SOFTWARE
         )
-        dataset = report.encode_rejection_note(self._headers([result for _, result in objects]), rejection)
+        dataset = report.encode_rejection_note(list(compress(headers, about)), rejection)
         revision = self._ledger.revisions.of_series(withdrawn.series_instance_uid)[-1]
         # The same objects under the same title are the same note for every destination, and it may have been sent.
         path = self._results.put(
@@ -101,3 +106,7 @@ class Withdrawing:
             return [dcmread(self._results.root / result.path, stop_before_pixels=True) for result in results]
         except (OSError, InvalidDicomError) as error:
             raise Permanent("result_missing", "a stored object that must be withdrawn is missing or damaged") from error
+
+
+def _identity(header: Dataset) -> tuple[str, ...]:
+    return tuple(str(header.get(keyword) or "") for keyword in ("PatientID", "IssuerOfPatientID", "PatientName"))

@@ -99,6 +99,7 @@ def test_a_graver_reason_is_told_again_and_being_superseded_never_softens_it(led
     ledger.revisions.reopen(second, 5.0, withdrawn_as=Title.PATIENT_SAFETY)
     assert named(ledger) == {("pacs", "PATIENT_SAFETY"): ["9.1.summary", "9.1.sr", "9.2.sr"]}
     answered(ledger, 4)
+    ledger.withdrawals.recall([first.id], Title.WORKLIST, 6.0, "as grave")
     assert list(named(ledger)) == [("pacs", "PATIENT_SAFETY")]
 
 
