@@ -12,7 +12,7 @@ import typer
 
 from ovcf_node.cli.configuration import ConfigFile, opened_ledger, settings_or_exit
 from ovcf_node.errors import Permanent
-from ovcf_node.ledger import Delivery, Ledger, Revision
+from ovcf_node.ledger import Delivery, DestinationStanding, Ledger, Revision
 from ovcf_node.operate import decisions
 
 jobs = typer.Typer(help="List, show, retry, release and discard series.", no_args_is_help=True)
@@ -25,7 +25,8 @@ def _ledger(config: Path | None) -> AbstractContextManager[Ledger]:
     return opened_ledger(settings_or_exit(config))
 
 
-def _when(at: float) -> str:
+def when(at: float) -> str:
+    """Return a time as every command prints it."""
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
@@ -51,7 +52,7 @@ def list_(
             why = f"  {revision.reason_code}" if revision.reason_code else ""
             urgent = "  STAT" if revision.stat else ""
             typer.echo(
-                f"{_when(revision.updated_at)}  ...{revision.series_instance_uid[-12:]}  study "
+                f"{when(revision.updated_at)}  ...{revision.series_instance_uid[-12:]}  study "
                 f"...{revision.study_instance_uid[-12:]}  rev {revision.number}  {revision.state}{why}{urgent}{waiting}"
             )
 
@@ -61,18 +62,21 @@ def show(series: Series, config: ConfigFile = None) -> None:
     """Show one series: revisions, objects, deliveries with the destinations' own words, and its history."""
     with _ledger(config) as ledger:
         newest = _find(ledger, series)
+        standings = ledger.destinations.all()
         typer.echo(f"series {newest.series_instance_uid}\nstudy  {newest.study_instance_uid}")
         for revision in ledger.revisions.of_series(newest.series_instance_uid):
             why = f"  {revision.reason_code}: {revision.reason_text}" if revision.reason_code else ""
             typer.echo(f"revision {revision.number}  {revision.state}{why}")
             for delivery in ledger.deliveries.of_revision(revision.id):
+                stopped = delivery.state == "PENDING" and standings.get(delivery.destination)
+                held = f"  {_word(stopped)}" if stopped and stopped.stopped else ""
                 status = f"  0x{delivery.status:04X}" if delivery.status is not None else ""
                 typer.echo(
-                    f"  {delivery.role:14} -> {delivery.destination:12} {delivery.state}  attempts {delivery.attempts}"
+                    f"  {delivery.role:14} -> {delivery.destination:12} {delivery.state}{held}  attempts {delivery.attempts}"
                     f"{status}  {delivery.text or ''}{_taken_back(delivery)}"
                 )
         for event in ledger.events.of_series(newest.series_instance_uid):
-            typer.echo(f"  {_when(event.at)}  {event.kind:16} {event.text}")
+            typer.echo(f"  {when(event.at)}  {event.kind:16} {event.text}")
 
 
 def _taken_back(delivery: Delivery) -> str:
@@ -84,7 +88,7 @@ def retry(series: Series, config: ConfigFile = None) -> None:
     """Try again now: pending or rejected deliveries are sent at once; a failed or 'not assessed' reading starts anew."""
     with _ledger(config) as ledger:
         try:
-            typer.echo(decisions.retry(ledger, _find(ledger, series), time.time(), _who()))
+            typer.echo(decisions.retry(ledger, _find(ledger, series), time.time(), who()))
         except Permanent as error:
             typer.echo(error.text, err=True)
             raise typer.Exit(1) from error
@@ -97,7 +101,7 @@ def release(
 ) -> None:
     """Release a held study: what was received first stands (or, with --newest, what came last), and work goes on."""
     with _ledger(config) as ledger:
-        decisions.release(ledger, _held(ledger, study), time.time(), _who(), newest=newest)
+        decisions.release(ledger, _held(ledger, study), time.time(), who(), newest=newest)
         typer.echo("released")
 
 
@@ -105,16 +109,22 @@ def release(
 def discard(study: Study, config: ConfigFile = None) -> None:
     """Discard a held study: nothing of it is read or delivered any more, and what was sent already is withdrawn."""
     with _ledger(config) as ledger:
-        decisions.discard(ledger, _held(ledger, study), time.time(), _who())
+        decisions.discard(ledger, _held(ledger, study), time.time(), who())
         typer.echo("discarded")
 
 
-def _who() -> str:
+def who() -> str:
     """Name the account that decided, for the history; a container's user may have no name."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
         return f"uid {os.getuid()}"
+
+
+def _word(stands: DestinationStanding) -> str:
+    if stands.held_since is not None:
+        return "(destination held)"
+    return "(destination refuses us)" if stands.refuses else "(destination away)"
 
 
 def _held(ledger: Ledger, ending: str) -> str:

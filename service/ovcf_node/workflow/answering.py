@@ -55,8 +55,8 @@ def answer(
     answered = ("sr",) if context.second else ROLES
     stored: dict[tuple[str, str], Result] = {}
     entries: list[Entry] = []
-    for dialect in sorted({dialect_of(d) for d in settings.destinations}, key=lambda d: d.key):
-        wanted = {role for d in settings.destinations if dialect_of(d) == dialect for role in d.objects}
+    for dialect in sorted({d for one in settings.destinations for d in dialects_of(one)}, key=lambda d: d.key):
+        wanted = {role for d in settings.destinations if dialect in dialects_of(d) for role in d.objects}
         # SEG and picture are the same in every dialect: encode them once.
         roles = tuple(r for r in answered if r in wanted and (r, dialect_key(r, dialect)) not in stored)
         before = ledger.deliveries.arrived_report(revision.series_instance_uid, revision.number, dialect.key)
@@ -92,7 +92,12 @@ def result_key(revision: Revision) -> str:
 
 def dialect_of(destination: Destination) -> Dialect:
     """Return the dialect a destination is configured for."""
-    return Dialect(destination.sr_class, destination.sr_profile)
+    return dialects_of(destination)[0]
+
+
+def dialects_of(destination: Destination) -> list[Dialect]:
+    """Return the dialects a destination may get, in the order in which they are tried."""
+    return [Dialect(sr_class, destination.sr_profile) for sr_class in (destination.sr_class, *destination.sr_fallback)]
 
 
 def dialect_key(role: str, dialect: Dialect) -> str:

@@ -15,7 +15,7 @@ from pydicom.errors import InvalidDicomError
 
 from ovcf_node import report
 from ovcf_node.config import Settings
-from ovcf_node.domain.states import RevisionState
+from ovcf_node.domain.states import DeliveryState, RevisionState
 from ovcf_node.domain.withdrawal import NOTE_ROLE, Title
 from ovcf_node.errors import OvcfError, Permanent
 from ovcf_node.ledger import Ledger, Result, Withdrawn
@@ -74,7 +74,9 @@ class Withdrawing:
         own = [d for d in self._ledger.deliveries.of_revision(newest.id, withdrawn.destination) if d.role != NOTE_ROLE]
         if any(d.withdrawn_as for d in own):
             return False  # they are the newest themselves
-        return not newest.answered or any(d.state not in ARRIVED for d in own)
+        # Of a report that was sent in another dialect instead, the first form is cancelled.
+        sent = [d for d in own if d.state is not DeliveryState.CANCELLED]
+        return not newest.answered or any(d.state not in ARRIVED or d.confirm_at is not None for d in sent)
 
     def _note(self, withdrawn: Withdrawn, now: float) -> None:
         objects = self._ledger.withdrawals.objects(withdrawn)
