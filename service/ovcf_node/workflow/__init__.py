@@ -6,5 +6,6 @@
 `judge`     the loop that decides what is due and enqueues it: the only enqueuer
 `healing` files without rows and rows without files: what power cuts and restored backups leave behind
 `durable`   the recorded steps of a reading, run by the engine in workers
+`restored` whether a destination holds more than the ledger knows of
 `delivering` the recorded step of a delivery, run by the engine in senders
 """
