@@ -6,7 +6,7 @@ WORK   ?= .work
 PEERS  := dcmtk dicom3tools orthanc orthanc-dicomweb postgresql prometheus systemd curl openssl chromium chromium-driver \
           fonts-dejavu-core
 
-.PHONY: demo test lint bench viewers image-test evaluate train lock sbom clean
+.PHONY: demo test lint bench soak viewers image-test evaluate train lock sbom clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.installed            ## the main job, for real, on the embedded defaults
@@ -21,6 +21,9 @@ lint: $(VENV)/.installed
 
 bench: $(VENV)/.installed           ## prints figures; nothing asserts them
 	$(BIN)/python tests/benchmarks/bench.py
+
+soak: $(VENV)/.installed            ## a stream of studies with kills and outages for MINUTES; prints losses and growth of memory
+	$(BIN)/python tests/benchmarks/soak.py --minutes $(or $(MINUTES),10)
 
 OHIF := $(WORK)/ohif/package
 viewers: $(VENV)/.installed peers $(OHIF)/package.json   ## opens what we send in OHIF and renews deploy/viewers/*.png
