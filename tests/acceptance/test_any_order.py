@@ -143,7 +143,7 @@ class Node:
 
     def work(self) -> None:
         self.judge.tick(self.world.now)
-        self.healing.tick(self.world.now)
+        self.healing.look(self.world.now)
         self.world.durable.run(self.steps)
 
 

@@ -3,6 +3,7 @@
 `process`   what every process does: logging, ledger, signals, folders
 `heartbeat` leases that tell the living from the dead
 `executor`  what processes with an engine do besides: name, heartbeat, drain
+`upkeep`    what the holder of the judge's lease does for all machines: the work of the dead, old workflows, leftovers
 `receiver`  receive; imports neither inference nor codecs nor the engine
 `worker`    judge, read, encode
 `sender`    deliver

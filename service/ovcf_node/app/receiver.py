@@ -29,9 +29,7 @@ def storing(settings: Settings, ledger: Ledger, spool: Spool) -> Storing:
 def run(settings: Settings) -> None:
     """Receive until SIGTERM; SIGHUP takes over who may send, and no association notices."""
     with process(settings, "receiver") as (ledger, stop):
-        spool = Spool(spool_root(settings))
-        spool.clean_temporary()
-        receiver = Receiver(settings.receive, storing(settings, ledger, spool))
+        receiver = Receiver(settings.receive, storing(settings, ledger, Spool(spool_root(settings))))
         hangup = threading.Event()
         signal.signal(signal.SIGHUP, lambda *_: hangup.set())
         receiver.start()

@@ -5,7 +5,7 @@ import functools
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import structlog
 
@@ -14,6 +14,7 @@ from ovcf_node.app.executor import engine_running, slot
 from ovcf_node.app.heartbeat import LEASE_S
 from ovcf_node.app.process import process, results_root, spool_root
 from ovcf_node.app.receiver import storing
+from ovcf_node.app.upkeep import Upkeep
 from ovcf_node.config import Settings
 from ovcf_node.engine import Engine, priority
 from ovcf_node.errors import OvcfError
@@ -28,7 +29,6 @@ from ovcf_node.workflow.healing import Healing
 from ovcf_node.workflow.judge import Judge
 
 _LOG = structlog.get_logger("app")
-_KEEP = timedelta(days=7)  # ended workflows; the ledger keeps the history
 
 
 def run(settings: Settings) -> None:
@@ -39,37 +39,32 @@ def run(settings: Settings) -> None:
         pseudonyms = logging.Pseudonyms(settings.node.data)
         engine = Engine(settings.engine_url, executor_id=held.name, queues={"read": 1}, poll_s=settings.engine.poll_s)
         children = Children(settings)
-        worker = Worker(settings, ledger, spool_root(settings), Results(results_root(settings)), children, pseudonyms)
+        spool, results = Spool(spool_root(settings)), Results(results_root(settings))
+        worker = Worker(settings, ledger, spool.root, results, children, pseudonyms)
         worker.register(engine)
-        judge = Judge(settings, ledger, spool_root(settings), engine, children, pseudonyms, _priority, _count(settings))
+        judge = Judge(settings, ledger, spool.root, engine, children, pseudonyms, _priority, _count(settings))
         with engine_running(engine, ledger, held.name, stop):
             children.start_idle()
-            spool = Spool(spool_root(settings))
             healing = Healing(ledger, spool, storing(settings, ledger, spool).receipt_of, pseudonyms)
-            _judge_loop(settings, ledger, engine, judge, healing, held.name, stop)
+            upkeep = Upkeep(ledger, engine, (spool, results), healing)
+            _judge_loop(settings, ledger, judge, upkeep, held.name, stop)
         children.close()
 
 
 def _judge_loop(
-    settings: Settings, ledger: Ledger, engine: Engine, judge: Judge, healing: Healing, owner: str,
-    stop: threading.Event,
+    settings: Settings, ledger: Ledger, judge: Judge, upkeep: Upkeep, owner: str, stop: threading.Event
 ) -> None:
-    next_care = 0.0
     while not stop.wait(settings.engine.judge_interval_s):
-        now = time.time()
         try:
+            now = ledger.leases.now()
             if not ledger.leases.take("judge", owner, now, LEASE_S):
                 continue
-            judge.tick(now)
-            healing.tick(now)
-            if now >= next_care:
-                next_care = now + LEASE_S
-                engine.take_over(ledger.leases.living("executor:", now))
-                engine.repair()
-                engine.forget(datetime.fromtimestamp(now, UTC) - _KEEP)
+            judge.tick(time.time())
+            upkeep.perform(now)
         except OvcfError as error:
             # A full disk or a busy database: the ledger still says what is due, the next tick finds it again.
             _LOG.error("judge_tick_failed", code=error.code)
+            upkeep.postpone()
     with contextlib.suppress(OvcfError):
         ledger.leases.give_back("judge", owner)
 

@@ -73,9 +73,9 @@ class Spool:
         for relative in paths:
             atomic.remove(self.root, relative)
 
-    def clean_temporary(self) -> int:
-        """Remove what a crash left unfinished and return how many files; call before the first `store`."""
-        return atomic.clean_temporary(self.root)
+    def clean_temporary(self, now: float) -> int:
+        """Remove what a crash left unfinished long before `now` and return how many files; others may be writing."""
+        return atomic.clean_temporary(self.root, now)
 
     def free_bytes(self) -> int:
         """Return the free space of the spool's filesystem, bytes."""

@@ -22,12 +22,11 @@ from ovcf_node.observe.logging import Pseudonyms
 from ovcf_node.storage.spool import Spool
 
 _LOG = structlog.get_logger("healing")
-_EVERY_S = 60.0
 _UNREAD = (RevisionState.COMPLETE, RevisionState.INFERRED)
 
 
 class Healing:
-    """Look at the whole spool once, then every minute at what changed in it."""
+    """Look at the whole spool once, then at what changed in it."""
 
     def __init__(
         self, ledger: Ledger, spool: Spool, receipt_of: Callable[[str], Receipt], pseudonyms: Pseudonyms, *,
@@ -39,15 +38,11 @@ class Healing:
         self._receipt_of = receipt_of
         self._hash = pseudonyms
         self._settled_s = settled_s
-        self._next_at = 0.0
         self._looked_at = 0.0
         self._unreadable: set[str] = set()
 
-    def tick(self, now: float) -> None:
-        """Heal what is due at `now`, seconds since the epoch."""
-        if now < self._next_at:
-            return
-        self._next_at = now + min(_EVERY_S, self._settled_s)
+    def look(self, now: float) -> None:
+        """Heal what there is to heal at `now`, seconds since the epoch."""
         # A file that was too young at the last look is looked at again: its folder changed not long before that look.
         since, self._looked_at = self._looked_at - 2 * self._settled_s, now
         for files in self._spool.folders_changed(since):

@@ -32,7 +32,10 @@ _COMPARISONS_PER_TICK = 25  # a router that changed every instance must not stop
 class Scheduler(Protocol):
     """What the judge needs of the engine."""
 
-    def enqueue(self, workflow: str, workflow_id: str, queue: str, args: tuple, *, priority: int) -> bool: ...
+    def enqueue(
+        self, workflow: str, workflow_id: str, queue: str, args: tuple, *, priority: int, alone: str | None = None,
+    ) -> bool: ...
+
     def states(self, workflow_ids: Collection[str]) -> dict[str, str]: ...
 
 
@@ -270,9 +273,11 @@ class Judge:
             if state == "absent":
                 revision = self._ledger.revisions.get(first.revision_id)
                 priority = self._priority(revision.last_received_at, revision.stat)
+                # The id changes with every answer that is recorded: without the mark a second sender would begin to send
+                # the rest while the first one still records.
                 self._engine.enqueue(
                     "deliver", workflow_id, f"deliver-{first.destination}", (first.revision_id, first.destination),
-                    priority=priority,
+                    priority=priority, alone=f"revision {first.revision_id}",
                 )
             elif state in ("done", "failed"):
                 for delivery in batch:

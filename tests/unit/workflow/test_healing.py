@@ -64,13 +64,13 @@ def test_file_without_a_row_is_recorded_as_it_would_have_been(site):
     with site.ledger._engine.begin() as connection:
         before = connection.exec_driver_sql("SELECT * FROM instances").mappings().one()
     site.forget(file)
-    site.healing.tick(site.now)
+    site.healing.look(site.now)
     with site.ledger._engine.begin() as connection:
         after = connection.exec_driver_sql("SELECT * FROM instances").mappings().one()
     told_otherwise = {"association": "healed", "received_at": pytest.approx(site.now - 3600)}
     assert dict(after) == dict(before) | told_otherwise
     assert site.healed() == ["1 received files were not in the ledger: recorded"]
-    site.healing.tick(site.now + 1000)
+    site.healing.look(site.now + 1000)
     assert len(site.healed()) == 1
 
 
@@ -78,9 +78,9 @@ def test_file_that_a_receiver_is_about_to_record_is_left_alone_until_later(site)
     file = site.receive(1)
     site.forget(file)
     os.utime(site.spool.path(file), (site.now,) * 2)
-    site.healing.tick(site.now + 1)
+    site.healing.look(site.now + 1)
     assert site.paths() == []
-    site.healing.tick(site.now + 100)
+    site.healing.look(site.now + 100)
     assert site.paths() == [file]
 
 
@@ -88,7 +88,7 @@ def test_copy_of_what_was_sent_again_is_removed(site):
     lost = site.receive(1)
     site.forget(lost)
     again = site.receive(1)
-    site.healing.tick(site.now + 100)
+    site.healing.look(site.now + 100)
     assert list(site.spool.files()) == site.paths() == [again] and again != lost
 
 
@@ -96,7 +96,7 @@ def test_file_that_is_no_dicom_stays_and_harms_nobody(site):
     stray = site.spool.store([b"nobody knows"], "1.2.3").path
     good = site.receive(1)
     site.forget(good)
-    site.healing.tick(site.now + 100)
+    site.healing.look(site.now + 100)
     assert site.paths() == [good] and stray in list(site.spool.files())
 
 
@@ -107,14 +107,14 @@ def test_row_without_its_file_is_awaited_again(site, damage, state):
     judged = site.judged(state)
     path = site.spool.path(files[0])
     path.unlink() if damage == "gone" else path.write_bytes(path.read_bytes()[:-10])
-    site.healing.tick(site.now)
+    site.healing.look(site.now)
     newest = site.ledger.revisions.of_series(SERIES)[-1]
     assert newest.state is RevisionState.RECEIVING and site.paths() == [files[1]]
     assert newest.number == (2 if state is RevisionState.COMPLETE else 1) >= judged.number
     assert site.healed() == ["1 received files are gone or damaged: they are awaited again"]
     site.receive(1)  # the scanner sends it again: the same bytes are new
     assert len(site.paths()) == 2
-    site.healing.tick(site.now + 1000)
+    site.healing.look(site.now + 1000)
     assert len(site.healed()) == 1
 
 
@@ -122,5 +122,5 @@ def test_answered_series_needs_its_files_no_more(site):
     file = site.receive(1)
     site.judged(RevisionState.EXCLUDED)
     site.spool.purge([file])
-    site.healing.tick(site.now)
+    site.healing.look(site.now)
     assert site.healed() == [] and site.paths() == [file]
