@@ -6,21 +6,13 @@ come: each life gets as far as its point, and the next goes on from there.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-import postgresql
-from kill_lives import Entry, Lives, Point
-from node_harness import Node, RecordingPacs, dicom_destination, wait_for
-from ovcf_node.engine import Engine
-from ovcf_node.errors import OvcfError
-from ovcf_node.ledger import Ledger
-from ovcf_node.network import associate
-from quick_study import ROLES, label_bundle, series_uid, write_study
+from durable_site import Site, durable_site, instance_uid
+from kill_lives import Entry, Point
+from quick_study import ROLES, series_uid, write_study
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -31,104 +23,21 @@ _DELIVER = "judge:enqueue deliver"
 _ORDER = ["receive", "judge", "infer", "encode", _DELIVER, "send"]
 
 
-@dataclass
-class Site:
-    """A node on one database, its PACS, and its lives."""
-
-    node: Node
-    pacs: RecordingPacs
-    lives: Lives
-    engine_url: str
-    acknowledged: set[str]
-
-    def send(self, paths: list[Path]) -> bool:
-        """Send as a scanner does; returns whether everything was acknowledged."""
-        remote = associate.Remote("127.0.0.1", self.node.port, "OVCF_NODE", "SCANNER", timeout_s=60)
-        files = [associate.StoreFile(path, "1.2.840.10008.5.1.4.1.1.2", instance_uid(path)) for path in paths]
-        replies = []
-        with suppress(OvcfError):  # it was killed
-            associate.store(remote, files, replies.append)
-        good = {reply.sop_instance_uid for reply in replies if reply.status == 0x0000}
-        self.acknowledged |= good
-        return len(good) == len(files)
-
-    def listening(self, process) -> None:
-        def listens() -> bool:
-            assert process.is_alive(), self.node.folder
-            try:
-                associate.echo(associate.Remote("127.0.0.1", self.node.port, "OVCF_NODE", "SCANNER", timeout_s=5))
-            except OvcfError:
-                return False
-            return True
-
-        wait_for(listens, 120, "the receiver listens")
-
-    @contextmanager
-    def running(self, *roles: str) -> Iterator[dict]:
-        with ExitStack() as stack:
-            started = {}
-            for role in roles:
-                started[role] = self.lives.start(role)
-                stack.callback(self.lives.end, started[role])
-            yield started
-
-    def settle(self, name: str) -> None:
-        """Let worker and sender, alive and well, do what is left of a study."""
-        with self.running("worker", "sender"):
-            assert self.node.settled(series_uid(name), 300).state == "ENCODED"
-
-    def recorded_steps(self) -> dict[str, list[str]]:
-        """Return the steps of every workflow that the engine knows, as it recorded them."""
-        engine = Engine(self.engine_url, executor_id="test", queues={})
-        engine.launch()
-        workflows = {entry.workflow for entry in self.lives.journal() if entry.workflow}
-        steps = {workflow: [step.name for step in engine.history(workflow)] for workflow in workflows}
-        engine.shutdown(0)
-        return steps
-
-
-def instance_uid(path: Path) -> str:
-    import pydicom
-
-    return str(pydicom.dcmread(path, specific_tags=["SOPInstanceUID"]).SOPInstanceUID)
-
-
-@contextmanager
-def databases(kind: str, request, folder: Path) -> Iterator[tuple[dict[str, str], str, str]]:
-    """Yield the environment of the processes, and the URLs of ledger and engine."""
-    if kind == "sqlite":
-        data = folder / "node" / "data"
-        yield {}, f"sqlite:///{data / 'ledger.sqlite'}", f"sqlite:///{data / 'engine.sqlite'}"
-        return
-    cluster = request.getfixturevalue("postgresql_cluster")
-    with postgresql.database(cluster) as ledger, postgresql.database(cluster) as engine:
-        yield {"OVCF_NODE__ENGINE__LEDGER_URL": ledger, "OVCF_NODE__ENGINE__ENGINE_URL": engine}, ledger, engine
-
-
 @pytest.fixture(scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.peer)])
 def matrix(request, tmp_path_factory):
     """A site where one study was read in peace and a second one lived through every kill; and the points."""
     folder = tmp_path_factory.mktemp(f"kills-{request.param}")
-    pacs = RecordingPacs(folder / "pacs")
-    with pacs.running(), databases(request.param, request, folder) as (environment, ledger_url, engine_url):
-        destination = dicom_destination("pacs", pacs.title, pacs.port)
-        node = Node(folder / "node", destination, quiet_s=0.5)
-        text = node.configuration.read_text().replace("poll_s = 0.2", "poll_s = 0.1").replace("_s = 0.5\n", "_s = 0.2\n")
-        bundle = label_bundle(folder / "bundle")
-        node.configuration.write_text(text.replace(f'bundle = "{node.settings.node.bundle}"', f'bundle = "{bundle}"'))
-        site = Site(node, pacs, Lives(node.configuration, environment), engine_url, set())
-        undisturbed, killed = (write_study(folder / name, name) for name in ("undisturbed", "killed"))
-
+    cluster = request.getfixturevalue("postgresql_cluster") if request.param == "postgresql" else None
+    undisturbed, killed = (write_study(folder / name, name) for name in ("undisturbed", "killed"))
+    with durable_site(folder, cluster) as site:
         with site.running("receiver") as started:
             site.listening(started["receiver"])
-            node.ledger = Ledger(ledger_url)
             assert site.send(undisturbed)
             site.settle("undisturbed")
         points = points_of(site.lives.journal())
         kill_at_every(site, points, killed)
         site.settle("killed")
         yield site, points, killed
-        node.ledger.close()
 
 
 def points_of(journal: list[Entry]) -> list[Point]:
