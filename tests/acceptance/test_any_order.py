@@ -245,6 +245,8 @@ class AnyOrder(RuleBasedStateMachine):
             delivered = ledger.deliveries.of_revision(revision.id)
             assert all(d.state == "ACCEPTED" for d in delivered), [(d.state, d.text) for d in delivered]
             assert not revision.answered or {d.destination for d in delivered} == set(DESTINATIONS)
+            for delivery in delivered:
+                assert self.world.bytes_of[f"{delivery.sop_instance_uid}.dcm"] == delivery.sha256
 
 
 @pytest.fixture(scope="module")

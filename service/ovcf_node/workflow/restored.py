@@ -36,7 +36,8 @@ class OlderLedger:
         unknown = self._unknown(destination, revision)
         if not unknown:
             return False
-        text = f"{destination.name} holds {len(unknown)} results of a series that the ledger does not know: was it restored?"
+        text = (f"{destination.name} holds {len(unknown)} results of a series that the ledger does not know "
+                "(restored from a backup, or purged)")
         held = self._ledger.holds.place(revision.study_instance_uid, Reason("older_ledger", text), now)
         if held:
             _LOG.error("ledger_is_older", series=self._hash(revision.series_instance_uid), destination=destination.name,
