@@ -88,6 +88,12 @@ class Instances:
         with reading(self._engine) as connection:
             return {path for (path,) in connection.execute(query)}
 
+    def series_since(self, instance_id: int) -> dict[str, int]:
+        """Return every series of which rows came after one, and its newest row."""
+        query = select(instances.c.series_instance_uid, func.max(instances.c.id)).where(instances.c.id > instance_id)
+        with reading(self._engine) as connection:
+            return {uid: newest for uid, newest in connection.execute(query.group_by(instances.c.series_instance_uid))}
+
     def first_path(self, series_instance_uid: str) -> str | None:
         """Return where the first original of a series lies in the spool."""
         query = (

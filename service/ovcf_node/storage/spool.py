@@ -32,7 +32,7 @@ class Spool:
 
     def store(self, parts: Sequence[atomic.Bytes], series_instance_uid: str) -> StoredFile:
         """Write one instance; durable when this returns. Raises Transient (`disk_full`, `storage`)."""
-        path = f"{_folder(series_instance_uid)}/{uuid.uuid4().hex}.dcm"
+        path = f"{folder_of(series_instance_uid)}/{uuid.uuid4().hex}.dcm"
         return StoredFile(path, atomic.write(self.root, path, parts))
 
     def path(self, relative: str) -> Path:
@@ -49,12 +49,13 @@ class Spool:
         for path in self.root.glob("??/*/*.dcm"):
             yield str(path.relative_to(self.root))
 
-    def folders_changed(self, since: float) -> Iterator[list[str]]:
-        """Yield the files of each series whose folder changed after `since`, seconds since the epoch."""
+    def folders_changed(self, since: float) -> Iterator[tuple[str, list[str]]]:
+        """Yield each folder that changed after `since`, seconds since the epoch, with its files; all relative."""
         for folder in self.root.glob("??/*"):
             with suppress(FileNotFoundError):  # purged meanwhile
                 if folder.stat().st_mtime >= since:
-                    yield sorted(str(path.relative_to(self.root)) for path in folder.glob("*.dcm"))
+                    files = sorted(str(path.relative_to(self.root)) for path in folder.glob("*.dcm"))
+                    yield str(folder.relative_to(self.root)), files
 
     def modified_at(self, relative: str) -> float | None:
         """Return when a file was written, seconds since the epoch; None if it is not there."""
@@ -82,6 +83,7 @@ class Spool:
         return atomic.free_bytes(self.root)
 
 
-def _folder(series_instance_uid: str) -> str:
+def folder_of(series_instance_uid: str) -> str:
+    """Return the folder of a series, relative to the spool."""
     digest = hashlib.sha256(series_instance_uid.encode()).hexdigest()
     return f"{digest[:2]}/{digest[:32]}"

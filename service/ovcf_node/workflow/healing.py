@@ -9,7 +9,7 @@ the same bytes are new when they come again, and the series is judged anew: it w
 Every healing is logged and becomes an event of the series.
 """
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import structlog
@@ -19,9 +19,10 @@ from ovcf_node.domain.states import RevisionState
 from ovcf_node.errors import Refused
 from ovcf_node.ledger import Ledger, Revision, StaleAttempt, StoredInstance
 from ovcf_node.observe.logging import Pseudonyms
-from ovcf_node.storage.spool import Spool
+from ovcf_node.storage.spool import Spool, folder_of
 
 _LOG = structlog.get_logger("healing")
+_ID_OVERLAP = 1000  # PostgreSQL may show a lower row id after a higher one
 _UNREAD = (RevisionState.COMPLETE, RevisionState.INFERRED)
 
 
@@ -39,24 +40,29 @@ class Healing:
         self._hash = pseudonyms
         self._settled_s = settled_s
         self._looked_at = 0.0
+        self._series: dict[str, str] = {}  # folder -> Series Instance UID
+        self._through = 0  # the newest row that `_series` knows of
         self._unreadable: set[str] = set()
 
     def look(self, now: float) -> None:
         """Heal what there is to heal at `now`, seconds since the epoch."""
+        new = self._ledger.instances.series_since(self._through - _ID_OVERLAP)
+        self._series |= {folder_of(uid): uid for uid in new}
+        self._through = max(new.values(), default=self._through)
         # A file that was too young at the last look is looked at again: its folder changed not long before that look.
         since, self._looked_at = self._looked_at - 2 * self._settled_s, now
-        for files in self._spool.folders_changed(since):
-            self._record_strays([file for file in files if file not in self._unreadable], now)
+        for folder, files in self._spool.folders_changed(since):
+            known = self._ledger.instances.paths(self._series[folder]) if folder in self._series else set()
+            self._record_strays([file for file in files if file not in known and file not in self._unreadable], now)
         for revision in self._ledger.revisions.unanswered():
             self._forget_lost(revision, now)
 
     # --- files without a row --------------------------------------------------------------------------------------
 
     def _record_strays(self, files: Sequence[str], now: float) -> None:
-        known: dict[str, set[str]] = {}
-        counted: dict[tuple[str, str], int] = defaultdict(int)
+        counted: Counter[tuple[str, str]] = Counter()
         for file in files:
-            if any(file in paths for paths in known.values()) or not self._settled(file, now):
+            if not self._settled(file, now):
                 continue
             try:
                 receipt = self._receipt_of(file)
@@ -64,12 +70,8 @@ class Healing:
                 self._unreadable.add(file)  # nobody knows whose it is: a person may
                 _LOG.error("stray_file_unreadable", file=file, code=error.code)
                 continue
-            series = receipt.series_instance_uid
-            if series not in known:
-                known[series] = self._ledger.instances.paths(series)
-            if file not in known[series]:
-                self._record(receipt)
-                counted[series, receipt.study_instance_uid] += 1
+            self._record(receipt)
+            counted[receipt.series_instance_uid, receipt.study_instance_uid] += 1
         for (series, study), count in counted.items():
             _LOG.warning("files_recorded", series=self._hash(series), files=count)
             self._ledger.events.add(now, "healed", f"{count} received files were not in the ledger: recorded", series, study)
