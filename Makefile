@@ -4,9 +4,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 WORK   ?= .work
 PEERS  := dcmtk dicom3tools orthanc orthanc-dicomweb postgresql prometheus systemd curl openssl chromium chromium-driver \
-          fonts-dejavu-core libxml2-utils rsyslog rsyslog-gnutls
+          fonts-dejavu-core haproxy libxml2-utils rsyslog rsyslog-gnutls
 
-.PHONY: demo test lint bench viewers image-test evaluate train lock sbom conformance clean
+.PHONY: demo test lint bench capacity soak viewers image-test evaluate train lock sbom conformance clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.installed            ## the main job, for real, on the embedded defaults
@@ -21,6 +21,13 @@ lint: $(VENV)/.installed
 
 bench: $(VENV)/.installed           ## prints figures; nothing asserts them
 	$(BIN)/python tests/benchmarks/bench.py
+
+soak: $(VENV)/.installed            ## a stream of studies with kills and outages for MINUTES; prints losses and growth of memory
+	$(BIN)/python tests/benchmarks/soak.py --minutes $(or $(MINUTES),10)
+
+# Takes about five minutes; needs PostgreSQL (make peers).
+capacity: $(VENV)/.installed        ## studies per hour for N workers, what saturates first, beside a real run with 1 and 2
+	$(BIN)/python tests/benchmarks/capacity.py
 
 OHIF := $(WORK)/ohif/package
 viewers: $(VENV)/.installed peers $(OHIF)/package.json   ## opens what we send in OHIF and renews deploy/viewers/*.png
@@ -64,7 +71,7 @@ $(VENV)-deploy/.installed: Makefile
 .PHONY: peers
 # RUNLEVEL=1: Debian's packages of services then do not start them.
 peers:                              ## the real programs that the tests talk to (Debian packages)
-	@missing=""; for tool in storescu dciodvfy Orthanc pg_createcluster promtool systemd-analyze curl openssl chromedriver xmllint rsyslogd; do \
+	@missing=""; for tool in storescu dciodvfy Orthanc pg_createcluster promtool systemd-analyze curl openssl chromedriver haproxy xmllint rsyslogd; do \
 	  command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
 	[ -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so ] || missing="$$missing orthanc-dicomweb"; \
 	if [ -n "$$missing" ]; then \

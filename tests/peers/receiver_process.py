@@ -32,7 +32,6 @@ class FileLedger:
 
 def main(folder: Path, port: int) -> None:
     spool = Spool(folder / "spool")
-    spool.clean_temporary()
     storing = Storing(spool, FileLedger(folder / "receipts"), min_free_bytes=0, patient_secret=b"secret")
     settings = Receive(host="127.0.0.1", port=port, sources=(Source(ae_title="STORESCU"),))
     receiver = Receiver(settings, storing)

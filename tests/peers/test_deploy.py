@@ -15,6 +15,7 @@ from ovcf_node.config import load
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEPLOY = REPOSITORY / "deploy"
 CHART = DEPLOY / "helm" / "ovcf-node"
+MULTIPLE = ("receiver", "worker", "sender")  # any number of each
 DRAIN_S = 30  # what `serve` gives its processes
 
 pytestmark = pytest.mark.peer
@@ -62,12 +63,22 @@ def of_kind(manifests: list[dict], kind: str) -> dict[str, dict]:
 
 def test_compose_runs_ours_without_rights_and_lets_them_drain(compose):
     ours = {name: s for name, s in compose["services"].items() if s["image"].startswith("ovcf-node")}
-    assert set(ours) == {"node", "receiver", "worker", "sender"}
+    assert set(ours) == {"node", *MULTIPLE}
     for service in ours.values():
         assert service["read_only"] and service["cap_drop"] == ["ALL"] and service["ulimits"] == {"core": 0}
         assert service["security_opt"] == ["no-new-privileges:true"] and service["init"]
         assert int(service["stop_grace_period"].removesuffix("s")) > DRAIN_S
-    assert compose["services"]["worker"]["deploy"]["replicas"] >= 2
+    assert all(ours[role]["deploy"]["replicas"] >= 2 for role in MULTIPLE)
+
+
+def test_scanners_reach_the_receivers_of_the_cluster_through_the_balancer(compose):
+    published = {name: s["ports"] for name, s in compose["services"].items() if "cluster" in s["profiles"] and s.get("ports")}
+    assert published == {"balancer": ["127.0.0.1:11112:11112"], "orthanc": ["127.0.0.1:8042:8042"]}
+    [volume] = compose["services"]["balancer"]["volumes"]
+    configuration = (DEPLOY / "compose.yaml").parent / volume.split(":")[0]
+    assert configuration.read_text().count("receiver:11112") == 1
+    done = subprocess.run([program("haproxy"), "-c", "-f", str(configuration)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
 
 
 def test_compose_publishes_on_loopback_only_and_hands_secrets_over_as_files(compose):
@@ -87,8 +98,8 @@ def test_the_chart_has_a_deployment_for_each_process(manifests):
     assert set(deployments) in ({"receiver", "worker", "sender"}, set(ROLES))
     for role, deployment in deployments.items():
         assert deployment["spec"]["template"]["spec"]["containers"][0]["args"] == ["run", role]
-    assert deployments["receiver"]["spec"]["replicas"] == 1
-    assert deployments["receiver"]["spec"]["strategy"]["type"] == "Recreate"
+        assert deployment["spec"]["replicas"] == (2 if role in MULTIPLE else 1)
+    assert set(of_kind(manifests, "PodDisruptionBudget")) == set(MULTIPLE)
 
 
 def test_pods_are_confined_and_drain(manifests):

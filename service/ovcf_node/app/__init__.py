@@ -4,6 +4,7 @@
 `heartbeat` leases that tell the living from the dead
 `retaining` what is done goes in time, and database files shrink
 `executor`  what processes with an engine do besides: name, heartbeat, drain
+`upkeep`    what the holder of the judge's lease does for all machines: the work of the dead, old workflows, leftovers
 `receiver`  receive; imports neither inference nor codecs nor the engine
 `worker`    judge, read, encode
 `sender`    deliver

@@ -3,7 +3,6 @@
 import errno
 import socket
 import ssl
-import time
 from pathlib import Path
 
 from pydicom.errors import InvalidDicomError
@@ -112,7 +111,7 @@ def alive(settings: Settings) -> list[str]:
 def _judge_problems(settings: Settings) -> list[str]:
     try:
         ledger = Ledger(settings.ledger_url)
-        judging = "judge" in ledger.leases.living("", time.time())
+        judging = "judge" in ledger.leases.living("", ledger.leases.now())
         ledger.close()
     except OvcfError as error:
         return [f"ledger: {error}"]

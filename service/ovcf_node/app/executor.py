@@ -1,9 +1,11 @@
-"""What processes with an engine do besides: hold an executor name, keep its heartbeat, drain."""
+"""What processes with an engine do besides: hold an executor name, keep its heartbeat, leave when given up, drain."""
 
 import os
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import structlog
 
@@ -16,15 +18,26 @@ from ovcf_node.ledger import Ledger
 
 _LOG = structlog.get_logger("app")
 _SLOTS = 16
+_HOST_LENGTH = 40  # the name of a lease has 64 characters; Kubernetes tells pods apart at the end of theirs
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+EXIT_GIVEN_UP = 75
+"""Exit status (EX_TEMPFAIL) of a process whose work was given to others while it was stopped or cut off: restart it."""
 
 
 @contextmanager
 def slot(settings: Settings, role: str) -> Iterator[Slot]:
-    """Hold the first free executor name of a role: "worker-0" alone on a machine, further ones beside it."""
+    """Hold the first free executor name of a role on this machine: "worker-0@host", further ones beside it.
+
+    The lock behind it needs to hold within this machine only, whatever file system the data folder is on: between
+    machines the host name tells names apart, and `engine_running` refuses to start where two machines share one.
+    """
+    host = socket.gethostname()[-_HOST_LENGTH:]
     for number in range(_SLOTS):
+        name = f"{role}-{number}@{host}"
         try:
             # A restarted process waits for its dying predecessor's name: its unfinished work carries that name.
-            with Slot(settings.node.data / "slots", f"{role}-{number}", wait_s=2.0 if number == 0 else 0.0) as held:
+            with Slot(settings.node.data / "slots", name, wait_s=2.0 if number == 0 else 0.0) as held:
                 yield held
                 return
         except Transient as error:
@@ -35,10 +48,14 @@ def slot(settings: Settings, role: str) -> Iterator[Slot]:
 
 @contextmanager
 def engine_running(engine: Engine, ledger: Ledger, executor: str, stop: threading.Event) -> Iterator[None]:
-    """Launch the engine and keep this executor's heartbeat while the block runs and the engine drains."""
+    """Launch the engine and keep this executor's heartbeat while the block runs and the engine drains.
+
+    Raises Transient (`lease_taken`) if a living process of another machine has the same executor name.
+    """
     drained = True
+    owner = f"{executor}/{_BOOT_ID.read_text().strip()}"  # a restarted process takes over from its predecessor at once
     try:
-        with heartbeat(ledger, f"executor:{executor}", executor):
+        with heartbeat(ledger, f"executor:{executor}", owner, revoked=_leave):
             engine.launch()
             try:
                 yield
@@ -50,3 +67,9 @@ def engine_running(engine: Engine, ledger: Ledger, executor: str, stop: threadin
             # A step is still running and its thread would keep the process alive; it is repeated at the next start.
             _LOG.warning("drain_incomplete")
             os._exit(0)
+
+
+def _leave() -> None:
+    # Others do this work now: no object may be sent beside them, and no step is worth ending. Rows are guarded besides.
+    _LOG.critical("given_up", text="counted as dead after a pause; leaving, to be restarted")
+    os._exit(EXIT_GIVEN_UP)

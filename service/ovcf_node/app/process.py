@@ -4,6 +4,7 @@ import resource
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,8 @@ from ovcf_node.ledger import Ledger, migrate
 from ovcf_node.observe import audit, logging
 
 _LOG = structlog.get_logger("app")
+
+_CLOCKS_DIFFER_S = 2.0
 
 DRAIN_S = 25.0
 """How long a process may take to end what it is doing, seconds; less than the supervisor's patience."""
@@ -47,6 +50,13 @@ def silent(host: str, port: int) -> str:
     return ""
 
 
+def _compare_clocks(ledger: Ledger) -> None:
+    # Quiet periods compare the clock of who received with the clock of who judges.
+    ahead_s = time.time() - ledger.leases.now()
+    if abs(ahead_s) > _CLOCKS_DIFFER_S:
+        _LOG.warning("clock_differs", ahead_s=round(ahead_s, 1), text="from the database's: set it by NTP")
+
+
 @contextmanager
 def process(settings: Settings, name: str) -> Iterator[tuple[Ledger, threading.Event]]:
     """Set up a process; yields the ledger and the event that SIGTERM, SIGINT and SIGHUP set.
@@ -64,6 +74,7 @@ def process(settings: Settings, name: str) -> Iterator[tuple[Ledger, threading.E
     ledger = Ledger(settings.ledger_url)
     host = socket.gethostname()
     try:
+        _compare_clocks(ledger)
         # Not by pid: a restarted process takes its dead predecessor's place at once.
         with heartbeat(ledger, f"process:{name}@{host}"[:64], host):
             audit.activity(started=True)

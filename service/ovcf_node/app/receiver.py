@@ -32,7 +32,6 @@ def run(settings: Settings) -> None:
     """Receive until SIGTERM; SIGHUP takes over who may send, and no association notices."""
     with process(settings, "receiver") as (ledger, stop):
         spool = Spool(spool_root(settings))
-        spool.clean_temporary()
         committing = Committing(settings.receive, ledger, spool)
         receiver = Receiver(settings.receive, storing(settings, ledger, spool), committing, settings.destinations)
         threading.Thread(target=committing.keep_reporting, args=(stop,), name="reports", daemon=True).start()

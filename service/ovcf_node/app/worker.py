@@ -13,7 +13,9 @@ from ovcf_node import infer
 from ovcf_node.app.executor import engine_running, slot
 from ovcf_node.app.heartbeat import LEASE_S
 from ovcf_node.app.process import process, results_root, spool_root
+from ovcf_node.app.receiver import storing
 from ovcf_node.app.retaining import Retaining
+from ovcf_node.app.upkeep import Upkeep
 from ovcf_node.config import Settings
 from ovcf_node.engine import Engine, priority
 from ovcf_node.errors import OvcfError
@@ -24,6 +26,7 @@ from ovcf_node.storage.results import Results
 from ovcf_node.storage.spool import Spool
 from ovcf_node.workflow.child import Children
 from ovcf_node.workflow.durable import Worker
+from ovcf_node.workflow.healing import Healing
 from ovcf_node.workflow.judge import Judge
 from ovcf_node.workflow.purging import Purging
 from ovcf_node.workflow.withdrawing import Withdrawing
@@ -47,33 +50,31 @@ def run(settings: Settings) -> None:
             free_bytes=spool.free_bytes,
         )
         withdrawing = Withdrawing(settings, ledger, results, pseudonyms)
-        retaining = Retaining(settings, engine, Purging(settings, ledger, spool, results, pseudonyms))
         with engine_running(engine, ledger, held.name, stop):
             children.start_idle()
-            _judge_loop(settings, ledger, engine, judge, withdrawing, retaining, held.name, stop)
+            healing = Healing(ledger, spool, storing(settings, ledger, spool).receipt_of, pseudonyms)
+            retaining = Retaining(settings, engine, Purging(settings, ledger, spool, results, pseudonyms))
+            upkeep = Upkeep(ledger, engine, (spool, results), healing, retaining)
+            _judge_loop(settings, ledger, judge, withdrawing, upkeep, held.name, stop)
         children.close()
 
 
 def _judge_loop(
-    settings: Settings, ledger: Ledger, engine: Engine, judge: Judge, withdrawing: Withdrawing, retaining: Retaining,
-    owner: str, stop: threading.Event,
+    settings: Settings, ledger: Ledger, judge: Judge, withdrawing: Withdrawing, upkeep: Upkeep, owner: str,
+    stop: threading.Event,
 ) -> None:
-    next_care = 0.0
     while not stop.wait(settings.engine.judge_interval_s):
-        now = time.time()
         try:
+            now = ledger.leases.now()
             if not ledger.leases.take("judge", owner, now, LEASE_S):
                 continue
-            judge.tick(now)
-            withdrawing.tick(now)
-            if now >= next_care:
-                next_care = now + LEASE_S
-                engine.take_over(ledger.leases.living("executor:", now))
-                engine.repair()
-                retaining.tick(now)
+            judge.tick(time.time())
+            withdrawing.tick(time.time())
+            upkeep.perform(now)
         except OvcfError as error:
             # A full disk or a busy database: the ledger still says what is due, the next tick finds it again.
             _LOG.error("judge_tick_failed", code=error.code)
+            upkeep.postpone()
     with contextlib.suppress(OvcfError):
         ledger.leases.give_back("judge", owner)
 

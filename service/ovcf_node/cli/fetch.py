@@ -139,7 +139,7 @@ def _find(
         print(f"note      {obstacle}")
     if archive.retrieve == "move" and (why := silent(settings.receive.host, settings.receive.port)):
         print(f"note      no receiver of this node answers on this machine ({why}): is it running?")
-    if "judge" not in ledger.leases.living("", time.time()):
+    if "judge" not in ledger.leases.living("", ledger.leases.now()):
         print("note      no worker is running: what arrives is read when `ovcf-node serve` runs")
     return choice.asked
 

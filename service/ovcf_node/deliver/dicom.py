@@ -1,11 +1,14 @@
 """Destinations of type dicom: C-STORE to a Storage SCP."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from ovcf_node.config import Destination
 from ovcf_node.deliver.outcome import File, Outcome, judge
 from ovcf_node.errors import Permanent, Transient
-from ovcf_node.network import associate
+from ovcf_node.network import associate, find
+
+_PATIENCE_S = 10.0  # a question before a delivery must not hold it up
 
 _LOST = "association_lost"
 
@@ -36,6 +39,16 @@ def echo(destination: Destination) -> str:
     """Verify it by C-ECHO."""
     seconds = associate.echo(remote_of(destination))
     return f"C-ECHO to {destination.ae_title} at {destination.host}:{destination.port} answered in {seconds * 1000:.0f} ms"
+
+
+def results_at(destination: Destination, study_instance_uid: str, series: Collection[str]) -> set[str]:
+    """Ask it by C-FIND at IMAGE level. Raises Transient or Permanent: many a destination takes objects and no questions."""
+    remote = replace(remote_of(destination), timeout_s=min(destination.timeout_s, _PATIENCE_S))
+    with find.querying(remote) as query:
+        return {
+            str(match.SOPInstanceUID) for uid in sorted(series) for match in query.instances(study_instance_uid, uid)
+            if match.get("SeriesInstanceUID") == uid and match.get("SOPInstanceUID")
+        }
 
 
 def remote_of(destination: Destination) -> associate.Remote:

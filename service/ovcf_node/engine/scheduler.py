@@ -189,11 +189,12 @@ class Engine:
 
     def enqueue(
         self, workflow: str, workflow_id: str, queue: str, args: tuple[Any, ...], *, priority: int,
-        delay_s: float | None = None,
+        delay_s: float | None = None, alone: str | None = None,
     ) -> bool:
         """Put a workflow on a queue; False if the id is known already, in any state. Not from inside a workflow.
 
-        It starts `delay_s` from now at the earliest.
+        It starts `delay_s` from now at the earliest. With `alone` False too while another workflow of this mark waits or
+        runs on that queue, whichever process has it; one that was taken over from a dead executor has lost its mark.
         """
         options: dict[str, Any] = {
             "workflow_name": workflow, "workflow_id": workflow_id, "queue_name": queue, "priority": priority,
@@ -201,9 +202,11 @@ class Engine:
         }
         if delay_s is not None:
             options["delay_seconds"] = delay_s
+        if alone is not None:
+            options["deduplication_id"] = alone
         try:
             DBOS.enqueue_workflow_with_options(options, *args)
-        except dbos_error.DBOSWorkflowIDInUseError:
+        except (dbos_error.DBOSWorkflowIDInUseError, dbos_error.DBOSQueueDeduplicatedError):
             return False
         return True
 

@@ -35,8 +35,10 @@ class Events:
     def __init__(self, engine: Engine):
         self._engine = engine
 
-    def add(self, at: float, kind: str, text: str, series_instance_uid: str, study_instance_uid: str) -> None:
-        """Append one event that stands alone: what a person decided about a series."""
+    def add(
+        self, at: float, kind: str, text: str, series_instance_uid: str | None = None, study_instance_uid: str | None = None
+    ) -> None:
+        """Append one event that stands alone: what a person decided about a series, what was healed of it."""
         with self._engine.begin() as connection:
             note(connection, at, kind, text, series_instance_uid, study_instance_uid)
 

@@ -1,6 +1,8 @@
 """Leases: the judge loop's lock, and the heartbeats that tell living executors from dead ones."""
 
-from sqlalchemy import Engine, delete, insert, select, update
+import time
+
+from sqlalchemy import Engine, delete, extract, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from ovcf_node.ledger.database import reading
@@ -12,6 +14,16 @@ class Leases:
 
     def __init__(self, engine: Engine):
         self._engine = engine
+
+    def now(self) -> float:
+        """Return the time by the clock that all processes of this ledger share, seconds since the epoch.
+
+        On PostgreSQL the server's: machines whose clocks differ must agree on who is alive.
+        """
+        if self._engine.dialect.name == "sqlite":
+            return time.time()
+        with reading(self._engine) as connection:
+            return float(connection.execute(select(extract("epoch", func.clock_timestamp()))).scalar_one())
 
     def take(self, name: str, owner: str, now: float, duration_s: float) -> bool:
         """Take or renew a lease; False while somebody else holds it."""
@@ -29,6 +41,26 @@ class Leases:
             return True
         except IntegrityError:
             return False
+
+    def renew(self, name: str, owner: str, now: float, duration_s: float) -> bool:
+        """Prolong a lease that `owner` has, expired or not; False once it was revoked or somebody else took it."""
+        with self._engine.begin() as connection:
+            changed = connection.execute(
+                update(leases).where(leases.c.name == name, leases.c.owner == owner).values(expires_at=now + duration_s)
+            )
+        return changed.rowcount == 1
+
+    def revoke_expired(self, prefix: str, now: float) -> None:
+        """Take expired leases from their owners, for whom `renew` fails from now on; the rows say when they ended.
+
+        Whoever gives the work of the dead to the living does this first: one that was only slow then finds out.
+        """
+        with self._engine.begin() as connection:
+            connection.execute(
+                update(leases)
+                .where(leases.c.name.startswith(prefix, autoescape=True), leases.c.expires_at < now, leases.c.owner != "")
+                .values(owner="")
+            )
 
     def give_back(self, name: str, owner: str) -> None:
         """End a lease that `owner` holds."""

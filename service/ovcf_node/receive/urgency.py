@@ -1,7 +1,6 @@
 """Decide whether a series is urgent: what the sender asks for, what the order says, and what the site configured."""
 
 from ovcf_node.config import Priority
-from ovcf_node.network.messages import StoreRequest
 from ovcf_node.receive.header import Header
 
 _STAT = (b"STAT", b"HIGH")
@@ -17,12 +16,12 @@ class Urgency:
         self.tags = frozenset(tag for tag, _ in self._rules)
         """The attributes that the rules look at."""
 
-    def is_stat(self, request: StoreRequest, header: Header) -> bool:
+    def is_stat(self, header: Header, calling_ae_title: str, called_ae_title: str, *, high_priority: bool) -> bool:
         """Say so for Priority (0000,0700) HIGH, (0040,1003) STAT or HIGH, a configured title, or a rule."""
         return (
-            request.high_priority
+            high_priority
             or header.requested_priority.upper() in _STAT
-            or request.peer.calling_ae_title in self._calling
-            or request.peer.called_ae_title in self._called
+            or calling_ae_title in self._calling
+            or called_ae_title in self._called
             or any(text in header.texts.get(tag, b"").upper() for tag, text in self._rules)
         )

@@ -1,6 +1,7 @@
 """Write a file so that a crash at any moment leaves either the whole file or none under its name."""
 
 import errno
+import math
 import os
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +14,9 @@ Bytes = bytes | bytearray | memoryview
 
 TEMPORARY = ".tmp"
 """Folder below a store's root for files that are not finished; same filesystem, so that rename is atomic."""
+
+ABANDONED_S = 3600.0
+"""Age of an unfinished file that nobody writes any more: far above any write and any difference of two clocks, seconds."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -45,14 +49,17 @@ def write(root: Path, relative: str, parts: Sequence[Bytes], *, replace: bool = 
     return size
 
 
-def clean_temporary(root: Path) -> int:
-    """Remove what a crash left unfinished and return how many files; only while nobody else writes below `root`."""
+def clean_temporary(root: Path, now: float) -> int:
+    """Remove what a crash left unfinished at least ABANDONED_S before `now`, and return how many files.
+
+    Safe while others write below `root`, on this machine or on others: age decides, so no writer is asked or locked.
+    """
     with storage_errors():
         make_folder(root / TEMPORARY)
-        leftovers = list((root / TEMPORARY).iterdir())
-        for leftover in leftovers:
-            leftover.unlink(missing_ok=True)
-    return len(leftovers)
+        abandoned = [file for file in (root / TEMPORARY).iterdir() if _modified(file) < now - ABANDONED_S]
+        for file in abandoned:
+            file.unlink(missing_ok=True)
+    return len(abandoned)
 
 
 def make_folder(folder: Path) -> None:
@@ -81,6 +88,13 @@ def free_bytes(root: Path) -> int:
     with storage_errors():
         status = os.statvfs(root)
     return status.f_bavail * status.f_frsize
+
+
+def _modified(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:  # published or removed meanwhile
+        return math.inf
 
 
 def _write_synchronously(path: Path, parts: Sequence[Bytes]) -> int:

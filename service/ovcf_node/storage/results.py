@@ -54,9 +54,9 @@ class Results:
         for name in self.names(key):
             atomic.remove(self.root, str(self.path(key, name).relative_to(self.root)))
 
-    def clean_temporary(self) -> int:
-        """Remove what a crash left unfinished and return how many files; only while nobody else writes results."""
-        return atomic.clean_temporary(self.root)
+    def clean_temporary(self, now: float) -> int:
+        """Remove what a crash left unfinished long before `now` and return how many files; others may be writing."""
+        return atomic.clean_temporary(self.root, now)
 
     def free_bytes(self) -> int:
         """Return the free space of the results' filesystem, bytes."""

@@ -3,6 +3,7 @@
 import hashlib
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +32,7 @@ class Spool:
 
     def store(self, parts: Sequence[atomic.Bytes], series_instance_uid: str) -> StoredFile:
         """Write one instance; durable when this returns. Raises Transient (`disk_full`, `storage`)."""
-        path = f"{_folder(series_instance_uid)}/{uuid.uuid4().hex}.dcm"
+        path = f"{folder_of(series_instance_uid)}/{uuid.uuid4().hex}.dcm"
         return StoredFile(path, atomic.write(self.root, path, parts))
 
     def path(self, relative: str) -> Path:
@@ -48,20 +49,41 @@ class Spool:
         for path in self.root.glob("??/*/*.dcm"):
             yield str(path.relative_to(self.root))
 
+    def folders_changed(self, since: float) -> Iterator[tuple[str, list[str]]]:
+        """Yield each folder that changed after `since`, seconds since the epoch, with its files; all relative."""
+        for folder in self.root.glob("??/*"):
+            with suppress(FileNotFoundError):  # purged meanwhile
+                if folder.stat().st_mtime >= since:
+                    files = sorted(str(path.relative_to(self.root)) for path in folder.glob("*.dcm"))
+                    yield str(folder.relative_to(self.root)), files
+
+    def modified_at(self, relative: str) -> float | None:
+        """Return when a file was written, seconds since the epoch; None if it is not there."""
+        with suppress(FileNotFoundError):
+            return self.path(relative).stat().st_mtime
+        return None
+
+    def size(self, relative: str) -> int | None:
+        """Return the size of a file, bytes; None if it is not there."""
+        with suppress(FileNotFoundError):
+            return self.path(relative).stat().st_size
+        return None
+
     def purge(self, paths: Iterable[str]) -> None:
         """Remove files by name, not by series: an instance that arrives meanwhile keeps its file."""
         for relative in paths:
             atomic.remove(self.root, relative)
 
-    def clean_temporary(self) -> int:
-        """Remove what a crash left unfinished and return how many files; call before the first `store`."""
-        return atomic.clean_temporary(self.root)
+    def clean_temporary(self, now: float) -> int:
+        """Remove what a crash left unfinished long before `now` and return how many files; others may be writing."""
+        return atomic.clean_temporary(self.root, now)
 
     def free_bytes(self) -> int:
         """Return the free space of the spool's filesystem, bytes."""
         return atomic.free_bytes(self.root)
 
 
-def _folder(series_instance_uid: str) -> str:
+def folder_of(series_instance_uid: str) -> str:
+    """Return the folder of a series, relative to the spool."""
     digest = hashlib.sha256(series_instance_uid.encode()).hexdigest()
     return f"{digest[:2]}/{digest[:32]}"

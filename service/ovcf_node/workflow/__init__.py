@@ -6,8 +6,10 @@
 `judge`     the loop that decides what is due and enqueues it: the only enqueuer
 `source_withdrawal` what a rejection note about source images does, part of the judge's tick
 `withdrawing` rejection notes for results that were replaced or withdrawn
+`healing` files without rows and rows without files: what power cuts and restored backups leave behind
 `durable`   the recorded steps of a reading, run by the engine in workers
 `purging`   what is done goes in time
 `recalling` the results of one bundle are taken back
+`restored` whether a destination holds more than the ledger knows of
 `delivering` the recorded step of a delivery, run by the engine in senders
 """

@@ -42,6 +42,7 @@ def answer(
     """
     reading = ledger.revisions.reading(revision)
     inspection = assemble.inspect(source_paths(spool, instances), settings.assemble)
+    started_at = datetime.fromtimestamp(reading.analysis_started_at, UTC)
     context = report.ResultContext(
         identity=ResultIdentity(
             installation=settings.node.installation, study_instance_uid=revision.study_instance_uid,
@@ -49,8 +50,9 @@ def answer(
             source_digest=source_digest(i.sop_instance_uid for i in instances), software=SOFTWARE,
             bundle_digest=read.findings.bundle.digest if read.findings.bundle else "",
             settings_digest=settings_digest(settings.assemble), revision=reading.number,
+            analysis_started_at=started_at.isoformat(),
         ),
-        analysis_started_at=datetime.fromtimestamp(reading.analysis_started_at, UTC),
+        analysis_started_at=started_at,
         institution=settings.node.institution, second=_second(revision, reading, ledger),
     )
     answered = ("sr",) if context.second else ROLES

@@ -18,7 +18,10 @@ _AGAIN_S = 10.0
 class Scheduler(Protocol):
     """What is needed of the engine."""
 
-    def enqueue(self, workflow: str, workflow_id: str, queue: str, args: tuple, *, priority: int) -> bool: ...
+    def enqueue(
+        self, workflow: str, workflow_id: str, queue: str, args: tuple, *, priority: int, alone: str | None = None,
+    ) -> bool: ...
+
     def states(self, workflow_ids: Collection[str]) -> dict[str, str]: ...
 
 

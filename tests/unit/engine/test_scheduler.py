@@ -216,6 +216,23 @@ def test_a_process_works_its_own_queues_only(open_engine: Open) -> None:
     assert engine.state("r") == "enqueued"
 
 
+def test_two_workflows_of_one_mark_never_wait_or_run_together(open_engine: Open) -> None:
+    go_on = threading.Event()
+
+    def send() -> None:
+        go_on.wait(60)
+
+    engine = open_engine(send, **{"deliver-pacs": 2})
+    assert engine.enqueue("send", "first", "deliver-pacs", (), priority=1, alone="revision 1")
+    wait_for(engine, "first", "running")
+    assert not engine.enqueue("send", "second", "deliver-pacs", (), priority=1, alone="revision 1")
+    assert engine.enqueue("send", "other", "deliver-pacs", (), priority=1, alone="revision 2")
+    go_on.set()
+    wait_for(engine, "first", "done")
+    assert engine.state("second") == "absent"
+    assert engine.enqueue("send", "second", "deliver-pacs", (), priority=1, alone="revision 1")
+
+
 def test_drain_stops_between_steps_and_a_changed_workflow_goes_on(open_engine: Open) -> None:
     inside, go_on = threading.Event(), threading.Event()
     ran: list[str] = []

@@ -1,5 +1,6 @@
 """The ledger: what arrives is remembered once, late instances supersede, stale writers change nothing."""
 
+import time
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -173,6 +174,24 @@ def test_leases_exclude_and_expire(ledger):
     ledger.leases.take("executor:worker-0", "x", 100.0, 10.0)
     assert ledger.leases.living("executor:", 105.0) == {"worker-0"}
     assert ledger.leases.living("executor:", 111.0) == set()
+
+
+def test_a_revoked_lease_is_lost_to_its_owner_and_free_for_others(ledger):
+    ledger.leases.take("executor:slow", "a", 200.0, 10.0)
+    ledger.leases.take("executor:well", "b", 205.0, 10.0)
+    ledger.leases.take("judge", "a", 200.0, 1.0)
+    assert ledger.leases.renew("executor:slow", "a", 209.0, 1.0)
+    assert ledger.leases.renew("executor:slow", "a", 211.0, 1.0)  # late, and nobody minded
+    ledger.leases.revoke_expired("executor:", 213.0)
+    assert not ledger.leases.renew("executor:slow", "a", 213.0, 10.0)
+    assert ledger.leases.renew("executor:well", "b", 213.0, 10.0)
+    assert ledger.leases.renew("judge", "a", 213.0, 1.0)
+    assert ledger.leases.expiries(0.0)["executor:slow"] == 212.0  # what watches the node still sees when it ended
+    assert ledger.leases.take("executor:slow", "c", 214.0, 10.0)
+
+
+def test_the_shared_clock_is_now(ledger):
+    assert abs(ledger.leases.now() - time.time()) < 5
 
 
 def test_database_that_cannot_be_used_is_transient_and_names_nobody(tmp_path):

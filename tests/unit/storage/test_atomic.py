@@ -1,5 +1,6 @@
 import errno
 import os
+import time
 
 import pytest
 
@@ -68,12 +69,23 @@ def test_replace_or_keep(tmp_path):
     assert files(tmp_path) == ["x"]
 
 
-def test_clean_temporary_removes_leftovers_only(tmp_path):
+def test_clean_temporary_removes_what_was_abandoned_and_nothing_else(tmp_path):
     atomic.write(tmp_path, "keep/x", [b"1"])
-    (tmp_path / atomic.TEMPORARY / "half").write_bytes(b"123")
-    assert atomic.clean_temporary(tmp_path) == 1
-    assert files(tmp_path) == ["keep/x"]
-    assert atomic.clean_temporary(tmp_path / "never_used") == 0
+    abandoned, unfinished = (tmp_path / atomic.TEMPORARY / name for name in ("abandoned", "unfinished"))
+    for path in (abandoned, unfinished):
+        path.write_bytes(b"123")
+    now = time.time()
+    os.utime(abandoned, (now, now - atomic.ABANDONED_S - 1))
+    assert atomic.clean_temporary(tmp_path, now) == 1
+    assert files(tmp_path) == [".tmp/unfinished", "keep/x"]
+    assert atomic.clean_temporary(tmp_path / "never_used", now) == 0
+
+
+def test_another_writer_cleans_while_a_file_is_half_written(tmp_path, monkeypatch):
+    synchronise = os.fdatasync
+    monkeypatch.setattr(os, "fdatasync", lambda d: (atomic.clean_temporary(tmp_path, time.time()), synchronise(d))[1])
+    atomic.write(tmp_path, "x", [b"whole"])
+    assert files(tmp_path) == ["x"]
 
 
 def test_remove_takes_an_empty_folder_along(tmp_path):

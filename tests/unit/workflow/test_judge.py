@@ -31,7 +31,7 @@ class Scheduler:
         self.known: dict[str, str] = {}
         self.calls: list[tuple] = []
 
-    def enqueue(self, workflow, workflow_id, queue, args, *, priority):
+    def enqueue(self, workflow, workflow_id, queue, args, *, priority, alone=None):
         self.known[workflow_id] = "enqueued"
         self.calls.append((workflow, workflow_id, queue, args, priority))
         return True

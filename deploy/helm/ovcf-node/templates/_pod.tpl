@@ -11,7 +11,7 @@ app.kubernetes.io/component: {{ . }}
 {{- if hasPrefix "sha256:" $tag -}}{{ .Values.image.repository }}@{{ $tag }}{{- else -}}{{ .Values.image.repository }}:{{ $tag }}{{- end -}}
 {{- end }}
 
-{{- /* One Deployment: root, role, replicas, strategy, resources, and optionally ports, probe, environment, mounts, volumes. */ -}}
+{{- /* One Deployment: root, role, resources, and optionally replicas, ports, probe, environment, mounts, volumes. */ -}}
 {{- define "ovcf-node.deployment" -}}
 {{- $root := .root -}}
 apiVersion: apps/v1
@@ -22,7 +22,7 @@ metadata:
 spec:
   replicas: {{ .replicas | default 1 }}
   strategy:
-    type: {{ .strategy | default "RollingUpdate" }}
+    type: RollingUpdate
   selector:
     matchLabels: {{- include "ovcf-node.labels" . | nindent 6 }}
   template:
@@ -85,6 +85,13 @@ spec:
         - name: tmp
           emptyDir: {}
         {{- with .volumes }}{{ toYaml . | nindent 8 }}{{ end }}
+      topologySpreadConstraints:
+        # On different machines where there are any: what one machine takes down, the other goes on with.
+        - maxSkew: 1
+          topologyKey: kubernetes.io/hostname
+          whenUnsatisfiable: ScheduleAnyway
+          labelSelector:
+            matchLabels: {{- include "ovcf-node.labels" . | nindent 14 }}
       {{- with $root.Values.nodeSelector }}
       nodeSelector: {{- toYaml . | nindent 8 }}
       {{- end }}
