@@ -22,7 +22,8 @@ class Cluster:
 
     def __init__(self, folder: Path, url: str, pacs: RecordingPacs, stack: ExitStack):
         self.pacs, self._stack, self._folder, self._url = pacs, stack, folder, url
-        self.node = Node(folder / "node", dicom_destination("pacs", pacs.title, pacs.port))
+        # On a busy machine seconds pass between two slices: they still shall be one revision.
+        self.node = Node(folder / "node", dicom_destination("pacs", pacs.title, pacs.port), quiet_s=5.0)
         secret = folder / "database-url"
         secret.write_text(url + "\n")
         self._environment = {f"OVCF_NODE__ENGINE__{name}_URL_FILE": str(secret) for name in ("LEDGER", "ENGINE")}
