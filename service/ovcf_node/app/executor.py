@@ -48,7 +48,7 @@ def slot(settings: Settings, role: str) -> Iterator[Slot]:
 
 @contextmanager
 def engine_running(
-    engine: Engine, ledger: Ledger, executor: str, stop: threading.Event, pulse: Pulse | None = None,
+    engine: Engine, ledger: Ledger, executor: str, stop: threading.Event, pulse: Pulse,
 ) -> Iterator[None]:
     """Launch the engine and keep this executor's heartbeat while the block runs and the engine drains.
 
