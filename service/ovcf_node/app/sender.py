@@ -4,6 +4,7 @@ import threading
 
 from ovcf_node.app import auditing
 from ovcf_node.app.executor import engine_running, slot
+from ovcf_node.app.heartbeat import Pulse
 from ovcf_node.app.process import process, results_root
 from ovcf_node.config import Settings
 from ovcf_node.engine import Engine
@@ -18,11 +19,14 @@ def run(settings: Settings) -> None:
     with process(settings, "sender") as (ledger, stop), slot(settings, "sender") as held:
         queues = {f"deliver-{d.name}": 1 for d in settings.destinations}
         engine = Engine(settings.engine_url, executor_id=held.name, queues=queues, poll_s=settings.engine.poll_s)
-        sender = Sender(settings, ledger, Results(results_root(settings)), logging.Pseudonyms(settings.node.data))
+        pulse = Pulse()
+        sender = Sender(
+            settings, ledger, Results(results_root(settings)), logging.Pseudonyms(settings.node.data), go_on=pulse.check,
+        )
         sender.register(engine)
         trail = threading.Thread(target=auditing.bring, args=(settings, ledger, held.name, stop), name="audit", daemon=True)
         Confirming(settings, ledger).register(engine)
-        with engine_running(engine, ledger, held.name, stop):
+        with engine_running(engine, ledger, held.name, stop, pulse):
             trail.start()
             stop.wait()
         trail.join()

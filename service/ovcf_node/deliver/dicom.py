@@ -4,16 +4,14 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from ovcf_node.config import Destination
-from ovcf_node.deliver.outcome import File, Outcome, judge
+from ovcf_node.deliver.outcome import File, GoOn, Outcome, cause_of, judge
 from ovcf_node.errors import Permanent, Transient
 from ovcf_node.network import associate, find
 
 _PATIENCE_S = 10.0  # a question before a delivery must not hold it up
 
-_LOST = "association_lost"
 
-
-def send(destination: Destination, files: Sequence[File]) -> list[Outcome]:
+def send(destination: Destination, files: Sequence[File], go_on: GoOn) -> list[Outcome]:
     """Send files over one association."""
     outcomes: dict[str, Outcome] = {}
 
@@ -23,15 +21,15 @@ def send(destination: Destination, files: Sequence[File]) -> list[Outcome]:
             outcomes[uid] = judge(uid, reply.status, reply.text)
         else:
             outcomes[uid] = Outcome(uid, "rejected", None, reply.text, "form" if reply.no_context else "instance")
+        if len(outcomes) < len(files):
+            go_on()  # the first one was asked before the association
 
     try:
+        go_on()
         associate.store(remote_of(destination), [associate.StoreFile(*file) for file in files], keep)
     except (Transient, Permanent) as error:
-        # A rejected association says nothing about the instances: it ends when an administrator enters our AE title. One
-        # that was lost may be lost over one instance: the others must not wait for it.
-        cause = "refused" if isinstance(error, Permanent) else "instance" if error.code == _LOST else "unreachable"
         for _, _, uid in files:
-            outcomes.setdefault(uid, Outcome(uid, "retry", None, str(error), cause))
+            outcomes.setdefault(uid, Outcome(uid, "retry", None, str(error), cause_of(error)))
     return [outcomes[uid] for _, _, uid in files]
 
 
