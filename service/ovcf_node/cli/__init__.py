@@ -79,7 +79,11 @@ def serve(config: ConfigFile = None) -> None:
 
     settings = settings_or_exit(config)
     logging.configure(settings.log.level, settings.log.format)
-    prepare(settings)
+    try:
+        prepare(settings)
+    except OvcfError as error:
+        _CONSOLE.print(str(error), style="red")
+        raise typer.Exit(1) from error
     extra = ["--config", str(config)] if config else []
     commands = {role: python_command("run", role, *extra) for role in enabled(settings)}
     raise typer.Exit(supervise(commands, reread=("receiver",), usable=lambda: _usable(settings)))
