@@ -73,7 +73,8 @@ def _check_web(web: Web) -> list[str]:
     return problems
 
 
-def _check_databases(settings: Settings) -> list[str]:
+def database_problems(settings: Settings) -> list[str]:
+    """Return why a database or the count source cannot be used: away, or of a later version of this program."""
     problems = []
     from ovcf_node.engine import refuse_newer  # DBOS takes a second to import; `alive` does without
 
