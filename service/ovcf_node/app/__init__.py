@@ -9,6 +9,7 @@
 `query`     answer C-FIND, C-GET and C-MOVE
 `web`       pages and DICOMweb (`connections`: client certificates, and whom it hangs up on)
 `cataloguing` results from before the catalogue existed
+`shadow`    what was said in shadow mode, beside what radiologists found
 `checks`    look from outside: configuration, destinations, health
 """
 

@@ -34,7 +34,7 @@ def check(settings: Settings) -> list[str]:
         problems.append("receive.sources is empty: every association will be rejected; list the calling AE titles")
     if settings.query.enabled and not settings.query.peers:
         problems.append("query.peers is empty: every association will be rejected; list the calling AE titles")
-    if not settings.destinations:
+    if not settings.destinations and settings.node.mode == "live":
         problems.append("no destinations: results would be made and go nowhere; add [[destinations]]")
     for destination in settings.destinations:
         try:

@@ -16,6 +16,7 @@ from ovcf_node.cli.configuration import ConfigFile, settings_or_exit
 from ovcf_node.cli.fetch import fetch
 from ovcf_node.cli.jobs import jobs
 from ovcf_node.cli.models import models
+from ovcf_node.cli.shadow import shadow
 from ovcf_node.cli.tokens import tokens
 from ovcf_node.cli.users import users
 from ovcf_node.config import Settings
@@ -30,6 +31,7 @@ app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
 )
 app.add_typer(jobs, name="jobs")
+app.add_typer(shadow, name="shadow")
 app.add_typer(tokens, name="tokens")
 app.add_typer(users, name="users")
 app.add_typer(models, name="models")
@@ -143,6 +145,8 @@ def check(config: ConfigFile = None) -> None:
         print(f"OK  serves pages and DICOMweb on {settings.web.host}:{settings.web.port}")
     for destination in settings.destinations:
         print(f"OK  destination {destination.name} ({destination.type}) answers")
+    if settings.node.mode == "shadow":
+        print(f"OK  SHADOW mode: results go to {', '.join(d.name for d in settings.delivering) or 'nobody'}")
     for archive in settings.archives:
         print(f"OK  archive {archive.name} answers")
 

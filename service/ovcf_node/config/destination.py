@@ -42,6 +42,8 @@ class Destination(Section):
     """SOP class of the structured report: Comprehensive 3D, Comprehensive or Enhanced SR."""
     sr_profile: Literal["air", "ohif-text"] = "air"
     """air: TID 1500 as IHE AIR wants it; ohif-text: a root title that makes OHIF show the report as text."""
+    shadow: bool = False
+    """Whether it gets results in shadow mode too, such as a test PACS."""
     retry_first_s: float = Field(default=10.0, gt=0)
     """Delay before the second attempt, seconds; doubles with every attempt."""
     retry_cap_s: float = Field(default=900.0, gt=0)

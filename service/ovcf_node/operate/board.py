@@ -111,8 +111,8 @@ class Boards:
         destinations = self._destinations()
         scanners = tuple(self._scanner(source.ae_title, now) for source in self._settings.receive.sources)
         ended = {what: self._ledger.overview.changed_since(now - _DAY_S, state) for what, state in _ENDS.items()}
-        alarms = (*self._processes(now), *self._disk(), *_of_studies(rows), *_of_destinations(destinations, now),
-                  *_of_scanners(scanners, now))
+        alarms = (*self._processes(now), *self._disk(), *_of_studies(rows),
+                  *_of_destinations(destinations, self._settings, now), *_of_scanners(scanners, now))
         return Board(now, alarms, counts, ended, rows, destinations, scanners)
 
     def _rows(self, holds: dict[str, Hold], now: float) -> tuple[Row, ...]:
@@ -185,9 +185,10 @@ def _of_studies(rows: tuple[Row, ...]) -> list[Alarm]:
             for what, count in stuck.items()]
 
 
-def _of_destinations(rows: tuple[DestinationRow, ...], now: float) -> list[Alarm]:
+def _of_destinations(rows: tuple[DestinationRow, ...], settings: Settings, now: float) -> list[Alarm]:
     alarms = []
-    for row in rows:
+    silenced = {d.name for d in settings.destinations} - {d.name for d in settings.delivering}  # shadow mode
+    for row in (row for row in rows if row.name not in silenced):
         waits = now - row.health.oldest_pending if row.health.oldest_pending else 0.0
         if waits > 600:
             alarms.append(Alarm(f"{row.name} has not taken results for {span(waits)}: {row.health.pending} wait.",

@@ -77,7 +77,8 @@ class _Pages:
         self._templates.globals |= {
             "version": __version__, "bundle": around.bundle, "installation": around.settings.node.installation,
             "ago": moments.ago, "span": moments.span, "time_of": moments.clock, "iso": moments.iso,
-            "person": objects.person, "open_to_all": around.settings.web.open, "levels": REPORTED,
+            "person": objects.person, "open_to_all": around.settings.web.open,
+            "shadow": around.settings.node.mode == "shadow", "levels": REPORTED,
         }
 
     def application(self) -> Starlette:

@@ -56,6 +56,9 @@ def standing(
         return Standing(Stage.EXCLUDED, "not for us", revision.reason_text or "")
     if not revision.answered:
         return _at_work(revision, settings, now)
+    waits = {d.name for d in settings.destinations} - {d.name for d in settings.delivering}
+    if any(d.state is DeliveryState.PENDING and d.destination in waits for d in deliveries):
+        return Standing(Stage.WAITING, "waits", f"shadow mode: {', '.join(sorted(waits))} gets nothing until it ends")
     return _delivered(revision, deliveries, {d.name for d in settings.destinations}, now)
 
 
@@ -74,6 +77,7 @@ def _at_work(revision: Revision, settings: Settings, now: float) -> Standing:
 def _delivered(revision: Revision, deliveries: Sequence[Delivery], configured: set[str], now: float) -> Standing:
     unread = revision.state is RevisionState.NOT_ASSESSED
     outcome = "not assessed" if unread else "second reading" if revision.reading_of is not None else "read"
+    outcome += ", shadow" if revision.shadow else ""
     reason = f"not assessed: {revision.reason_text}. " if unread else ""
     rejected = [d for d in deliveries if d.state is DeliveryState.REJECTED]
     if rejected:
@@ -91,7 +95,8 @@ def _delivered(revision: Revision, deliveries: Sequence[Delivery], configured: s
         text = f"{reason}{_objects(len(pending))} left for {', '.join(waits)}{again}"
         return Standing(Stage.DELIVERING, "delivering", text, _words(tried) if tried.attempts else "")
     if not deliveries:
-        return Standing(Stage.DONE, outcome, f"{reason}no destination wants an object of it")
+        why = "made in shadow mode: kept here, sent nowhere" if revision.shadow else "no destination wants an object of it"
+        return Standing(Stage.DONE, outcome, f"{reason}{why}")
     names = ", ".join(sorted({d.destination for d in deliveries}))
     return Standing(Stage.DONE, f"{outcome}, delivered", f"{reason}{names} has everything" if "," not in names
                     else f"{reason}{names} have everything")
