@@ -10,6 +10,7 @@
 `web`       pages and DICOMweb (`connections`: client certificates, and whom it hangs up on)
 `cataloguing` results from before the catalogue existed
 `shadow`    what was said in shadow mode, beside what radiologists found
+`backup`    a copy of a running node, and a node from a copy
 `checks`    look from outside: configuration, destinations, health
 """
 

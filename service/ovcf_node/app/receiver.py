@@ -9,6 +9,7 @@ from ovcf_node.app.process import DRAIN_S, process, spool_root
 from ovcf_node.config import Settings
 from ovcf_node.errors import OvcfError
 from ovcf_node.ledger import Ledger
+from ovcf_node.receive.listening import Listening
 from ovcf_node.receive.server import Receiver
 from ovcf_node.receive.storing import Storing
 from ovcf_node.storage.secret import installation_secret
@@ -31,7 +32,7 @@ def run(settings: Settings) -> None:
     with process(settings, "receiver") as (ledger, stop):
         spool = Spool(spool_root(settings))
         spool.clean_temporary()
-        receiver = Receiver(settings.receive, storing(settings, ledger, spool))
+        receiver = Receiver(settings.receive, storing(settings, ledger, spool), listening=Listening(settings.node.data))
         hangup = threading.Event()
         signal.signal(signal.SIGHUP, lambda *_: hangup.set())
         receiver.start()

@@ -12,6 +12,7 @@ from rich.console import Console
 from ovcf_node import __version__
 from ovcf_node.cli import reading
 from ovcf_node.cli import settings as configuration
+from ovcf_node.cli.backup import backup, restore
 from ovcf_node.cli.configuration import ConfigFile, settings_or_exit
 from ovcf_node.cli.fetch import fetch
 from ovcf_node.cli.jobs import jobs
@@ -37,6 +38,8 @@ app.add_typer(users, name="users")
 app.add_typer(models, name="models")
 app.add_typer(configuration.commands, name="config")
 app.command()(fetch)
+app.command()(backup)
+app.command()(restore)
 
 _LOG = structlog.get_logger("supervisor")
 _CONSOLE = Console(stderr=True, highlight=False, markup=False)

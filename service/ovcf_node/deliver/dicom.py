@@ -1,11 +1,12 @@
 """Destinations of type dicom: C-STORE to a Storage SCP."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ovcf_node.config import Destination
 from ovcf_node.deliver.outcome import File, Outcome, judge
 from ovcf_node.errors import Permanent, Transient
 from ovcf_node.network import associate
+from ovcf_node.network.find import querying
 
 
 def send(destination: Destination, files: Sequence[File]) -> list[Outcome]:
@@ -30,6 +31,20 @@ def echo(destination: Destination) -> str:
     """Verify it by C-ECHO."""
     seconds = associate.echo(_remote(destination))
     return f"C-ECHO to {destination.ae_title} at {destination.host}:{destination.port} answered in {seconds * 1000:.0f} ms"
+
+
+def found(destination: Destination, study_instance_uid: str, instances: Mapping[str, str]) -> set[str]:
+    """Ask by C-FIND at IMAGE level, series by series. Raises Permanent `not_searchable` where it takes no queries."""
+    known: set[str] = set()
+    try:
+        with querying(_remote(destination)) as query:
+            for series in dict.fromkeys(instances.values()):
+                known |= {str(match.get("SOPInstanceUID", "")) for match in query.instances(study_instance_uid, series)}
+    except Permanent as error:
+        if error.code != "context_refused":
+            raise
+        raise Permanent("not_searchable", error.text) from error
+    return known & set(instances)
 
 
 def _remote(destination: Destination) -> associate.Remote:

@@ -46,6 +46,7 @@ class ResultIdentity:
     bundle_digest: str
     settings_digest: str
     revision: int
+    restored: str = ""  # mark of a data folder from a backup: what was made after the backup may be at the PACS
     namespace: str = "node"  # the command line uses its own, so that it never collides with the service
 
     def sop_instance_uid(self, role: str, dialect: Dialect) -> str:
@@ -54,6 +55,7 @@ class ResultIdentity:
         return uid_from(
             "instance", self.namespace, self.installation, self.series_instance_uid, self.source_digest, self.software,
             self.bundle_digest, self.settings_digest, role, key, str(self.revision),
+            *([self.restored] if self.restored else []),
         )
 
     def series_uid(self, role: str, dialect: Dialect) -> str:

@@ -142,8 +142,8 @@ def page(records: Sequence[dict[str, Any]], left_out: Mapping[str, Sequence[int]
         "# Shadow mode: the node beside the radiologists", "",
         f"{len(known)} patients compared, read by {', '.join(readers) or 'nobody'}. Research software: not a medical "
         "device. Shares show counts and Wilson's 95 % interval; intervals marked *p* come from resampling patients. A "
-        "patient who was refused or left undetermined counts as an error, unless a row says *decided only*. What the radiologists "
-        "found is taken as true; nothing here says how often they would agree with each other or with MRI.", "",
+        "patient who was refused or left undetermined counts as an error, unless a row says *decided only*. What the "
+        "radiologists found is taken as true; nothing here says how often they would agree with each other or with MRI.", "",
         *markdown.study_tables(found, "patients here"), "",
         "**Besides**", "", *markdown.table(("", "this node"), (
             ("sensitivity, decided only", markdown.share(decided["sensitivity"])),

@@ -7,7 +7,7 @@ from sqlalchemy import Engine
 
 from ovcf_node.ledger.assessments import Assessments
 from ovcf_node.ledger.catalogue import Catalogue
-from ovcf_node.ledger.database import connect, migrate, probe
+from ovcf_node.ledger.database import connect, copy_sqlite, migrate, probe
 from ovcf_node.ledger.deliveries import Deliveries, Delivery, Result
 from ovcf_node.ledger.events import Event, Events
 from ovcf_node.ledger.figures import Figures
@@ -19,7 +19,7 @@ from ovcf_node.ledger.revisions import Revision, Revisions, StaleAttempt
 
 __all__ = [
     "Arrival", "Catalogue", "Deliveries", "Delivery", "DestinationHealth", "Event", "Figures", "Hold", "Instances", "Ledger",
-    "Result", "Revision", "StaleAttempt", "StoredInstance", "migrate", "probe",
+    "Result", "Revision", "StaleAttempt", "StoredInstance", "copy_sqlite", "migrate", "probe",
 ]
 
 

@@ -1,5 +1,7 @@
 """Open the ledger's database, SQLite or PostgreSQL, and bring its schema up to date."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from alembic import command
@@ -81,6 +83,21 @@ def refuse_newer(connection: Connection) -> None:
             "schema_newer", f"the ledger has schema {', '.join(unknown)}, this version knows up to "
             f"{script.get_current_head()}: start the version that made it, or restore the backup from before the upgrade",
         )
+
+
+def copy_sqlite(url: str, target: Path) -> None:
+    """Write the database of an SQLite URL, as it is at one moment, into a file; writers go on meanwhile (WAL).
+
+    Raises Transient (`ledger_unavailable`), also when the file cannot be written.
+    """
+    engine = connect(url)
+    try:
+        with closing(engine.raw_connection()) as source, closing(sqlite3.connect(target)) as copy:
+            source.driver_connection.backup(copy)
+    except sqlite3.Error as error:
+        raise Transient("ledger_unavailable", type(error).__name__) from error
+    finally:
+        engine.dispose()
 
 
 def migrate(url: str) -> None:

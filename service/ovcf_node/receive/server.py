@@ -3,14 +3,17 @@
 from ovcf_node.config import Receive
 from ovcf_node.network.application_entity import Acceptor, Listener
 from ovcf_node.network.policy import AssociationPolicy
+from ovcf_node.receive.listening import Listening
 from ovcf_node.receive.storing import Storing
 
 
 class Receiver:
     """Accept associations of known peers and store what they send."""
 
-    def __init__(self, settings: Receive, storing: Storing, *, port: int | None = None):
-        """`port` overrides the configured one; 0 takes any free port."""
+    def __init__(
+        self, settings: Receive, storing: Storing, *, port: int | None = None, listening: Listening | None = None,
+    ):
+        """`port` overrides the configured one; 0 takes any free port. `listening` hears who tries to reach us."""
         listener = Listener(
             host=settings.host,
             port=settings.port if port is None else port,
@@ -18,7 +21,8 @@ class Receiver:
             max_pdu=settings.max_pdu,
             network_timeout_s=settings.network_timeout_s,
         )
-        self._acceptor = Acceptor(listener, AssociationPolicy(settings.ae_titles, settings.sources), storing.answer)
+        policy = AssociationPolicy(settings.ae_titles, settings.sources)
+        self._acceptor = Acceptor(listener, policy, storing.answer, listening.heard if listening else None)
 
     @property
     def port(self) -> int:

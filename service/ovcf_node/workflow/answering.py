@@ -14,6 +14,7 @@ from ovcf_node.config import Destination, Settings
 from ovcf_node.domain.identity import ROLES, Dialect, ResultIdentity, source_digest
 from ovcf_node.ledger import Ledger, Result, Revision, StoredInstance
 from ovcf_node.ledger.catalogue import Entry, entry_of
+from ovcf_node.storage.restored import mark_of
 from ovcf_node.storage.results import Results
 from ovcf_node.workflow.reading import SOFTWARE, Read, settings_digest, source_headers
 
@@ -49,6 +50,7 @@ def answer(
             source_digest=source_digest(i.sop_instance_uid for i in instances), software=SOFTWARE,
             bundle_digest=read.findings.bundle.digest if read.findings.bundle else "",
             settings_digest=settings_digest(settings.assemble, shadow=revision.shadow), revision=reading.number,
+            restored=mark_of(settings.node.data),
         ),
         analysis_started_at=datetime.fromtimestamp(reading.analysis_started_at, UTC),
         institution=settings.node.institution, second=_second(revision, reading, ledger), shadow=revision.shadow,
