@@ -1,18 +1,15 @@
 """What the node said in shadow mode of the studies that radiologists have read by now."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ovcf_node.app.process import results_root
+from ovcf_node.app.answers import findings_of
 from ovcf_node.config import Settings
 from ovcf_node.domain.findings import Findings
-from ovcf_node.errors import Permanent
 from ovcf_node.evaluate.radiologists import ReadStudy, page, read_table, record
-from ovcf_node.ledger import Ledger, Revision
+from ovcf_node.ledger import Ledger
 from ovcf_node.ledger.catalogue import BadKey, Level, Query, dialect_for
-from ovcf_node.storage.results import Results
 
 _UNKNOWN, _SEVERAL, _LIVE, _UNSAID = (
     "the node has no such answered study", "several studies have this accession number",
@@ -35,11 +32,10 @@ def compare(settings: Settings, ledger: Ledger, table: Path) -> Comparison:
     Only results of shadow mode count: one that went to the PACS may have told the radiologist what to see. Raises
     Permanent `truth_unreadable`.
     """
-    results = Results(results_root(settings))
     records, readers = [], set()
     left_out: dict[str, list[int]] = {}
     for study in read_table(table):
-        said = _said(settings, ledger, results, study)
+        said = _said(settings, ledger, study)
         if study.fracture is None:
             said = _UNSAID
         if isinstance(said, str):
@@ -52,7 +48,7 @@ def compare(settings: Settings, ledger: Ledger, table: Path) -> Comparison:
     return Comparison(page(records, left_out, sorted(readers)), len(records), missed)
 
 
-def _said(settings: Settings, ledger: Ledger, results: Results, study: ReadStudy) -> Findings | str:
+def _said(settings: Settings, ledger: Ledger, study: ReadStudy) -> Findings | str:
     """Return the findings of a study, or why there are none to compare."""
     uids = [study.study_instance_uid] if study.study_instance_uid else _studies(settings, ledger, study.accession_number)
     if len(uids) > 1:
@@ -61,7 +57,7 @@ def _said(settings: Settings, ledger: Ledger, results: Results, study: ReadStudy
     if not answered:
         return _UNKNOWN
     readings = [ledger.revisions.reading(r) for r in answered]
-    found = [f for r in readings if r.shadow and (f := _findings(results, r))]
+    found = [f for r in readings if r.shadow and (f := findings_of(settings, r))]
     if not found:
         return _LIVE if not any(r.shadow for r in readings) else _UNKNOWN
     return min(found, key=lambda f: f.status == "not_assessed")  # what was read, before what could not be
@@ -75,10 +71,3 @@ def _studies(settings: Settings, ledger: Ledger, accession_number: str) -> list[
     except BadKey:
         return []
     return [match.attributes["0020000D"]["Value"][0] for match in matches]
-
-
-def _findings(results: Results, reading: Revision) -> Findings | None:
-    try:
-        return Findings.from_json(json.loads(results.get(reading.result_key, "findings.json")))
-    except Permanent:
-        return None  # purged

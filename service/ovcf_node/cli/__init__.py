@@ -13,6 +13,7 @@ from ovcf_node import __version__
 from ovcf_node.cli import reading
 from ovcf_node.cli import settings as configuration
 from ovcf_node.cli.backup import backup, restore
+from ovcf_node.cli.commission import commission
 from ovcf_node.cli.configuration import ConfigFile, settings_or_exit
 from ovcf_node.cli.fetch import fetch
 from ovcf_node.cli.jobs import jobs
@@ -38,6 +39,7 @@ app.add_typer(users, name="users")
 app.add_typer(models, name="models")
 app.add_typer(configuration.commands, name="config")
 app.command()(fetch)
+app.command()(commission)
 app.command()(backup)
 app.command()(restore)
 
