@@ -153,11 +153,11 @@ def listen(settings: Settings, seconds: float, say: Callable[[str], None]) -> Ch
         return Check(GROUP, name, Outcome.NOT_TRIED, "nobody was asked",
                      "Run with --wait-echo 120 and start a C-ECHO (“verify”, “DICOM ping”) at the PACS.")
     listening = Listening(settings.node.data)
-    say(f"waiting {seconds:.0f} s: start a C-ECHO from the PACS or a scanner to {settings.receive.ae_titles[0]}, port "
-        f"{settings.receive.port}")
     begin, told = time.monotonic(), 0
     try:
         with listening.during(seconds):
+            say(f"waiting {seconds:.0f} s: start a C-ECHO from the PACS or a scanner to {settings.receive.ae_titles[0]}, "
+                f"port {settings.receive.port}")
             while time.monotonic() - begin < seconds:
                 knocks = listening.so_far()
                 for knock in knocks[told:]:

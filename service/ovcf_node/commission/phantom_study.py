@@ -177,7 +177,7 @@ def beside(planted: Sequence[phantom.Planted], findings: Findings) -> tuple[Chec
     name = "The finding is the planted one"
     if wrong:
         return Check(GROUP, name, Outcome.FAIL, f"differs at {', '.join(wrong)}",
-                     "Compare the bundle's digest with the delivered one. Do not use the node before it is understood."), rows
+                     "Compare the bundle's digest with the delivered one. Do not use the node until it is known why."), rows
     broken = ", ".join(f"{t.level} type {t.denis}" for t in planted if t.fracture)
     return Check(GROUP, name, Outcome.PASS, f"{broken} found, nothing else called a fracture"), rows
 
