@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.peer, pytest.mark.slow]
 
 
 def test_a_site_is_commissioned_from_scanner_to_pacs(tmp_path: Path):
-    certificate, key = authority(tmp_path / "tls").issue("node")
+    certificate, key = authority(tmp_path / "tls").issue("node", days=90)
     with orthanc(tmp_path / "orthanc", known={"OVCF_NODE": 1}, dicomweb=True) as (port, url):
         destinations = (
             dicom_destination("pacs", "ORTHANC", port)
@@ -35,7 +35,7 @@ peers = [{{ ae_title = "OVCF_COMMISSION" }}]
             output = commissioned(node, tmp_path / "report.html")
     report = (tmp_path / "report.html").read_text()
     assert "PASSED" in output and "FAIL " not in output, output
-    assert "TYPO was rejected: calling AE title not recognised" in output and "PACS at 127.0.0.1 called" in output
+    assert "TYPO at 127.0.0.1 was rejected: calling AE title not recognised" in output and "PACS at 127.0.0.1 called" in output
     for words in (
         "pacs has them (C-FIND)</strong><br>all 4 SOP Instance UIDs", "vna has them (QIDO-RS)</strong><br>all 4 SOP",
         "archive has them (files)</strong><br>all 4 SOP", "L1 type B found", "the certificate is valid until",
@@ -57,7 +57,7 @@ def commissioned(node: Node, out: Path) -> str:
             if "start a C-ECHO" in line:
                 with pytest.raises(Permanent):
                     associate.echo(associate.Remote("127.0.0.1", node.port, "OVCF_NODE", "TYPO"))
-            if "TYPO was rejected" in line:
+            if "TYPO at 127.0.0.1 was rejected" in line:
                 associate.echo(associate.Remote("127.0.0.1", node.port, "OVCF_NODE", "PACS"))
     assert process.returncode == 0, "".join(lines)
     return "".join(lines)

@@ -47,7 +47,7 @@ def _at(destination: Destination, answered: Answered, made: Mapping[str, Result]
     checks = [Check(GROUP, accepted, Outcome.PASS, f"{len(taken)} objects, final state {states}")]
     wanted = {d.sop_instance_uid: made[d.sop_instance_uid].series_instance_uid for d in mine}
     checks.append(_there(destination, there, answered.revision.study_instance_uid, wanted))
-    return [*checks, _commitment(destination, {d.state for d in mine})]
+    return [*checks, _commitment(destination, {d.state for d in mine})] if destination.type == "dicom" else checks
 
 
 def _there(destination: Destination, name: str, study: str, wanted: Mapping[str, str]) -> Check:

@@ -20,7 +20,7 @@ from ovcf_node.receive.listening import Heard, Listening
 
 GROUP = "Connections"
 _LOOK_S = 0.5
-_CERTIFICATE_DAYS = 30
+_CERTIFICATE_DAYS = 14
 
 _ADVICE = {
     "dicom": "Is the address right, the port open on every firewall between, our calling AE title known on the other side?",
