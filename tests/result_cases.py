@@ -48,6 +48,7 @@ def make_context(**changes: Any) -> ResultContext:
     identity = ResultIdentity(
         installation="site-1", study_instance_uid=uid("study"), series_instance_uid=uid("study", "series"),
         source_digest="a" * 64, software="0.1.0", bundle_digest="b" * 64, settings_digest="c" * 64, revision=1,
+        analysis_started_at="2024-03-02T08:30:15",
     )
     started = datetime(2024, 3, 2, 9, 30, 15, 250000, tzinfo=timezone(timedelta(hours=1)))
     return replace(ResultContext(identity, started, institution="Test Hospital"), **changes)

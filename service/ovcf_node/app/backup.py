@@ -18,7 +18,7 @@ from ovcf_node import __version__
 from ovcf_node.config import Settings
 from ovcf_node.errors import Permanent, Transient
 from ovcf_node.ledger import copy_sqlite, probe
-from ovcf_node.storage import atomic, restored
+from ovcf_node.storage import atomic
 
 MANIFEST = "backup.json"
 _LEDGER = "ledger.sqlite"
@@ -71,7 +71,10 @@ def back_up(settings: Settings, out: Path, progress: Callable[[int], None] = lam
 
 
 def restore(settings: Settings, backup: Path) -> Manifest:
-    """Make the configured data folder, which must be absent or empty, from a backup and mark it as restored.
+    """Make the configured data folder, which must be absent or empty, from a backup.
+
+    What was sent after the backup is at the destinations and nobody here knows of it: `workflow.restored` asks them before
+    it sends, and UIDs depend on the start of the analysis, so that no UID ever has two contents.
 
     Raises Permanent (`no_backup`, `backup_damaged`, `data_not_empty`, `other_installation`, `schema_newer`) before anything
     is written, Transient (`disk_full`, `storage`).
@@ -96,7 +99,6 @@ def restore(settings: Settings, backup: Path) -> Manifest:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(backup / _LEDGER, target)
         os.sync()
-    restored.mark(data)
     return manifest
 
 

@@ -13,6 +13,7 @@ from ovcf_node import infer
 from ovcf_node.app.executor import engine_running, slot
 from ovcf_node.app.heartbeat import LEASE_S
 from ovcf_node.app.process import process, results_root, spool_root
+from ovcf_node.app.receiver import storing
 from ovcf_node.config import Settings
 from ovcf_node.engine import Engine, priority
 from ovcf_node.errors import OvcfError
@@ -20,8 +21,10 @@ from ovcf_node.ledger import Ledger
 from ovcf_node.network import associate, find
 from ovcf_node.observe import logging
 from ovcf_node.storage.results import Results
+from ovcf_node.storage.spool import Spool
 from ovcf_node.workflow.child import Children
 from ovcf_node.workflow.durable import Worker
+from ovcf_node.workflow.healing import Healing
 from ovcf_node.workflow.judge import Judge
 
 _LOG = structlog.get_logger("app")
@@ -41,12 +44,15 @@ def run(settings: Settings) -> None:
         judge = Judge(settings, ledger, spool_root(settings), engine, children, pseudonyms, _priority, _count(settings))
         with engine_running(engine, ledger, held.name, stop):
             children.start_idle()
-            _judge_loop(settings, ledger, engine, judge, held.name, stop)
+            spool = Spool(spool_root(settings))
+            healing = Healing(ledger, spool, storing(settings, ledger, spool).receipt_of, pseudonyms)
+            _judge_loop(settings, ledger, engine, judge, healing, held.name, stop)
         children.close()
 
 
 def _judge_loop(
-    settings: Settings, ledger: Ledger, engine: Engine, judge: Judge, owner: str, stop: threading.Event
+    settings: Settings, ledger: Ledger, engine: Engine, judge: Judge, healing: Healing, owner: str,
+    stop: threading.Event,
 ) -> None:
     next_care = 0.0
     while not stop.wait(settings.engine.judge_interval_s):
@@ -55,6 +61,7 @@ def _judge_loop(
             if not ledger.leases.take("judge", owner, now, LEASE_S):
                 continue
             judge.tick(now)
+            healing.tick(now)
             if now >= next_care:
                 next_care = now + LEASE_S
                 engine.take_over(ledger.leases.living("executor:", now))

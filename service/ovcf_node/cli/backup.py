@@ -40,8 +40,8 @@ def restore(
 ) -> None:
     """Make the configured data folder, which must be absent or empty, from a backup; the node must not run.
 
-    Nothing that is restored is sent again unless its delivery was pending. What is read anew gets UIDs of its own, because
-    the PACS may hold results that were made after the backup. Exit code: 1 on an unfinished copy, 2 when it was refused.
+    Nothing that was sent before the backup is sent again. Where a destination answers queries and has results that this
+    copy does not know, the study is held for a person. Exit code: 1 on an unfinished copy, 2 when it was refused.
     """
     from ovcf_node.app import backup as backing
 

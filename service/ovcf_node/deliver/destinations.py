@@ -1,6 +1,6 @@
 """The types of destination. A new one is a module with `send`, `echo` and `found`, and one line in `TYPES`."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from ovcf_node.config import Destination
@@ -26,6 +26,16 @@ TYPES: dict[str, Type] = {
 def send(destination: Destination, files: Sequence[File]) -> list[Outcome]:
     """Send files in their order and return one outcome each in that order; network and disk errors are outcomes too."""
     return TYPES[destination.type].send(destination, files)
+
+
+def results_at(destination: Destination, study_instance_uid: str, series: Collection[str]) -> set[str]:
+    """Return the SOP Instance UIDs that a destination holds of these series; nothing where it is not to be asked.
+
+    Raises Transient or Permanent when it does not answer.
+    """
+    if destination.type != "dicom" or not destination.ask_first:
+        return set()
+    return dicom.results_at(destination, study_instance_uid, series)
 
 
 def echo(destination: Destination) -> str:

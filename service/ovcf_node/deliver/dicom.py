@@ -1,12 +1,14 @@
 """Destinations of type dicom: C-STORE to a Storage SCP."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 from ovcf_node.config import Destination
 from ovcf_node.deliver.outcome import File, Outcome, judge
 from ovcf_node.errors import Permanent, Transient
-from ovcf_node.network import associate
-from ovcf_node.network.find import querying
+from ovcf_node.network import associate, find
+
+_PATIENCE_S = 10.0  # a question before a delivery must not hold it up
 
 
 def send(destination: Destination, files: Sequence[File]) -> list[Outcome]:
@@ -34,17 +36,23 @@ def echo(destination: Destination) -> str:
 
 
 def found(destination: Destination, study_instance_uid: str, instances: Mapping[str, str]) -> set[str]:
-    """Ask by C-FIND at IMAGE level, series by series. Raises Permanent `not_searchable` where it takes no queries."""
-    known: set[str] = set()
+    """Ask by C-FIND, series by series. Raises Permanent `not_searchable` where it takes no queries."""
     try:
-        with querying(_remote(destination)) as query:
-            for series in dict.fromkeys(instances.values()):
-                known |= {str(match.get("SOPInstanceUID", "")) for match in query.instances(study_instance_uid, series)}
+        return results_at(destination, study_instance_uid, set(instances.values())) & set(instances)
     except Permanent as error:
         if error.code != "context_refused":
             raise
         raise Permanent("not_searchable", error.text) from error
-    return known & set(instances)
+
+
+def results_at(destination: Destination, study_instance_uid: str, series: Collection[str]) -> set[str]:
+    """Ask it by C-FIND at IMAGE level. Raises Transient or Permanent: many a destination takes objects and no questions."""
+    remote = replace(_remote(destination), timeout_s=min(destination.timeout_s, _PATIENCE_S))
+    with find.querying(remote) as query:
+        return {
+            str(match.SOPInstanceUID) for uid in sorted(series) for match in query.instances(study_instance_uid, uid)
+            if match.get("SeriesInstanceUID") == uid and match.get("SOPInstanceUID")
+        }
 
 
 def _remote(destination: Destination) -> associate.Remote:

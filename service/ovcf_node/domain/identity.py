@@ -46,7 +46,7 @@ class ResultIdentity:
     bundle_digest: str
     settings_digest: str
     revision: int
-    restored: str = ""  # mark of a data folder from a backup: what was made after the backup may be at the PACS
+    analysis_started_at: str  # of two analyses of the same instances: their objects state their own times
     namespace: str = "node"  # the command line uses its own, so that it never collides with the service
 
     def sop_instance_uid(self, role: str, dialect: Dialect) -> str:
@@ -55,7 +55,7 @@ class ResultIdentity:
         return uid_from(
             "instance", self.namespace, self.installation, self.series_instance_uid, self.source_digest, self.software,
             self.bundle_digest, self.settings_digest, role, key, str(self.revision),
-            *([self.restored] if self.restored else []),
+            self.analysis_started_at,
         )
 
     def series_uid(self, role: str, dialect: Dialect) -> str:

@@ -38,8 +38,12 @@ NOT_ASSESSED: dict[str, str] = {
     "metal": "metal hides the vertebrae",
     "unreadable_pixels": "pixel data cannot be decoded",
     "technical_failure": "technical failure after the last attempt",
+    "quarantined": "technical failure: reading the series crashed the reader; it is quarantined",
 }
 """Answered with a small SR: silence would read as 'nothing found'."""
+
+TECHNICAL: frozenset[str] = frozenset({"technical_failure", "quarantined"})
+"""Of these there is no reading: the answer is made without one."""
 
 LIMITED: dict[str, str] = {
     "thick_slices": "slices or pixels coarser than 1.25 mm: reduced accuracy",

@@ -1,6 +1,6 @@
 """Results and their deliveries: stored together by the worker, advanced by the sender."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from sqlalchemy import Connection, Engine, insert, select, update
@@ -193,6 +193,16 @@ class Deliveries:
                 )
                 .values(state=DeliveryState.PENDING, next_attempt_at=now, updated_at=now)
             ).rowcount
+
+    def result_series(self, revision_id: int) -> set[str]:
+        """Return the series that the objects of a revision belong to; they are the same over all its revisions."""
+        return {result.series_instance_uid for result in self.results_of(revision_id)}
+
+    def known_instances(self, series: Collection[str]) -> set[str]:
+        """Return the SOP Instance UIDs of every object that was ever made for these series."""
+        query = select(results.c.sop_instance_uid).where(results.c.series_instance_uid.in_(series))
+        with reading(self._engine) as connection:
+            return {uid for (uid,) in connection.execute(query)}
 
     def results_of(self, revision_id: int) -> list[Result]:
         """Return the stored objects of a revision."""

@@ -36,7 +36,7 @@ class Events:
         self._engine = engine
 
     def add(self, at: float, kind: str, text: str, series_instance_uid: str, study_instance_uid: str) -> None:
-        """Append one event that stands alone: what a person decided about a series."""
+        """Append one event that stands alone: what a person decided about a series, what was healed of it."""
         with self._engine.begin() as connection:
             note(connection, at, kind, text, series_instance_uid, study_instance_uid)
 

@@ -25,6 +25,7 @@ class StoredInstance:
     patient_key: str
     received_at: float
     kind: str
+    size: int
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,12 @@ class Instances:
         if through is not None:
             condition = and_(condition, instances.c.id <= through)
         return self._select(condition)
+
+    def paths(self, series_instance_uid: str) -> set[str]:
+        """Return where everything that ever came of a series was stored in the spool, whatever became of it."""
+        query = select(instances.c.path).where(instances.c.series_instance_uid == series_instance_uid)
+        with reading(self._engine) as connection:
+            return {path for (path,) in connection.execute(query)}
 
     def first_path(self, series_instance_uid: str) -> str | None:
         """Return where the first original of a series lies in the spool."""

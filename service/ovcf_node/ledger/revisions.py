@@ -9,13 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Engine, insert, select, update
+from sqlalchemy import Connection, Engine, func, insert, select, update
 
 from ovcf_node.domain.assessments import SecondReading
 from ovcf_node.domain.reasons import Reason
 from ovcf_node.domain.states import RevisionState, check_revision_move
 from ovcf_node.errors import Permanent
-from ovcf_node.ledger import assessments
+from ovcf_node.ledger import assessments, crashes
 from ovcf_node.ledger.catalogue.entry import Entry
 from ovcf_node.ledger.catalogue.queries import add_entries, withdraw_series
 from ovcf_node.ledger.database import reading
@@ -55,6 +55,8 @@ class Revision:
     analysis_started_at: float | None
     answered: bool
     reading_of: int | None = None
+    crashes: int = 0
+    in_flight: bool = False
 
     @property
     def result_key(self) -> str:
@@ -141,6 +143,11 @@ class Revisions:
     def quietable(self, now: float) -> list[Revision]:
         """Return the revisions that still wait for instances or for the quiet period."""
         return self._select(revisions.c.state.in_(_QUIETABLE), revisions.c.not_before <= now)
+
+    def unanswered(self) -> list[Revision]:
+        """Return the revisions whose answer still needs their received files."""
+        owed = (revisions.c.state == RevisionState.NOT_ASSESSED) & ~revisions.c.answered
+        return self._select(revisions.c.state.in_((*_QUIETABLE, *_DUE)) | owed)
 
     def due(self, now: float) -> list[Revision]:
         """Return the revisions whose reading or answer is due and whose study is not held."""
@@ -269,7 +276,7 @@ class Revisions:
             values["inferred_at"] = now
         Revisions._guarded_update(
             connection, revision, state=state, reason_code=reason.code if reason else None,
-            reason_text=reason.text if reason else None, updated_at=now, **values,
+            reason_text=reason.text if reason else None, updated_at=now, **crashes.ENDED, **values,
         )
         text = f"revision {revision.number}: {revision.state} -> {state}" + (f" ({reason.code})" if reason else "")
         note(connection, now, "revision_moved", text, revision.series_instance_uid, revision.study_instance_uid)
@@ -298,6 +305,13 @@ class Revisions:
             )
         return self.get(revision.id).analysis_started_at
 
+    def begin_reading(self, revision: Revision, now: float) -> Revision:
+        """Persist the start of the analysis and count the reading before it begins (`crashes`). Raises StaleAttempt."""
+        with self._engine.begin() as connection:
+            started = func.coalesce(revisions.c.analysis_started_at, now)
+            self._guarded_update(connection, revision, analysis_started_at=started, **crashes.BEGUN)
+        return self.get(revision.id)
+
     def answered(
         self, revision: Revision, results: Iterable[Result], plan: Mapping[str, Sequence[str]], now: float,
         entries: Iterable[Entry] = (),
@@ -315,7 +329,9 @@ class Revisions:
             add_results(connection, results, plan, now)
             add_entries(connection, entries)
 
-    def failed(self, revision: Revision, now: float, *, not_before: float, text: str) -> None:
+    def failed(
+        self, revision: Revision, now: float, *, not_before: float, text: str, crashed: bool = False
+    ) -> None:
         """Record a failed attempt: the next one gets a new fencing token and may start at `not_before`."""
         with self._engine.begin() as connection:
             changed = connection.execute(
@@ -325,7 +341,7 @@ class Revisions:
                     revisions.c.state == revision.state, revisions.c.answered == revision.answered,
                 )
                 .values(attempt=revision.attempt + 1, failures=revision.failures + 1, not_before=not_before,
-                        updated_at=now)
+                        updated_at=now, **(crashes.CRASHED if crashed else crashes.ENDED))
             )
             if changed.rowcount == 1:
                 note(connection, now, "attempt_failed", text, revision.series_instance_uid, revision.study_instance_uid)

@@ -89,6 +89,8 @@ revisions = Table(  # opened and judged by the judge, advanced by the worker
     Column("verdict", Text),  # JSON of the judge's verdict: the problem it gave up on, the facts for the choice of series
     Column("attempt", Integer, nullable=False),  # fencing token: a writer with an older one writes nothing
     Column("failures", Integer, nullable=False),
+    Column("crashes", Integer, nullable=False, server_default=text("0")),  # readings that killed their child (`crashes`)
+    Column("in_flight", Boolean, nullable=False, server_default=text("false")),
     Column("not_before", Float, nullable=False),  # earliest next attempt
     Column("created_at", Float, nullable=False),
     Column("updated_at", Float, nullable=False),

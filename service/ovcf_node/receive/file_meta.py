@@ -1,8 +1,14 @@
-"""Encode the head of a DICOM file: preamble, prefix and File Meta Information (PS3.10 7.1)."""
+"""Encode the head of a DICOM file, and take it apart again: preamble, prefix and File Meta Information (PS3.10 7.1)."""
 
 import struct
+from dataclasses import dataclass
 
+from ovcf_node.errors import Refused
 from ovcf_node.network.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from ovcf_node.receive import elements
+
+_BEGIN = 144  # preamble, prefix, and the element that holds the length of the rest
+_TOLD = frozenset({0x00020010, 0x00020016, 0x00020018})
 
 
 def encode_head(
@@ -26,6 +32,28 @@ def encode_head(
     )
     length = b"\x02\x00\x00\x00UL\x04\x00" + struct.pack("<I", len(body))
     return bytes(128) + b"DICM" + length + body
+
+
+@dataclass(frozen=True)
+class Head:
+    """What the head of a stored file says of how it came."""
+
+    transfer_syntax_uid: str
+    calling_ae_title: str
+    called_ae_title: str
+
+
+def split_head(data: memoryview) -> tuple[Head, memoryview]:
+    """Take apart what `encode_head` and a data set made; Refused (0xC000, `file_unreadable`) for anything else."""
+    if bytes(data[128:132]) != b"DICM" or len(data) < _BEGIN:
+        raise Refused(0xC000, "file_unreadable", "not a DICOM file")
+    end = _BEGIN + struct.unpack_from("<I", data, _BEGIN - 4)[0]
+    try:
+        found = elements.find(data[_BEGIN:end], implicit=False, little=True, wanted=_TOLD, last=max(_TOLD))
+    except elements.Malformed as error:
+        raise Refused(0xC000, "file_unreadable", "its File Meta Information cannot be parsed") from error
+    syntax, calling, called = (found.get(tag, b"").strip(b" \x00").decode("ascii", "replace") for tag in sorted(_TOLD))
+    return Head(syntax, calling, called), data[end:]
 
 
 def _element(element: int, vr: bytes, text: str, padding: bytes) -> bytes:

@@ -2,6 +2,8 @@
 
 import hashlib
 import hmac
+import io
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -10,9 +12,9 @@ import structlog
 from ovcf_node.domain.series import Receipt
 from ovcf_node.errors import Refused, Transient
 from ovcf_node.network.messages import StoreAnswer, StoreRequest
-from ovcf_node.receive.file_meta import encode_head
+from ovcf_node.receive.file_meta import encode_head, split_head
 from ovcf_node.receive.header import Header, read_header
-from ovcf_node.storage.spool import Spool
+from ovcf_node.storage.spool import Spool, StoredFile
 
 _log = structlog.get_logger(__name__)
 
@@ -33,7 +35,7 @@ class Storing:
     """Store instances so that a receipt means it is safe.
 
     The order is the promise: free space checked, file durable, ledger row durable, then the receipt. A crash between
-    file and row leaves a file that nobody acknowledged; the sender sends again.
+    file and row leaves a file that nobody acknowledged; the sender sends again, or `receipt_of` lets it be recorded.
     """
 
     def __init__(self, spool: Spool, ledger: Ledger, *, min_free_bytes: int, patient_secret: bytes):
@@ -82,26 +84,58 @@ class Storing:
                 called_ae_title=request.peer.called_ae_title,
             )
             stored = self._spool.store([head, dataset], header.series_instance_uid)
-        self._ledger.record(
-            Receipt(
-                sop_instance_uid=header.sop_instance_uid,
-                sop_class_uid=header.sop_class_uid,
-                study_instance_uid=header.study_instance_uid,
-                series_instance_uid=header.series_instance_uid,
-                transfer_syntax_uid=request.transfer_syntax_uid,
-                path=stored.path,
-                size=stored.size,
-                digest=digest,
-                patient_key=hmac.new(self._patient_secret, header.patient, hashlib.sha256).hexdigest(),
-                modality=header.modality,
-                received_at=datetime.now(UTC),
-                calling_ae_title=request.peer.calling_ae_title,
-                called_ae_title=request.peer.called_ae_title,
-                association=request.peer.association,
-                stat=request.high_priority or header.stat,
-            )
+        came = _Came(
+            request.transfer_syntax_uid, datetime.now(UTC), request.peer.calling_ae_title, request.peer.called_ae_title,
+            request.peer.association, request.high_priority,
         )
+        self._ledger.record(self._receipt(header, stored, digest, came))
         return True
+
+    def receipt_of(self, relative: str) -> Receipt:
+        """Read again from a file of the spool what was to be recorded of it: its receiver died before it could.
+
+        Raises Refused when it is none of ours, Transient (`storage`). Lost is only that the sender asked for priority.
+        """
+        data = memoryview(self._spool.read(relative))
+        meta, dataset = split_head(data)
+        header = read_header(io.BytesIO(dataset), meta.transfer_syntax_uid)
+        at = datetime.fromtimestamp(self._spool.modified_at(relative) or 0.0, UTC)
+        came = _Came(
+            meta.transfer_syntax_uid, at, meta.calling_ae_title, meta.called_ae_title, "healed", high_priority=False
+        )
+        stored = StoredFile(relative, len(data))
+        return self._receipt(header, stored, hashlib.sha256(dataset).hexdigest(), came)
+
+    def _receipt(self, header: Header, stored: StoredFile, digest: str, came: "_Came") -> Receipt:
+        return Receipt(
+            sop_instance_uid=header.sop_instance_uid,
+            sop_class_uid=header.sop_class_uid,
+            study_instance_uid=header.study_instance_uid,
+            series_instance_uid=header.series_instance_uid,
+            transfer_syntax_uid=came.transfer_syntax_uid,
+            path=stored.path,
+            size=stored.size,
+            digest=digest,
+            patient_key=hmac.new(self._patient_secret, header.patient, hashlib.sha256).hexdigest(),
+            modality=header.modality,
+            received_at=came.at,
+            calling_ae_title=came.calling_ae_title,
+            called_ae_title=came.called_ae_title,
+            association=came.association,
+            stat=came.high_priority or header.stat,
+        )
+
+
+@dataclass(frozen=True)
+class _Came:
+    """How an instance came, beside what its data set says."""
+
+    transfer_syntax_uid: str
+    at: datetime
+    calling_ae_title: str
+    called_ae_title: str
+    association: str
+    high_priority: bool
 
 
 def _check(request: StoreRequest, header: Header) -> None:

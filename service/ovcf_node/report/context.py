@@ -62,7 +62,10 @@ class ResultContext:
         return datetime.fromtimestamp(self.second.reading.at, UTC) if self.second else self.analysis_started_at
 
     def report_uid(self, dialect: Dialect) -> str:
-        identity = replace(self.identity, revision=self.second.revision) if self.second else self.identity
+        identity = self.identity
+        if self.second:
+            said_at = self.content_at.isoformat()
+            identity = replace(identity, revision=self.second.revision, analysis_started_at=said_at)
         return identity.sop_instance_uid("sr", dialect)
 
     def segmentation_uid(self, role: str) -> str:

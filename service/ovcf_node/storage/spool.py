@@ -3,6 +3,7 @@
 import hashlib
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +48,25 @@ class Spool:
         """Yield every stored file: what the ledger does not list was never acknowledged and may be purged."""
         for path in self.root.glob("??/*/*.dcm"):
             yield str(path.relative_to(self.root))
+
+    def folders_changed(self, since: float) -> Iterator[list[str]]:
+        """Yield the files of each series whose folder changed after `since`, seconds since the epoch."""
+        for folder in self.root.glob("??/*"):
+            with suppress(FileNotFoundError):  # purged meanwhile
+                if folder.stat().st_mtime >= since:
+                    yield sorted(str(path.relative_to(self.root)) for path in folder.glob("*.dcm"))
+
+    def modified_at(self, relative: str) -> float | None:
+        """Return when a file was written, seconds since the epoch; None if it is not there."""
+        with suppress(FileNotFoundError):
+            return self.path(relative).stat().st_mtime
+        return None
+
+    def size(self, relative: str) -> int | None:
+        """Return the size of a file, bytes; None if it is not there."""
+        with suppress(FileNotFoundError):
+            return self.path(relative).stat().st_size
+        return None
 
     def purge(self, paths: Iterable[str]) -> None:
         """Remove files by name, not by series: an instance that arrives meanwhile keeps its file."""

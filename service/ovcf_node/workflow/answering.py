@@ -14,7 +14,6 @@ from ovcf_node.config import Destination, Settings
 from ovcf_node.domain.identity import ROLES, Dialect, ResultIdentity, source_digest
 from ovcf_node.ledger import Ledger, Result, Revision, StoredInstance
 from ovcf_node.ledger.catalogue import Entry, entry_of
-from ovcf_node.storage.restored import mark_of
 from ovcf_node.storage.results import Results
 from ovcf_node.workflow.reading import SOFTWARE, Read, settings_digest, source_headers
 
@@ -43,6 +42,7 @@ def answer(
     """
     reading = ledger.revisions.reading(revision)
     inspection = assemble.inspect([spool / i.path for i in instances], settings.assemble)
+    started_at = datetime.fromtimestamp(reading.analysis_started_at, UTC)
     context = report.ResultContext(
         identity=ResultIdentity(
             installation=settings.node.installation, study_instance_uid=revision.study_instance_uid,
@@ -50,9 +50,9 @@ def answer(
             source_digest=source_digest(i.sop_instance_uid for i in instances), software=SOFTWARE,
             bundle_digest=read.findings.bundle.digest if read.findings.bundle else "",
             settings_digest=settings_digest(settings.assemble, shadow=revision.shadow), revision=reading.number,
-            restored=mark_of(settings.node.data),
+            analysis_started_at=started_at.isoformat(),
         ),
-        analysis_started_at=datetime.fromtimestamp(reading.analysis_started_at, UTC),
+        analysis_started_at=started_at,
         institution=settings.node.institution, second=_second(revision, reading, ledger), shadow=revision.shadow,
     )
     answered = ("sr",) if context.second else ROLES

@@ -28,6 +28,14 @@ Progress = Callable[[str, float], None]
 
 _JOBS_PER_CHILD = 50
 _IDLE_AT_MOST = 2
+_NOT_A_CRASH = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # somebody asked it to end
+_COMPARISONS_AT_MOST = 2
+_OUT_OF_MEMORY = "out_of_memory"
+
+
+class Crashed(Transient):
+    """The child died of what it was given, or ran out of memory with it: the input is suspect, not the machine."""
+
 
 
 class Children:
@@ -49,7 +57,8 @@ class Children:
     ) -> None:
         """Read one series; its findings, masks and picture are stored under `key` afterwards.
 
-        Raises Transient when the child crashed or ran out of time, and the child's own error otherwise.
+        Raises Crashed when the child died of it, Transient when it was ended or ran out of time, and the child's own
+        error otherwise.
         """
         job = {
             "kind": "read", "paths": [str(p) for p in paths], "bundle": str(self._settings.node.bundle),
@@ -59,8 +68,17 @@ class Children:
         self._run(job, progress)
 
     def compare(self, first: Path, second: Path) -> str:
-        """Compare two instances of one SOP Instance UID as `assemble.compare` does; raises as `read`."""
-        return self._run({"kind": "compare", "first": str(first), "second": str(second)}, _silent)
+        """Compare two instances of one SOP Instance UID as `assemble.compare` does.
+
+        Raises as `read`, but Permanent where it would be Crashed time after time.
+        """
+        job = {"kind": "compare", "first": str(first), "second": str(second)}
+        for _ in range(_COMPARISONS_AT_MOST):
+            try:
+                return self._run(job, _silent)
+            except Crashed as error:
+                last = error
+        raise Permanent(last.code, last.text)
 
     def start_idle(self) -> None:
         """Have a child ready for the next job."""
@@ -118,10 +136,9 @@ class Children:
         if expired.is_set():
             raise Transient("child_timeout", f"stopped after {timeout_s:.0f} s")
         if "error" in answer:
-            kind = Transient if answer["error"]["transient"] else Permanent
-            raise kind(answer["error"]["code"], answer["error"]["text"])
+            raise _error_of(answer["error"])
         if "done" not in answer:
-            raise Transient("child_died", _obituary(child.process.returncode))
+            raise _death(child.process.returncode)
         return answer["done"]
 
 
@@ -182,8 +199,17 @@ def _end(child: subprocess.Popen) -> None:
     child.stdout.close()
 
 
-def _obituary(status: int) -> str:
-    return f"ended by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+def _death(status: int) -> Transient:
+    if status >= 0:
+        return Transient("child_died", f"exit status {status}")
+    text = f"ended by {signal.Signals(-status).name}"
+    return Transient("child_died", text) if -status in _NOT_A_CRASH else Crashed("child_crashed", text)
+
+
+def _error_of(error: dict[str, Any]) -> OvcfError:
+    if error["code"] == _OUT_OF_MEMORY:
+        return Crashed(error["code"], error["text"])
+    return (Transient if error["transient"] else Permanent)(error["code"], error["text"])
 
 
 def _perform(job: dict[str, Any]) -> Any:
@@ -218,7 +244,7 @@ def _failure(error: BaseException) -> dict[str, Any]:
     if isinstance(error, OvcfError):
         return {"code": error.code, "text": error.text, "transient": isinstance(error, Transient)}
     if isinstance(error, MemoryError):
-        return {"code": "out_of_memory", "text": "not enough memory to read the series", "transient": True}
+        return {"code": _OUT_OF_MEMORY, "text": "not enough memory to read the series", "transient": True}
     # The message of a foreign error may quote the data set; its kind and place may not.
     trace = error.__traceback__
     while trace.tb_next:
@@ -235,6 +261,9 @@ def _receive(jobs: queue.SimpleQueue) -> None:
 
 def main() -> None:
     """Perform the jobs that come on standard input, one after the other, until it ends."""
+    # When memory is short the kernel shall take the child, which can be started again, and not the worker.
+    with contextlib.suppress(OSError):  # a hardened container may not let it
+        Path("/proc/self/oom_score_adj").write_text("1000")
     jobs: queue.SimpleQueue = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(jobs,), daemon=True).start()
     import ovcf_node.workflow.reading  # noqa: F401 - the costly imports happen while nobody waits

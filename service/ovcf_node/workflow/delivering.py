@@ -13,6 +13,7 @@ from ovcf_node.engine import Engine
 from ovcf_node.ledger import Delivery, Ledger
 from ovcf_node.observe.logging import Pseudonyms
 from ovcf_node.storage.results import Results
+from ovcf_node.workflow.restored import OlderLedger
 
 _LOG = structlog.get_logger("workflow")
 
@@ -27,6 +28,7 @@ class Sender:
         self._results = results
         self._hash = pseudonyms
         self._clock = clock
+        self._older_ledger = OlderLedger(ledger, pseudonyms)
 
     def register(self, engine: Engine) -> None:
         """Give the workflow to the engine."""
@@ -48,6 +50,8 @@ class Sender:
         if all(d.next_attempt_at > begun for d in pending):
             return "nothing due"
         revision = self._ledger.revisions.get(revision_id)
+        if self._older_ledger.holds(destination, revision, begun):
+            return "held"
         outcomes = self._in_order(destination, pending)
         by_uid = {d.sop_instance_uid: d for d in pending}
         now = self._clock()

@@ -14,7 +14,7 @@ import structlog
 from ovcf_node import infer
 from ovcf_node.config import Settings
 from ovcf_node.domain.findings import Findings
-from ovcf_node.domain.reasons import Reason
+from ovcf_node.domain.reasons import TECHNICAL, Reason
 from ovcf_node.domain.states import RevisionState
 from ovcf_node.engine import Engine
 from ovcf_node.errors import OvcfError
@@ -22,7 +22,7 @@ from ovcf_node.ledger import Ledger, Revision, StaleAttempt
 from ovcf_node.observe.logging import Pseudonyms
 from ovcf_node.storage.results import Results
 from ovcf_node.workflow.answering import answer, result_key
-from ovcf_node.workflow.child import Children
+from ovcf_node.workflow.child import Children, Crashed
 from ovcf_node.workflow.reading import SOFTWARE, Read, findings_bytes
 
 _LOG = structlog.get_logger("workflow")
@@ -66,7 +66,7 @@ class Worker:
         log = _LOG.bind(series=self._hash(revision.series_instance_uid), revision=revision.number, stage=stage)
         if revision.attempt != attempt:
             return "stale"
-        begun = time.perf_counter()
+        begun, crashed = time.perf_counter(), False
         try:
             step(revision)
         except StaleAttempt:
@@ -74,6 +74,7 @@ class Worker:
             return "stale"
         except OvcfError as error:
             code, text, delay = error.code, error.text, _RETRY_S * (revision.failures + 1)
+            crashed = isinstance(error, Crashed)
         except Exception as error:
             # The one boundary of the stage: a defect becomes a recorded, counted failure and at last an answer. Let
             # through, it would end the workflow and the series would wait without a reason.
@@ -83,14 +84,15 @@ class Worker:
             log.info("stage_done", seconds=round(time.perf_counter() - begun, 2))
             return "ok"
         now = self._clock()
-        self._ledger.revisions.failed(revision, now, not_before=now + delay, text=f"{stage}: {code}: {text}")
+        self._ledger.revisions.failed(revision, now, not_before=now + delay, text=f"{stage}: {code}: {text}",
+                                      crashed=crashed)
         log.warning("stage_failed", code=code)
         return code
 
     def _infer(self, revision: Revision) -> None:
         if revision.state is not RevisionState.COMPLETE:
             return  # done before a crash
-        self._ledger.revisions.start(revision, self._clock())
+        self._ledger.revisions.begin_reading(revision, self._clock())
         instances = self._ledger.instances.originals(revision.series_instance_uid, revision.through_instance_id)
         problem = (revision.verdict or {}).get("problem")
         log = _LOG.bind(series=self._hash(revision.series_instance_uid), revision=revision.number)
@@ -117,7 +119,7 @@ class Worker:
 
     def _read_of(self, revision: Revision) -> Read:
         """Return the stored reading, or the plain fact that there is none and why."""
-        if revision.reason_code != "technical_failure":
+        if revision.reason_code not in TECHNICAL:
             return self._stored(self._ledger.revisions.reading(revision))
         try:
             bundle = infer.load_identity(self._settings.node.bundle)

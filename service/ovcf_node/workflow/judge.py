@@ -25,6 +25,7 @@ _READ_STATES = (RevisionState.COMPLETE, RevisionState.INFERRED, RevisionState.EN
 _ID_OVERLAP = 1000  # PostgreSQL may show a lower row id after a higher one; look back this far
 _LOOK_AGAIN_S = 60.0  # and at everything this often: a released conflict has an old row id
 _RETRY_S = 10.0
+_CRASHES_AT_MOST = 2  # a reading that killed its child twice would do so for ever
 _COMPARISONS_PER_TICK = 25  # a router that changed every instance must not stop the judging of other patients
 
 
@@ -238,7 +239,7 @@ class Judge:
                 continue  # it moved on since it was listed
 
     def _enqueue_reading(self, workflow_id: str, revision: Revision, state: str, now: float) -> None:
-        if revision.failures >= self._settings.infer.attempts:
+        if revision.failures >= self._settings.infer.attempts or _is_poison(revision):
             self._give_up(revision, now)
         elif state == "absent":
             priority = self._priority(revision.last_received_at, revision.stat)
@@ -250,7 +251,8 @@ class Judge:
     def _give_up(self, revision: Revision, now: float) -> None:
         """After the last attempt: answer 'not assessed', and if even that failed, show it to a person."""
         if revision.state in (RevisionState.COMPLETE, RevisionState.INFERRED) and revision.reading_of is None:
-            why = reason("technical_failure", f"{revision.failures} attempts")
+            poison = _is_poison(revision)
+            why = reason("quarantined") if poison else reason("technical_failure", f"{revision.failures} attempts")
             self._move(revision, RevisionState.NOT_ASSESSED, now, why, failures=0, attempt=revision.attempt + 1)
         else:
             self._move(revision, RevisionState.FAILED, now, Reason("encode", "the answer could not be encoded"))
@@ -280,6 +282,10 @@ class Judge:
                 for delivery in batch:
                     self._ledger.deliveries.again(delivery, now, next_attempt_at=now + 1.0, status=None,
                                                   text="the sender ended without an answer")
+
+
+def _is_poison(revision: Revision) -> bool:
+    return revision.crashes >= _CRASHES_AT_MOST and not revision.in_flight and revision.state is RevisionState.COMPLETE
 
 
 def _set_of(revision: Revision) -> tuple[str, int]:

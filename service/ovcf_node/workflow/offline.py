@@ -52,7 +52,8 @@ def _write_objects(
             series_instance_uid=str(headers[0].SeriesInstanceUID),
             source_digest=source_digest(str(h.SOPInstanceUID) for h in headers), software=SOFTWARE,
             bundle_digest=read.findings.bundle.digest, settings_digest=settings_digest(settings.assemble), revision=1,
-            # Two runs are two readings, of different times: they must not share UIDs.
+            analysis_started_at=started_at.isoformat(),
+            # Two runs are two readings, of different times: not even series must be shared between them.
             namespace=f"analyze {started_at.isoformat()}",
         ),
         analysis_started_at=started_at, institution=settings.node.institution, predecessors=(),

@@ -1,4 +1,4 @@
-"""A backup is whole or not there; a restored data folder is marked, so that its new results get UIDs of their own."""
+"""A backup is whole or not there, and is restored only where it fits."""
 
 import shutil
 from pathlib import Path
@@ -7,10 +7,8 @@ import pytest
 
 from ovcf_node.app import backup
 from ovcf_node.config import Settings
-from ovcf_node.domain.identity import Dialect, ResultIdentity
 from ovcf_node.errors import Permanent
 from ovcf_node.ledger import Ledger, migrate
-from ovcf_node.storage.restored import mark_of
 
 
 @pytest.fixture
@@ -38,17 +36,6 @@ def test_a_running_ledger_is_copied_as_it_is_at_one_moment(node: Settings, tmp_p
     restored = Ledger(node.ledger_url)
     assert restored.leases.living("", 2.0) == {"before"}
     restored.close()
-
-
-def test_a_restored_node_never_uses_the_uids_of_what_was_lost(node: Settings, tmp_path: Path):
-    backup.back_up(node, tmp_path / "copy")
-    marks = [mark_of(node.node.data)]
-    for _ in range(2):
-        shutil.rmtree(node.node.data)
-        backup.restore(node, tmp_path / "copy")
-        marks.append(mark_of(node.node.data))
-    identities = [ResultIdentity("i", "1", "2", "d", "s", "b", "e", 1, restored=mark) for mark in marks]
-    assert marks[0] == "" and len({i.sop_instance_uid("sr", Dialect()) for i in identities}) == 3
 
 
 def test_a_backup_is_never_mixed_with_another(node: Settings, tmp_path: Path):

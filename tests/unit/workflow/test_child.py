@@ -13,7 +13,7 @@ from ct_series import grid, linear_hu, write_ct
 from ovcf_node.config import Settings
 from ovcf_node.errors import Permanent, Transient
 from ovcf_node.storage.results import Results
-from ovcf_node.workflow.child import Children
+from ovcf_node.workflow.child import Children, Crashed
 
 SHAPE = (40, 32, 32)
 
@@ -38,7 +38,7 @@ def test_error_of_the_child_is_the_caller_s(tmp_path):
     assert caught.value.code == "bundle_manifest"
 
 
-def test_killed_child_is_transient(tmp_path):
+def test_killed_child_has_crashed(tmp_path):
     children = Children(Settings())
     children.start_idle()
     pid = children._idle[0].process.pid
@@ -46,7 +46,17 @@ def test_killed_child_is_transient(tmp_path):
     with pytest.raises(Transient) as caught:
         children.read(series(tmp_path / "in"), tmp_path / "out", "key",
                       progress=lambda stage, fraction: os.kill(pid, signal.SIGKILL))
-    assert caught.value.code == "child_died" and "SIGKILL" in caught.value.text
+    assert caught.value.code == "child_crashed" and "SIGKILL" in caught.value.text
+
+
+def test_a_child_that_was_asked_to_end_did_not_crash(tmp_path):
+    children = Children(Settings())
+    children.start_idle()
+    pid = children._idle[0].process.pid
+    with pytest.raises(Transient) as caught:
+        children.read(series(tmp_path / "in"), tmp_path / "out", "key",
+                      progress=lambda stage, fraction: os.kill(pid, signal.SIGTERM))
+    assert caught.value.code == "child_died" and not isinstance(caught.value, Crashed)
 
 
 def test_one_child_serves_several_jobs(tmp_path):
