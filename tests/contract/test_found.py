@@ -25,7 +25,8 @@ def test_dicom_asks_every_series_and_believes_nothing_else():
 
     def find(event):
         asked.append(str(event.identifier.SeriesInstanceUID))
-        yield match("IMAGE", SOPInstanceUID="1.2.1" if asked[-1] == "1.1.1" else "9.9.9")  # one it was not asked for
+        found = "1.2.1" if asked[-1] == "1.1.1" else "9.9.9"  # one it was not asked for
+        yield match("IMAGE", SOPInstanceUID=found, SeriesInstanceUID=asked[-1])
 
     with archive(find=find) as remote:
         assert deliver.found(pacs(remote), "1.1", WANTED) == {"1.2.1"}
