@@ -41,7 +41,7 @@ peers = [{{ ae_title = "OVCF_COMMISSION" }}]
         "pacs has them (C-FIND)</strong><br>all 4 SOP Instance UIDs", "vna has them (QIDO-RS)</strong><br>all 4 SOP",
         "archive has them (files)</strong><br>all 4 SOP", "L1 type B found", "the certificate is valid until",
         "as OVCF_COMMISSION",
-        "OVCF^COMMISSIONING", "Not for diagnostic use", "data:image/png;base64,", "delivering to pacs",
+        "OVCF^COMMISSIONING", "Not for diagnostic use", "data:image/jpeg;base64,", "delivering to pacs",
     ):
         assert words in report, words
     assert not re.search(r'(src|href)="(?!data:)', report)  # stands alone

@@ -1,10 +1,13 @@
 """The report of a commissioning: one HTML file for the shelf, with everything in it and nothing of a patient."""
 
 import base64
+import io
 import os
 import platform
 import socket
 from pathlib import Path
+
+from PIL import Image
 
 from ovcf_node import __version__, infer
 from ovcf_node.commission.check import Outcome
@@ -24,12 +27,19 @@ def write(run: Run, settings: Settings, path: Path) -> None:
         "commissioning.html", run=run, groups=groups, facts=_facts(settings), configuration=shown(settings),
         counts={outcome: sum(c.outcome is outcome for c in run.checks) for outcome in Outcome},
         installation=settings.node.installation, mode=settings.node.mode,
-        picture=base64.b64encode(run.picture).decode() if run.picture else "",
+        picture=_embedded(run.picture) if run.picture else "",
         destinations=[d for d in settings.destinations],
     )
     with atomic.storage_errors():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
+
+
+def _embedded(picture: bytes) -> str:
+    """Return a picture for an HTML file that is mailed and filed: as JPEG a fifth of the PNG."""
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(picture)).convert("RGB").save(buffer, "JPEG", quality=88)
+    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def _facts(settings: Settings) -> list[tuple[str, str]]:
@@ -43,7 +53,7 @@ def _facts(settings: Settings) -> list[tuple[str, str]]:
     ledger = settings.ledger_url.partition(":")[0].partition("+")[0]
     return [
         ("Installation", settings.node.installation), ("Mode", settings.node.mode), ("Software", f"ovcf-node {__version__}"),
-        ("Model bundle", models[0]), ("Bundle digest (SHA-256)", models[1]),
+        ("Model bundle", models[0]), ("Bundle digest", models[1]),
         ("Host", f"{socket.gethostname()}, {platform.system()} {platform.release()}, {platform.machine()}"),
         ("Processors, memory", f"{os.cpu_count()} cores, {memory:.0f} GB"), ("Python", platform.python_version()),
         ("Ledger", {"sqlite": "SQLite", "postgresql": "PostgreSQL"}.get(ledger, ledger)),
