@@ -19,7 +19,7 @@ SEG = "1.2.840.10008.5.1.4.1.1.66.4"
 SC = "1.2.840.10008.5.1.4.1.1.7"
 _MODALITY = {SR: "SR", SEG: "SEG", SC: "OT"}
 _NUMBER = {SEG: 9001, SC: 9003, SR: 9004}
-ROLES = {SEG: "seg_vertebrae", SC: "summary", SR: "sr"}
+ROLES = {SEG: "seg_vertebrae", SC: "summary"} | {SR.replace("88.34", end): "sr" for end in ("88.34", "88.33", "88.22")}
 
 
 def item(**elements) -> Dataset:
@@ -86,7 +86,7 @@ def store(
         path = Path("none")
         if results is not None:
             path = results.put(source, f"{name}.dcm", to_bytes(dataset)).relative_to(results.root)
-        dialect = (dialects or {}).get(name, "88.34/air") if dataset.SOPClassUID == SR else ""
+        dialect = (dialects or {}).get(name, "88.34/air") if ROLES[dataset.SOPClassUID] == "sr" else ""
         stored.append(Result(
             revision.id, ROLES[dataset.SOPClassUID], dialect,
             name, str(dataset.SOPClassUID), str(dataset.SeriesInstanceUID), str(path),

@@ -15,7 +15,7 @@ from pydicom import dcmread
 from dicom_peers import CT_IMAGE, RecordingAcceptor, free_port, instance, program, uid, wait_until, write
 from node_harness import ORTHANC_DICOMWEB, get, orthanc
 from ovcf_node.config import Destination
-from ovcf_node.deliver.destinations import TYPES, Outcome, send
+from ovcf_node.deliver.destinations import TYPES, Outcome, probe, send
 from ovcf_node.network import associate
 from ovcf_node.network.associate import Remote
 from web_server import StowServer, serving
@@ -171,10 +171,11 @@ def test_sending_again_is_no_error(place, files):
     assert place.arrived() == {u: _digest(path) for path, _, u in files}
 
 
-def test_outage_is_retry_with_a_reason(place, files):
+def test_outage_is_retry_with_a_reason_and_a_probe_finds_the_return(place, files):
     outcomes = send(place.out, files)
-    assert {o.state for o in outcomes} == {"retry"}
+    assert {(o.state, o.cause) for o in outcomes} == {("retry", "unreachable")}
     assert all(o.text for o in outcomes)
+    assert probe(place.out)[0] == "unreachable" and probe(place.working)[0] == "answers"
 
 
 def test_a_missing_object_does_not_stop_the_others(place, files, tmp_path):
@@ -209,7 +210,8 @@ def test_dicom_status(pacs, files, answer, state, words):
     pacs.statuses[name] = answer
     status = answer if isinstance(answer, int) else answer[0]
     first, second = send(dicom(pacs.port), [(path, sop_class, name), other])
-    assert first == Outcome(name, state, status, first.text)
+    cause = "form" if status in (0x0122, 0xA900) else "instance"
+    assert first == Outcome(name, state, status, first.text, cause)
     assert first.text.startswith(words)
     assert second.state == "accepted"
 
@@ -220,7 +222,7 @@ def test_dicom_class_without_context_is_rejected_by_name(files):
         outcomes = send(dicom(pacs.port), files)
     finally:
         pacs.close()
-    assert [o.state for o in outcomes] == ["rejected", "accepted", "rejected"]
+    assert [(o.state, o.cause) for o in outcomes] == [("rejected", "form"), ("accepted", "instance"), ("rejected", "form")]
     assert "CT Image" in outcomes[0].text
 
 
@@ -238,7 +240,7 @@ def test_dicom_unknown_to_the_pacs_waits_for_its_administrator(files):
         outcomes = send(dicom(pacs.port), files)
     finally:
         pacs.close()
-    assert {o.state for o in outcomes} == {"retry"}
+    assert {(o.state, o.cause) for o in outcomes} == {("retry", "refused")}
     assert "calling AE title not recognised" in outcomes[0].text
 
 

@@ -57,7 +57,8 @@ def test_reasons_of_the_store_response(stow, files, reason, state, words):
     server, there = stow
     server.reasons[files[0][2]] = reason
     first, *others = send(there, files)
-    assert first == Outcome(files[0][2], state, reason, words)
+    cause = "form" if reason in (0x0122, 0xA900) else "instance"
+    assert first == Outcome(files[0][2], state, reason, words, cause)
     assert {o.state for o in others} == {"accepted"}
 
 

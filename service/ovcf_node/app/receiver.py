@@ -9,6 +9,7 @@ from ovcf_node.app.process import DRAIN_S, process, spool_root
 from ovcf_node.config import Settings
 from ovcf_node.errors import OvcfError
 from ovcf_node.ledger import Ledger
+from ovcf_node.receive.committing import Committing
 from ovcf_node.receive.listening import Listening
 from ovcf_node.receive.server import Receiver
 from ovcf_node.receive.storing import Storing
@@ -32,7 +33,12 @@ def run(settings: Settings) -> None:
     with process(settings, "receiver") as (ledger, stop):
         spool = Spool(spool_root(settings))
         spool.clean_temporary()
-        receiver = Receiver(settings.receive, storing(settings, ledger, spool), listening=Listening(settings.node.data))
+        committing = Committing(settings.receive, ledger, spool)
+        receiver = Receiver(
+            settings.receive, storing(settings, ledger, spool), committing, settings.destinations,
+            listening=Listening(settings.node.data),
+        )
+        threading.Thread(target=committing.keep_reporting, args=(stop,), name="reports", daemon=True).start()
         hangup = threading.Event()
         signal.signal(signal.SIGHUP, lambda *_: hangup.set())
         receiver.start()
@@ -45,10 +51,12 @@ def run(settings: Settings) -> None:
 
 def _admit(receiver: Receiver, settings: Settings) -> None:
     try:
-        receive = settings.reread().receive
+        reread = settings.reread()
     except OvcfError as error:
         _LOG.error("reload_refused", code=error.code)  # `check` says what is wrong; who might send still may
         return
-    receiver.admit(receive)
-    fixed = receive.model_copy(update={"sources": settings.receive.sources, "ae_titles": settings.receive.ae_titles})
+    receive = reread.receive
+    receiver.admit(receive, reread.destinations)
+    taken_over = ("sources", "ae_titles", "commit_days")
+    fixed = receive.model_copy(update={name: getattr(settings.receive, name) for name in taken_over})
     _LOG.info("reloaded", sources=[source.ae_title for source in receive.sources], restart_needed=fixed != settings.receive)

@@ -6,6 +6,7 @@ from ovcf_node.config import Settings
 from ovcf_node.engine import Engine
 from ovcf_node.observe import logging
 from ovcf_node.storage.results import Results
+from ovcf_node.workflow.confirming import Confirming
 from ovcf_node.workflow.delivering import Sender
 
 
@@ -16,5 +17,6 @@ def run(settings: Settings) -> None:
         engine = Engine(settings.engine_url, executor_id=held.name, queues=queues, poll_s=settings.engine.poll_s)
         sender = Sender(settings, ledger, Results(results_root(settings)), logging.Pseudonyms(settings.node.data))
         sender.register(engine)
+        Confirming(settings, ledger).register(engine)
         with engine_running(engine, ledger, held.name, stop):
             stop.wait()

@@ -15,6 +15,7 @@ from ovcf_node.cli import settings as configuration
 from ovcf_node.cli.backup import backup, restore
 from ovcf_node.cli.commission import commission
 from ovcf_node.cli.configuration import ConfigFile, settings_or_exit
+from ovcf_node.cli.destinations import destinations
 from ovcf_node.cli.fetch import fetch
 from ovcf_node.cli.jobs import jobs
 from ovcf_node.cli.models import models
@@ -33,6 +34,7 @@ app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
 )
 app.add_typer(jobs, name="jobs")
+app.add_typer(destinations, name="destinations")
 app.add_typer(shadow, name="shadow")
 app.add_typer(tokens, name="tokens")
 app.add_typer(users, name="users")

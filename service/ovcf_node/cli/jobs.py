@@ -25,7 +25,8 @@ def _ledger(config: Path | None) -> AbstractContextManager[Ledger]:
     return opened_ledger(settings_or_exit(config))
 
 
-def _when(at: float) -> str:
+def when(at: float) -> str:
+    """Return a time as every command prints it."""
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
@@ -50,7 +51,7 @@ def list_(
             waiting = f"  {open_count} deliveries pending" if open_count else ""
             why = f"  {revision.reason_code}" if revision.reason_code else ""
             typer.echo(
-                f"{_when(revision.updated_at)}  ...{revision.series_instance_uid[-12:]}  study "
+                f"{when(revision.updated_at)}  ...{revision.series_instance_uid[-12:]}  study "
                 f"...{revision.study_instance_uid[-12:]}  rev {revision.number}  {revision.state}{why}{waiting}"
             )
 
@@ -60,18 +61,21 @@ def show(series: Series, config: ConfigFile = None) -> None:
     """Show one series: revisions, objects, deliveries with the destinations' own words, and its history."""
     with _ledger(config) as ledger:
         newest = _find(ledger, series)
+        standings = ledger.destinations.all()
         typer.echo(f"series {newest.series_instance_uid}\nstudy  {newest.study_instance_uid}")
         for revision in ledger.revisions.of_series(newest.series_instance_uid):
             why = f"  {revision.reason_code}: {revision.reason_text}" if revision.reason_code else ""
             typer.echo(f"revision {revision.number}  {revision.state}{why}")
             for delivery in ledger.deliveries.of_revision(revision.id):
+                stopped = delivery.state == "PENDING" and standings.get(delivery.destination)
+                held = f"  (destination {stopped.word})" if stopped and stopped.stopped else ""
                 status = f"  0x{delivery.status:04X}" if delivery.status is not None else ""
                 typer.echo(
-                    f"  {delivery.role:14} -> {delivery.destination:12} {delivery.state}  attempts {delivery.attempts}"
+                    f"  {delivery.role:14} -> {delivery.destination:12} {delivery.state}{held}  attempts {delivery.attempts}"
                     f"{status}  {delivery.text or ''}"
                 )
         for event in ledger.events.of_series(newest.series_instance_uid):
-            typer.echo(f"  {_when(event.at)}  {event.kind:16} {event.text}")
+            typer.echo(f"  {when(event.at)}  {event.kind:16} {event.text}")
 
 
 @jobs.command()
@@ -79,7 +83,7 @@ def retry(series: Series, config: ConfigFile = None) -> None:
     """Try again now: pending or rejected deliveries are sent at once; a failed or 'not assessed' reading starts anew."""
     with _ledger(config) as ledger:
         try:
-            typer.echo(decisions.retry(ledger, _find(ledger, series), time.time(), _who()))
+            typer.echo(decisions.retry(ledger, _find(ledger, series), time.time(), who()))
         except Permanent as error:
             typer.echo(error.text, err=True)
             raise typer.Exit(1) from error
@@ -92,7 +96,7 @@ def release(
 ) -> None:
     """Release a held study: what was received first stands (or, with --newest, what came last), and work goes on."""
     with _ledger(config) as ledger:
-        decisions.release(ledger, _held(ledger, study), time.time(), _who(), newest=newest)
+        decisions.release(ledger, _held(ledger, study), time.time(), who(), newest=newest)
         typer.echo("released")
 
 
@@ -100,11 +104,11 @@ def release(
 def discard(study: Study, config: ConfigFile = None) -> None:
     """Discard a held study: nothing of it is read or delivered any more. What was sent already is not recalled."""
     with _ledger(config) as ledger:
-        decisions.discard(ledger, _held(ledger, study), time.time(), _who())
+        decisions.discard(ledger, _held(ledger, study), time.time(), who())
         typer.echo("discarded")
 
 
-def _who() -> str:
+def who() -> str:
     """Name the account that decided, for the history; a container's user may have no name."""
     try:
         return getpass.getuser()

@@ -47,7 +47,7 @@ def _at(destination: Destination, answered: Answered, made: Mapping[str, Result]
     checks = [Check(GROUP, accepted, Outcome.PASS, f"{len(taken)} objects, final state {states}")]
     wanted = {d.sop_instance_uid: made[d.sop_instance_uid].series_instance_uid for d in mine}
     checks.append(_there(destination, there, answered.revision.study_instance_uid, wanted))
-    return [*checks, _commitment(destination, {d.state for d in mine})] if destination.type == "dicom" else checks
+    return [*checks, _confirmed(destination, {d.state for d in mine})] if destination.type == "dicom" else checks
 
 
 def _there(destination: Destination, name: str, study: str, wanted: Mapping[str, str]) -> Check:
@@ -73,12 +73,17 @@ def _there(destination: Destination, name: str, study: str, wanted: Mapping[str,
     return Check(GROUP, name, Outcome.PASS, f"all {len(wanted)} SOP Instance UIDs", seconds=seconds)
 
 
-def _commitment(destination: Destination, states: set[DeliveryState]) -> Check:
-    name = f"{destination.name} commits to keep them (storage commitment)"
-    if states == {DeliveryState.COMMITTED}:
-        return Check(GROUP, name, Outcome.PASS, "it took responsibility for every object")
-    return Check(GROUP, name, Outcome.NOT_CONFIGURED, f"the final state here is {', '.join(sorted(map(str, states)))}",
-                 "A receipt is what the node goes by; whether the destination keeps it is not asked.")
+def _confirmed(destination: Destination, states: set[DeliveryState]) -> Check:
+    name = f"{destination.name} says that it keeps them"
+    found = f"final = {destination.final}; the objects are {', '.join(sorted(map(str, states)))}"
+    if destination.final == "accepted":
+        return Check(GROUP, name, Outcome.NOT_CONFIGURED, found,
+                     "A receipt is enough here. Set final to committed (storage commitment) or found where the PACS can.")
+    enough = {DeliveryState.COMMITTED} | ({DeliveryState.FOUND} if destination.final == "found" else set())
+    if states <= enough:
+        return Check(GROUP, name, Outcome.PASS, found)
+    return Check(GROUP, name, Outcome.FAIL, found,
+                 "Is storage commitment on there, and may it open an association to our receive.port for its report?")
 
 
 def _own_query(settings: Settings, answered: Answered, made: Mapping[str, Result]) -> Check:

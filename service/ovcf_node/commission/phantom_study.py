@@ -125,7 +125,8 @@ def wait(
 
 
 def _told(delivery: Delivery) -> bool:
-    return delivery.state is not DeliveryState.PENDING or delivery.attempts >= _ATTEMPTS
+    final = delivery.state is not DeliveryState.PENDING and delivery.confirm_at is None  # a commitment may follow
+    return final or (delivery.state is DeliveryState.PENDING and delivery.attempts >= _ATTEMPTS)
 
 
 def _answered(

@@ -40,6 +40,8 @@ class Destination(Section):
     """Which objects this destination gets."""
     sr_class: Literal["88.34", "88.33", "88.22"] = "88.34"
     """SOP class of the structured report: Comprehensive 3D, Comprehensive or Enhanced SR."""
+    sr_fallback: tuple[Literal["88.33", "88.22"], ...] = ()
+    """SOP classes tried in this order where the destination does not take the report in sr_class; empty: stop and show."""
     sr_profile: Literal["air", "ohif-text"] = "air"
     """air: TID 1500 as IHE AIR wants it; ohif-text: a root title that makes OHIF show the report as text."""
     shadow: bool = False
@@ -52,6 +54,12 @@ class Destination(Section):
     """Longest delay between attempts, seconds."""
     timeout_s: float = Field(default=30.0, gt=0)
     """Time for each step of an association or request, seconds."""
+    final: Literal["accepted", "found", "committed"] = "accepted"
+    """When an object counts as done there: accepted; found by a C-FIND afterwards; committed by storage commitment."""
+    confirm_after_s: float = Field(default=600.0, gt=0)
+    """found, committed: time to wait for that before asking again, seconds; doubles with every request, up to a day."""
+    confirm_requests: int = Field(default=6, ge=1)
+    """found, committed: how often it is asked, and an object it does not have is sent again, before that is shown."""
 
     @field_validator("url")
     @classmethod
@@ -66,6 +74,10 @@ class Destination(Section):
             raise ValueError(f"a destination of type {self.type} needs {', '.join(missing)}")
         if self.type == "stow":
             self._check_url()
+        if self.final != "accepted" and self.type != "dicom":
+            raise ValueError(f"a destination of type {self.type} cannot say more than accepted")
+        if self.sr_class in self.sr_fallback or len(set(self.sr_fallback)) < len(self.sr_fallback):
+            raise ValueError("sr_fallback must name other classes than sr_class, each once")
         return self
 
     def _check_url(self) -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, IPvAnyAddress, SecretStr
+from pydantic import Field, IPvAnyAddress, SecretStr, model_validator
 
 from ovcf_node.config.base import AETitle, Port, Section
 
@@ -32,6 +32,16 @@ class Source(Section):
     """Calling AE title that may send to us."""
     address: IPvAnyAddress | None = None
     """IP address that must belong to it; unset accepts any address."""
+    report_host: str | None = None
+    """Address where it takes storage commitment reports; with report_port. Unset: over the association of its request."""
+    report_port: Port | None = None
+    """Port where it takes storage commitment reports."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> "Source":
+        if (self.report_host is None) != (self.report_port is None):
+            raise ValueError("report_host and report_port belong together")
+        return self
 
 
 class Receive(Section):
@@ -51,6 +61,8 @@ class Receive(Section):
     """Silence after which an association is aborted, seconds."""
     min_free_mb: int = Field(default=2048, ge=0)
     """Free space on the data volume below which C-STORE answers 0xA700, megabytes."""
+    commit_days: float = Field(default=0.0, ge=0)
+    """Storage commitment for senders: for how long we promise to keep what they sent, days; 0 does not offer it."""
 
 
 class CountSource(Section):

@@ -1,11 +1,12 @@
 """The types of destination. A new one is a module with `send`, `echo` and `found`, and one line in `TYPES`."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from ovcf_node.config import Destination
 from ovcf_node.deliver import dicom, folder, stow
 from ovcf_node.deliver.outcome import File, Outcome
+from ovcf_node.errors import Permanent, Transient
 
 
 class Type(NamedTuple):
@@ -44,6 +45,19 @@ def echo(destination: Destination) -> str:
     Raises Transient or Permanent with the peer's words.
     """
     return TYPES[destination.type].echo(destination)
+
+
+def probe(destination: Destination) -> tuple[Literal["answers", "unreachable", "refused"], str]:
+    """Find out cheaply whether a destination is back; never raises for network and disk errors.
+
+    One that answers and will not be probed (no Verification, no QIDO-RS for our token) may well take results: it answers.
+    """
+    try:
+        return "answers", echo(destination)
+    except Transient as error:
+        return "unreachable", str(error)
+    except Permanent as error:
+        return "refused" if error.code == "association_rejected" else "answers", str(error)
 
 
 def found(destination: Destination, study_instance_uid: str, instances: Mapping[str, str]) -> set[str]:

@@ -10,6 +10,8 @@ from ovcf_node.network import associate, find
 
 _PATIENCE_S = 10.0  # a question before a delivery must not hold it up
 
+_LOST = "association_lost"
+
 
 def send(destination: Destination, files: Sequence[File]) -> list[Outcome]:
     """Send files over one association."""
@@ -17,15 +19,19 @@ def send(destination: Destination, files: Sequence[File]) -> list[Outcome]:
 
     def keep(reply: associate.StoreReply) -> None:
         uid = reply.sop_instance_uid
-        sent = reply.status is not None
-        outcomes[uid] = judge(uid, reply.status, reply.text) if sent else Outcome(uid, "rejected", None, reply.text)
+        if reply.status is not None:
+            outcomes[uid] = judge(uid, reply.status, reply.text)
+        else:
+            outcomes[uid] = Outcome(uid, "rejected", None, reply.text, "form" if reply.no_context else "instance")
 
     try:
         associate.store(_remote(destination), [associate.StoreFile(*file) for file in files], keep)
     except (Transient, Permanent) as error:
-        # A rejected association says nothing about the instances: it ends when an administrator enters our AE title.
+        # A rejected association says nothing about the instances: it ends when an administrator enters our AE title. One
+        # that was lost may be lost over one instance: the others must not wait for it.
+        cause = "refused" if isinstance(error, Permanent) else "instance" if error.code == _LOST else "unreachable"
         for _, _, uid in files:
-            outcomes.setdefault(uid, Outcome(uid, "retry", None, str(error)))
+            outcomes.setdefault(uid, Outcome(uid, "retry", None, str(error), cause))
     return [outcomes[uid] for _, _, uid in files]
 
 

@@ -47,5 +47,5 @@ def _write_one(folder: Path, source: Path, uid: str) -> Outcome:
             if (folder / name).read_bytes() != data:
                 return Outcome(uid, "rejected", None, "other bytes are there under this SOP Instance UID")
     except Transient as error:
-        return Outcome(uid, "retry", None, str(error))
+        return Outcome(uid, "retry", None, str(error), "unreachable")
     return Outcome(uid, "accepted", None, "")

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 State = Literal["accepted", "retry", "rejected"]
+Cause = Literal["instance", "form", "unreachable", "refused"]
 File = tuple[Path, str, str]
 """Path of the encoded object, its SOP Class UID, its SOP Instance UID."""
 
@@ -16,12 +17,20 @@ class Outcome:
     accepted  the destination has it; `text` keeps a warning.
     retry     nothing is wrong with the instance; the same call may succeed later.
     rejected  the destination will refuse the same bytes again; `text` says why, in its words where it gave any.
+
+    `cause` says what it is about, where it was not accepted:
+
+    instance     this instance; others may fare better.
+    form         its SOP class: no presentation context, or a data set that does not match; another dialect may do.
+    unreachable  the destination: it does not answer, or has no room for an association.
+    refused      the destination: it answers and will not have us, until a person mends that.
     """
 
     sop_instance_uid: str
     state: State
     status: int | None
     text: str
+    cause: Cause = "instance"
 
 
 def judge(sop_instance_uid: str, status: int, comment: str = "") -> Outcome:
@@ -34,9 +43,11 @@ def judge(sop_instance_uid: str, status: int, comment: str = "") -> Outcome:
         return Outcome(sop_instance_uid, "accepted", status, text)
     if status >> 8 == 0xA7:
         return Outcome(sop_instance_uid, "retry", status, text)
-    return Outcome(sop_instance_uid, "rejected", status, text)
+    unsuited = status >> 8 == 0xA9 or status == _CLASS_NOT_SUPPORTED
+    return Outcome(sop_instance_uid, "rejected", status, text, "form" if unsuited else "instance")
 
 
+_CLASS_NOT_SUPPORTED = 0x0122
 _DUPLICATE = 0x0111  # our own UIDs stand for our own bytes: whoever has the instance has this one
 
 _MEANING = {

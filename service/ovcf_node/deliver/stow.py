@@ -29,6 +29,8 @@ _MAX_ANSWER = 2**20  # bytes; a store response about one instance has some hundr
 _JSON = "application/dicom+json"
 _STORE_RESPONSES = (200, 202, 400, 409)
 _ABOUT_THE_INSTANCE = (400, 409, 413, 415, 422)
+_SERVICE_AWAY = (429, 502, 503, 504)
+_LOST = "connection_lost"  # in the middle: perhaps over this instance
 _NOT_OFFERED = (404, 405, 501)
 _WANTS_CERTIFICATE = " (does it want a client certificate?)"
 
@@ -47,8 +49,9 @@ def send(destination: Destination, files: Sequence[File]) -> list[Outcome]:
     except (Transient, Permanent) as error:
         # No connection, no permission, a wrong URL: nothing is known against the instances. It ends when the network or
         # an administrator mends it.
+        cause = "refused" if isinstance(error, Permanent) else "instance" if error.code == _LOST else "unreachable"
         for _, _, uid in files:
-            outcomes.setdefault(uid, Outcome(uid, "retry", None, str(error)))
+            outcomes.setdefault(uid, Outcome(uid, "retry", None, str(error), cause))
     return [outcomes[uid] for _, _, uid in files]
 
 
@@ -215,7 +218,7 @@ def _unnamed(code: int, uid: str, destination: Destination) -> Outcome:
     if code in _ABOUT_THE_INSTANCE:
         return Outcome(uid, "rejected", None, words)
     if code in (408, 425, 429) or code >= 500:
-        return Outcome(uid, "retry", None, words)
+        return Outcome(uid, "retry", None, words, "unreachable" if code in _SERVICE_AWAY else "instance")
     raise _refusal(code, destination)
 
 
@@ -243,10 +246,10 @@ def _transport_errors(destination: Destination) -> Iterator[None]:
     except httpx.TimeoutException as error:
         raise Transient("no_answer", f"{where}: nothing within {destination.timeout_s:g} s") from error
     except httpx.NetworkError as error:
-        code = "no_connection" if isinstance(error, httpx.ConnectError) else "connection_lost"
+        code = "no_connection" if isinstance(error, httpx.ConnectError) else _LOST
         raise Transient(code, f"{where}: {re.sub(r'[^ -~]', '?', str(error))[:160]}") from error
     except httpx.RemoteProtocolError as error:
         hint = "" if destination.certificate or urlsplit(destination.url).scheme == "http" else _WANTS_CERTIFICATE
-        raise Transient("connection_lost", f"{where}: it ended the connection without a valid answer{hint}") from error
+        raise Transient(_LOST, f"{where}: it ended the connection without a valid answer{hint}") from error
     except httpx.RequestError as error:  # a body that cannot be decoded is one too; its words may quote a header of ours
-        raise Transient("connection_lost", f"{where}: {type(error).__name__}") from error
+        raise Transient(_LOST, f"{where}: {type(error).__name__}") from error

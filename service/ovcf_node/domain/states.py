@@ -72,8 +72,9 @@ _D = DeliveryState
 
 DELIVERY_MOVES: dict[DeliveryState, frozenset[DeliveryState]] = {
     _D.PENDING: frozenset({_D.ACCEPTED, _D.REJECTED, _D.CANCELLED}),
-    _D.ACCEPTED: frozenset({_D.FOUND, _D.COMMITTED}),
-    _D.FOUND: frozenset({_D.COMMITTED}),
+    # PENDING again: the destination says that it does not have it after all. REJECTED: it says so every time.
+    _D.ACCEPTED: frozenset({_D.FOUND, _D.COMMITTED, _D.PENDING, _D.REJECTED}),
+    _D.FOUND: frozenset({_D.COMMITTED, _D.PENDING, _D.REJECTED}),
     _D.COMMITTED: frozenset(),
     _D.REJECTED: frozenset({_D.PENDING, _D.CANCELLED}),
     _D.CANCELLED: frozenset({_D.ACCEPTED}),  # it was on the wire when it was cancelled

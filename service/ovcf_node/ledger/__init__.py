@@ -7,19 +7,23 @@ from sqlalchemy import Engine
 
 from ovcf_node.ledger.assessments import Assessments
 from ovcf_node.ledger.catalogue import Catalogue
+from ovcf_node.ledger.commitments import CommitmentReport, Commitments
 from ovcf_node.ledger.database import connect, copy_sqlite, migrate, probe
 from ovcf_node.ledger.deliveries import Deliveries, Delivery, Result
+from ovcf_node.ledger.destinations import Destinations, DestinationStanding
 from ovcf_node.ledger.events import Event, Events
 from ovcf_node.ledger.figures import Figures
 from ovcf_node.ledger.holds import Hold, Holds
 from ovcf_node.ledger.instances import Arrival, Instances, StoredInstance
 from ovcf_node.ledger.leases import Leases
 from ovcf_node.ledger.overview import DestinationHealth, Overview
+from ovcf_node.ledger.promises import Promise, Promises
 from ovcf_node.ledger.revisions import Revision, Revisions, StaleAttempt
 
 __all__ = [
-    "Arrival", "Catalogue", "Deliveries", "Delivery", "DestinationHealth", "Event", "Figures", "Hold", "Instances", "Ledger",
-    "Result", "Revision", "StaleAttempt", "StoredInstance", "copy_sqlite", "migrate", "probe",
+    "Arrival", "Catalogue", "CommitmentReport", "Deliveries", "Delivery", "DestinationHealth", "DestinationStanding",
+    "Event", "Figures", "Hold", "Instances", "Ledger", "Promise", "Result", "Revision", "StaleAttempt", "StoredInstance",
+    "copy_sqlite", "migrate", "probe",
 ]
 
 
@@ -31,6 +35,9 @@ class Ledger:
         self.instances = Instances(self._engine)
         self.revisions = Revisions(self._engine)
         self.deliveries = Deliveries(self._engine)
+        self.destinations = Destinations(self._engine)
+        self.commitments = Commitments(self._engine)
+        self.promises = Promises(self._engine)
         self.assessments = Assessments(self._engine)
         self.catalogue = Catalogue(self._engine)
         self.holds = Holds(self._engine)

@@ -3,12 +3,12 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import Connection, Engine, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, insert, select, update
 
 from ovcf_node.domain.states import DeliveryState, check_delivery_move
 from ovcf_node.ledger.database import reading
 from ovcf_node.ledger.events import note
-from ovcf_node.ledger.schema import deliveries, holds, results, revisions
+from ovcf_node.ledger.schema import deliveries, destinations, holds, results, revisions
 
 
 @dataclass(frozen=True)
@@ -45,15 +45,42 @@ class Delivery:
     sop_class_uid: str
     path: str
     sha256: str
+    dialect: str
+    series_instance_uid: str  # of the object
+    confirm_at: float | None
+    requests: int
+    transaction_uid: str | None
 
 
 JOINED = select(
     *(deliveries.c[name] for name in ("id", "revision_id", "destination", "position", "state", "attempts",
-                                      "next_attempt_at", "updated_at", "status", "text")),
-    *(results.c[name] for name in ("role", "sop_instance_uid", "sop_class_uid", "path", "sha256")),
+                                      "next_attempt_at", "updated_at", "status", "text", "confirm_at", "requests",
+                                      "transaction_uid")),
+    *(results.c[name] for name in ("role", "sop_instance_uid", "sop_class_uid", "path", "sha256", "dialect",
+                                   "series_instance_uid")),
 ).join(results, results.c.id == deliveries.c.result_id)
 
 ARRIVED = (DeliveryState.ACCEPTED, DeliveryState.FOUND, DeliveryState.COMMITTED)
+
+
+def settled() -> ColumnElement[bool]:
+    """Return the condition on `deliveries` that nothing more is to happen to one by itself.
+
+    It is what its destination declares as final (accepted, found or committed), or refused, or cancelled.
+    """
+    return (deliveries.c.state != DeliveryState.PENDING) & deliveries.c.confirm_at.is_(None)
+
+
+def stopped() -> ColumnElement[bool]:
+    """Return the condition on `deliveries` that nothing is sent to their destination now: it is away or held."""
+    return (
+        select(destinations.c.name)
+        .where(
+            destinations.c.name == deliveries.c.destination,
+            destinations.c.away_since.is_not(None) | destinations.c.held_since.is_not(None),
+        )
+        .exists()
+    )
 
 
 def delivery_of(row) -> Delivery:
@@ -135,14 +162,14 @@ class Deliveries:
         return self._select(*conditions)
 
     def due(self, now: float) -> list[Delivery]:
-        """Return the pending deliveries whose time has come and whose study is not held."""
+        """Return the pending deliveries whose time has come, whose study is not held, whose destination is not stopped."""
         held = (
             select(revisions.c.id)
             .join(holds, holds.c.study_instance_uid == revisions.c.study_instance_uid)
             .where(revisions.c.id == deliveries.c.revision_id, holds.c.lifted_at.is_(None))
         )
         return self._select(
-            deliveries.c.state == DeliveryState.PENDING, deliveries.c.next_attempt_at <= now, ~held.exists()
+            deliveries.c.state == DeliveryState.PENDING, deliveries.c.next_attempt_at <= now, ~held.exists(), ~stopped()
         )
 
     def held(self, revision_id: int) -> bool:
@@ -155,32 +182,93 @@ class Deliveries:
         with reading(self._engine) as connection:
             return connection.execute(query).first() is not None
 
-    def finished(self, delivery: Delivery, state: DeliveryState, now: float, *, status: int | None, text: str) -> None:
-        """Record the destination's answer. One that was cancelled while it was on the wire did arrive all the same."""
+    def finished(
+        self, delivery: Delivery, state: DeliveryState, now: float, *, status: int | None, text: str,
+        confirm_at: float | None = None,
+    ) -> None:
+        """Record the destination's answer. One that was cancelled while it was on the wire did arrive all the same.
+
+        confirm_at  when to ask whether the destination keeps it; None where the answer is final
+        """
         check_delivery_move(delivery.state, state)
-        self._update(delivery, now, state=state, status=status, text=text, attempts=delivery.attempts + 1)
+        self._update(delivery, now, state=state, status=status, text=text, attempts=delivery.attempts + 1,
+                     confirm_at=confirm_at)
+
+    def confirmed(
+        self, delivery: Delivery, state: DeliveryState, now: float, *, text: str, confirm_at: float | None = None,
+        requests: int | None = None,
+    ) -> None:
+        """Record what is known of an object that arrived, unless it was asked again since.
+
+        confirm_at  when to ask next; None: nothing more will be asked
+        """
+        if state is not delivery.state:
+            check_delivery_move(delivery.state, state)
+        asked = delivery.requests if requests is None else requests
+        self._update(delivery, now, deliveries.c.requests == delivery.requests, state=state, text=text,
+                     confirm_at=confirm_at, requests=asked)
+
+    def to_confirm(self, now: float) -> list[Delivery]:
+        """Return what arrived and is not final, of which the destination should be asked by now."""
+        return self._select(deliveries.c.confirm_at <= now, deliveries.c.state.in_(ARRIVED), ~stopped())
+
+    def fall_back(self, delivery: Delivery, dialect: str, now: float, *, status: int | None, text: str) -> bool:
+        """Send the same report in another dialect instead; False where it was not encoded in that dialect."""
+        check_delivery_move(delivery.state, DeliveryState.CANCELLED)
+        with self._engine.begin() as connection:
+            other = connection.execute(
+                select(results.c.id).where(
+                    results.c.revision_id == select(results.c.revision_id)
+                    .where(results.c.sop_instance_uid == delivery.sop_instance_uid).scalar_subquery(),
+                    results.c.role == delivery.role, results.c.dialect == dialect,
+                )
+            ).scalar()
+            if other is None:
+                return False
+            changed = connection.execute(
+                update(deliveries)
+                .where(deliveries.c.id == delivery.id, deliveries.c.state == delivery.state)
+                .values(state=DeliveryState.CANCELLED, status=status, attempts=delivery.attempts + 1, updated_at=now,
+                        text=f"{text}; sent as {dialect} instead")
+            ).rowcount
+            known = connection.execute(
+                select(deliveries.c.id).where(
+                    deliveries.c.result_id == other, deliveries.c.destination == delivery.destination
+                )
+            ).first()
+            if changed and not known:
+                connection.execute(insert(deliveries).values(
+                    revision_id=delivery.revision_id, result_id=other, destination=delivery.destination,
+                    position=delivery.position, state=DeliveryState.PENDING, attempts=0, next_attempt_at=now, updated_at=now,
+                ))
+                self._note(connection, delivery, f"another dialect: {dialect}", now)
+        return True
 
     def again(self, delivery: Delivery, now: float, *, next_attempt_at: float, status: int | None, text: str) -> None:
-        """Record a failed attempt; the row waits, nobody sleeps."""
-        self._update(delivery, now, status=status, text=text, attempts=delivery.attempts + 1,
-                     next_attempt_at=next_attempt_at)
+        """Record a failed attempt, unless a newer one is recorded; the row waits, nobody sleeps."""
+        self._update(delivery, now, deliveries.c.attempts == delivery.attempts, status=status, text=text,
+                     attempts=delivery.attempts + 1, next_attempt_at=next_attempt_at)
 
-    def _update(self, delivery: Delivery, now: float, **values) -> None:
+    def _update(self, delivery: Delivery, now: float, *conditions, **values) -> None:
         arrived = values.get("state") is DeliveryState.ACCEPTED
         expected = (delivery.state, DeliveryState.CANCELLED) if arrived else (delivery.state,)
         with self._engine.begin() as connection:
-            connection.execute(
+            changed = connection.execute(
                 update(deliveries)
-                .where(deliveries.c.id == delivery.id, deliveries.c.state.in_(expected))
+                .where(deliveries.c.id == delivery.id, deliveries.c.state.in_(expected), *conditions)
                 .values(updated_at=now, **values)
+            ).rowcount
+            if changed:
+                self._note(connection, delivery, values.get("state", "retry"), now)
+
+    @staticmethod
+    def _note(connection: Connection, delivery: Delivery, what: str, now: float) -> None:
+        series, study = connection.execute(
+            select(revisions.c.series_instance_uid, revisions.c.study_instance_uid).where(
+                revisions.c.id == delivery.revision_id
             )
-            series, study = connection.execute(
-                select(revisions.c.series_instance_uid, revisions.c.study_instance_uid).where(
-                    revisions.c.id == delivery.revision_id
-                )
-            ).one()
-            state = values.get("state", "retry")
-            note(connection, now, "delivery", f"{delivery.role} -> {delivery.destination}: {state}", series, study)
+        ).one()
+        note(connection, now, "delivery", f"{delivery.role} -> {delivery.destination}: {what}", series, study)
 
     def retry(self, revision_id: int, now: float) -> int:
         """Try rejected and waiting deliveries again at once; returns how many."""
@@ -191,7 +279,7 @@ class Deliveries:
                     deliveries.c.revision_id == revision_id,
                     deliveries.c.state.in_((DeliveryState.PENDING, DeliveryState.REJECTED)),
                 )
-                .values(state=DeliveryState.PENDING, next_attempt_at=now, updated_at=now)
+                .values(state=DeliveryState.PENDING, next_attempt_at=now, updated_at=now, requests=0)
             ).rowcount
 
     def result_series(self, revision_id: int) -> set[str]:

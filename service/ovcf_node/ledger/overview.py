@@ -22,6 +22,7 @@ class DestinationHealth:
 
     oldest_pending  since when the oldest undelivered object has been waiting
     words, status   what it said last when it did not accept something that is still open
+    unconfirmed     how many it took that are not yet what it declares as final
     """
 
     pending: int
@@ -30,6 +31,7 @@ class DestinationHealth:
     oldest_pending: float | None
     words: str | None
     status: int | None
+    unconfirmed: int = 0
 
 
 class Overview:
@@ -111,6 +113,7 @@ class Overview:
             .where(mine, deliveries.c.state.in_(unsettled), deliveries.c.attempts > 0)
             .order_by(deliveries.c.updated_at.desc(), deliveries.c.position).limit(1)
         )
+        unconfirmed = select(func.count()).where(mine, deliveries.c.confirm_at.is_not(None))
         with reading(self._engine) as connection:
             found = {state: count for state, count in connection.execute(counts)}
             last = connection.execute(words).first()
@@ -118,7 +121,7 @@ class Overview:
             return DestinationHealth(
                 found.get(DeliveryState.PENDING, 0), found.get(DeliveryState.REJECTED, 0),
                 max(arrived, default=None), connection.execute(oldest).scalar(),
-                last.text if last else None, last.status if last else None,
+                last.text if last else None, last.status if last else None, connection.execute(unconfirmed).scalar_one(),
             )
 
     def pending_destinations(self) -> set[str]:

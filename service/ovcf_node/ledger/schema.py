@@ -47,6 +47,7 @@ instances = Table(  # written by the receiver; `kind` by the judge
     Column("stat", Boolean, nullable=False),
     # original | variant (same UID, other bytes, not judged yet) | duplicate | conflict | discarded
     Column("kind", String(16), nullable=False),
+    Column("committed_until", Float),  # promised to its sender by storage commitment: kept at least until then
     Index("ix_instances_series", "series_instance_uid", "id"),
     Index("ix_instances_study", "study_instance_uid"),
     Index("ix_instances_sender", "calling_ae_title", "received_at"),  # when each scanner last sent
@@ -177,8 +178,59 @@ deliveries = Table(  # created by the worker with the results, advanced by the s
     Column("status", Integer),  # last DIMSE status
     Column("text", Text),  # last words of the destination
     Column("updated_at", Float, nullable=False),
+    Column("confirm_at", Float),  # arrived, and not yet final: when the destination is next asked whether it keeps it
+    Column("requests", Integer, nullable=False, server_default="0"),  # how often it was asked since it arrived
+    Column("transaction_uid", UID),  # of the newest storage commitment request that names it
     UniqueConstraint("result_id", "destination"),
+    Index("ix_deliveries_confirm_at", "confirm_at"),
+    Index("ix_deliveries_transaction_uid", "transaction_uid"),
     Index("ix_deliveries_destination", "destination", "state", "updated_at"),  # the health of each destination
+)
+
+destinations = Table(  # a row once something is wrong: away, written by the sender; held, written by people
+    "destinations",
+    METADATA,
+    Column("name", String(32), primary_key=True),
+    Column("held_since", Float),
+    Column("held_by", String(64)),
+    Column("away_since", Float),
+    Column("refuses", Boolean, nullable=False),  # it answers and will not have us: a person must mend it
+    Column("text", Text),  # its last words, or the network's
+    Column("failures", Integer, nullable=False),  # in a row, until something is taken
+    Column("probe_at", Float),  # when it is tried next while it is away
+)
+
+commitments = Table(  # what we ask of destinations; written by the sender before it asks
+    "commitments",
+    METADATA,
+    Column("transaction_uid", UID, primary_key=True),
+    Column("destination", String(32), nullable=False),
+    Column("requested_at", Float, nullable=False),
+)
+
+commitment_reports = Table(  # N-EVENT-REPORTs as they came; appended by receiver and sender, applied by the judge
+    "commitment_reports",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("transaction_uid", UID, nullable=False),
+    Column("at", Float, nullable=False),
+    Column("committed", Text, nullable=False),  # JSON: SOP Instance UIDs
+    Column("failed", Text, nullable=False),  # JSON: SOP Instance UID -> Failure Reason
+    Column("applied_at", Float, index=True),
+)
+
+promises = Table(  # what senders ask of us; written by the receiver before it answers
+    "promises",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("transaction_uid", UID, nullable=False),
+    Column("calling_ae_title", String(16), nullable=False),
+    Column("called_ae_title", String(16), nullable=False),
+    Column("at", Float, nullable=False),
+    Column("report", Text, nullable=False),  # JSON: what is reported of each instance
+    Column("attempts", Integer, nullable=False),
+    Column("report_at", Float, index=True),  # when it is reported next; NULL: its receipt is here, or given up
+    UniqueConstraint("transaction_uid", "calling_ae_title"),
 )
 
 assessments = Table(  # what a reader said of each finding; written with the revision that reports it, never changed

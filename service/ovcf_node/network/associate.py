@@ -76,6 +76,7 @@ class StoreReply:
     sop_instance_uid: str
     status: int | None
     text: str
+    no_context: bool = False
 
 
 def echo(remote: Remote) -> float:
@@ -169,7 +170,8 @@ def association(
 def _rejection(opened: Association) -> Permanent | Transient:
     answer = opened.acceptor.primitive
     reason = _REJECTED.get((answer.result_source, answer.diagnostic), "unknown reason")
-    kind = Transient if answer.result == 0x02 else Permanent
+    # Presentation-related reasons (source 3) are congestion and limits: they pass, whatever the result field says.
+    kind = Transient if answer.result == 0x02 or answer.result_source == 0x03 else Permanent
     return kind("association_rejected", reason)
 
 
@@ -212,7 +214,7 @@ def _store_one(
     if (file.sop_class_uid, syntax) not in accepted:
         if syntax not in _CONVERTIBLE or (file.sop_class_uid, contexts.IMPLICIT_LITTLE_ENDIAN) not in accepted:
             text = f"no presentation context accepted for {contexts.name(file.sop_class_uid)}"
-            return StoreReply(file.sop_instance_uid, None, text)
+            return StoreReply(file.sop_instance_uid, None, text, no_context=True)
         dataset = dcmread(file.path)
     if file.sha256 is not None and not _unchanged(file):
         return StoreReply(file.sop_instance_uid, None, "the stored object is missing or changed: not sent")

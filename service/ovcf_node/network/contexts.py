@@ -6,6 +6,7 @@ DEFLATED_LITTLE_ENDIAN = "1.2.840.10008.1.2.1.99"
 EXPLICIT_BIG_ENDIAN = "1.2.840.10008.1.2.2"
 
 VERIFICATION = "1.2.840.10008.1.1"
+STORAGE_COMMITMENT = "1.2.840.10008.1.20.1"  # Push Model
 PATIENT_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.1.1"
 PATIENT_ROOT_MOVE = "1.2.840.10008.5.1.4.1.2.1.2"
 PATIENT_ROOT_GET = "1.2.840.10008.5.1.4.1.2.1.3"
@@ -84,7 +85,9 @@ RETRIEVED: tuple[str, ...] = (EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN)
 # Of identifiers; not deflated: a few bytes of it could expand to all memory.
 QUERIED: tuple[str, ...] = (EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN, EXPLICIT_BIG_ENDIAN)
 
-NAMES: dict[str, str] = CT | COMPANION_IMAGES | COMPANION_DOCUMENTS | {VERIFICATION: "Verification"}
+NAMES: dict[str, str] = CT | COMPANION_IMAGES | COMPANION_DOCUMENTS | {
+    VERIFICATION: "Verification", STORAGE_COMMITMENT: "Storage Commitment Push Model",
+}
 
 
 def name(sop_class_uid: str) -> str:

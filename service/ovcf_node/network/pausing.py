@@ -1,4 +1,4 @@
-"""Make a requestor's reactor stand still while it is told to.
+"""Make an association's reactor stand still while we send a request over it.
 
 pynetdicom 3.0 pauses the thread that watches an association whenever a request is sent, so that it does not take the
 response. It asks a flag that the thread sets before it waits and resets after it was woken: between two requests in a row
@@ -13,9 +13,9 @@ from pynetdicom import Association
 
 
 def pause_for_certain(association: Association) -> None:
-    """Replace the checkpoint of an established association that we opened."""
+    """Replace the checkpoint of an established association over which we are going to send requests."""
     association._reactor_checkpoint = _Checkpoint()
-    association.__class__ = _Requestor
+    association.__class__ = _Pausing
 
 
 class _Checkpoint:
@@ -43,7 +43,7 @@ class _Checkpoint:
             self.holds = False
 
 
-class _Requestor(Association):
+class _Pausing(Association):
     _reactor_checkpoint: _Checkpoint
 
     @property

@@ -34,8 +34,29 @@ def retry(ledger: Ledger, revision: Revision, now: float, who: str) -> str:
         outcome = "the series is read again"
     else:
         outcome = f"{ledger.deliveries.retry(revision.id, now)} deliveries are tried again"
+        for name in {d.destination for d in ledger.deliveries.of_revision(revision.id)}:
+            ledger.destinations.probe(name, now)  # of one that is away; once it answers, everything goes
     ledger.events.add(now, "retried", f"by {who}: {outcome}", revision.series_instance_uid, revision.study_instance_uid)
     return outcome
+
+
+def hold_destination(ledger: Ledger, name: str, now: float, who: str) -> None:
+    """Send nothing to a destination until it is released; what is meant for it waits."""
+    if not ledger.destinations.hold(name, now, who):
+        raise NotPossible("it is held already")
+
+
+def release_destination(ledger: Ledger, name: str, now: float, who: str) -> None:
+    """End the hold of a destination: what waited is sent at once."""
+    if not ledger.destinations.release(name, now, who):
+        raise NotPossible("it is not held")
+
+
+def probe_destination(ledger: Ledger, name: str, now: float, _who: str) -> None:
+    """Try a destination that is away at once."""
+    if ledger.destinations.of(name).away_since is None:
+        raise NotPossible("it is not away")
+    ledger.destinations.probe(name, now)
 
 
 def hold(ledger: Ledger, study_instance_uid: str, now: float, who: str) -> None:

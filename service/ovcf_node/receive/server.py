@@ -1,19 +1,27 @@
-"""The receiving process: the acceptor with the storing handler behind it."""
+"""The receiving process: the acceptor with the storing and committing handlers behind it."""
 
-from ovcf_node.config import Receive
+from collections.abc import Sequence
+
+from ovcf_node.config import Destination, Receive
 from ovcf_node.network.application_entity import Acceptor, Listener
+from ovcf_node.network.commitment import CommittingAcceptor
 from ovcf_node.network.policy import AssociationPolicy
+from ovcf_node.receive.committing import Committing
 from ovcf_node.receive.listening import Listening
 from ovcf_node.receive.storing import Storing
 
 
 class Receiver:
-    """Accept associations of known peers and store what they send."""
+    """Accept associations of known peers and store what they send; of `destinations`, reports of storage commitment."""
 
     def __init__(
-        self, settings: Receive, storing: Storing, *, port: int | None = None, listening: Listening | None = None,
+        self, settings: Receive, storing: Storing, committing: Committing | None = None,
+        destinations: Sequence[Destination] = (), *, port: int | None = None, listening: Listening | None = None,
     ):
-        """`port` overrides the configured one; 0 takes any free port. `listening` hears who tries to reach us."""
+        """`port` overrides the configured one; 0 takes any free port. Without `committing` there is no commitment.
+
+        `listening` hears who tries to reach us.
+        """
         listener = Listener(
             host=settings.host,
             port=settings.port if port is None else port,
@@ -21,8 +29,15 @@ class Receiver:
             max_pdu=settings.max_pdu,
             network_timeout_s=settings.network_timeout_s,
         )
-        policy = AssociationPolicy(settings.ae_titles, settings.sources)
-        self._acceptor = Acceptor(listener, policy, storing.answer, listening.heard if listening else None)
+        policy, witness = _policy(settings, destinations), listening.heard if listening else None
+        self._committing = committing
+        if committing is None:
+            self._acceptor = Acceptor(listener, policy, storing.answer, witness)
+        else:
+            self._acceptor = CommittingAcceptor(
+                listener, policy, storing.answer, promise=committing.promise, answer=committing.answer,
+                told=committing.told, reported=committing.reported, witness=witness,
+            )
 
     @property
     def port(self) -> int:
@@ -33,10 +48,19 @@ class Receiver:
         """Listen; when this returns, peers can connect. Raises Permanent (`cannot_listen`)."""
         self._acceptor.start()
 
-    def admit(self, settings: Receive) -> None:
-        """Take over who may send; associations that are open go on."""
-        self._acceptor.admit(AssociationPolicy(settings.ae_titles, settings.sources))
+    def admit(self, settings: Receive, destinations: Sequence[Destination] = ()) -> None:
+        """Take over who may send and what is promised to them; associations that are open go on."""
+        if self._committing is not None:
+            self._committing.admit(settings)
+        self._acceptor.admit(_policy(settings, destinations))
 
     def stop(self, drain_s: float = 30.0) -> int:
         """Stop listening, let running associations end for `drain_s` seconds; return how many had to be aborted."""
         return self._acceptor.stop(drain_s)
+
+
+def _policy(settings: Receive, destinations: Sequence[Destination]) -> AssociationPolicy:
+    reporters = [(d.ae_title, d.calling_ae_title) for d in destinations if d.final == "committed"]
+    return AssociationPolicy(
+        settings.ae_titles, settings.sources, reporters=reporters, commits=settings.commit_days > 0,
+    )

@@ -86,7 +86,8 @@ def _wanted(settings: Settings, *, shadow: bool) -> list[tuple[Dialect, set[str]
     """Return the dialects that the destinations want, and the roles in each."""
     wanted: dict[Dialect, set[str]] = {}
     for destination in settings.destinations:
-        wanted.setdefault(dialect_of(destination), set()).update(destination.objects)
+        for dialect in dialects_of(destination):
+            wanted.setdefault(dialect, set()).update(destination.objects)
     if shadow and not wanted:
         wanted[Dialect()] = set(ROLES)  # for pages and queries: a trial may begin before there is any destination
     return sorted(wanted.items(), key=lambda pair: pair[0].key)
@@ -106,7 +107,12 @@ def result_key(revision: Revision) -> str:
 
 def dialect_of(destination: Destination) -> Dialect:
     """Return the dialect a destination is configured for."""
-    return Dialect(destination.sr_class, destination.sr_profile)
+    return dialects_of(destination)[0]
+
+
+def dialects_of(destination: Destination) -> list[Dialect]:
+    """Return the dialects a destination may get, in the order in which they are tried."""
+    return [Dialect(sr_class, destination.sr_profile) for sr_class in (destination.sr_class, *destination.sr_fallback)]
 
 
 def dialect_key(role: str, dialect: Dialect) -> str:

@@ -1,4 +1,11 @@
-"""The recorded step of workflow `deliver`, which senders run: send what is pending of one revision to one destination."""
+"""The recorded steps of workflows `deliver` and `probe`, which senders run.
+
+deliver  send what is pending of one revision to one destination
+probe    find out whether a destination that is away is back
+
+An outage is a row of the destination and the rows that wait for it: nothing is sent, one cheap probe is tried after a delay
+that doubles up to a cap, and the first one that succeeds lets everything go.
+"""
 
 import hashlib
 import time
@@ -10,16 +17,18 @@ from ovcf_node import deliver
 from ovcf_node.config import Destination, Settings
 from ovcf_node.domain.states import DeliveryState
 from ovcf_node.engine import Engine
-from ovcf_node.ledger import Delivery, Ledger
+from ovcf_node.ledger import Delivery, DestinationStanding, Ledger
 from ovcf_node.observe.logging import Pseudonyms
 from ovcf_node.storage.results import Results
+from ovcf_node.workflow.answering import dialects_of
 from ovcf_node.workflow.restored import OlderLedger
 
 _LOG = structlog.get_logger("workflow")
+_CONFIRM_FIRST_S = 3.0  # many a PACS answers a C-STORE before it can find what it took
 
 
 class Sender:
-    """The step of workflow `deliver`."""
+    """The steps of workflows `deliver` and `probe`."""
 
     def __init__(self, settings: Settings, ledger: Ledger, results: Results, pseudonyms: Pseudonyms,
                  clock: Callable[[], float] = time.time):
@@ -37,13 +46,18 @@ class Sender:
         def send(revision_id: int, destination: str) -> str:
             return engine.step("send", self.send, revision_id, destination)
 
+        @engine.workflow("probe")
+        def probe(destination: str) -> str:
+            return engine.step("probe", self.probe, destination)
+
     def send(self, revision_id: int, name: str) -> str:
         """Send what is pending of one revision to one destination, in order, and record every answer."""
         destination = self._destinations.get(name)
         if destination is None:
             return "unknown destination"  # removed from the configuration, or shadow mode; the rows stay visible
-        if self._ledger.deliveries.held(revision_id):
-            return "held"
+        standing = self._ledger.destinations.of(name)
+        if standing.stopped or self._ledger.deliveries.held(revision_id):
+            return "held"  # or away
         begun = self._clock()
         # One that is due takes all with it: the report of a second reading must not overtake images that wait longer.
         pending = [d for d in self._ledger.deliveries.of_revision(revision_id, name) if d.state is DeliveryState.PENDING]
@@ -56,20 +70,71 @@ class Sender:
         by_uid = {d.sop_instance_uid: d for d in pending}
         now = self._clock()
         for outcome in outcomes:
-            delivery = by_uid[outcome.sop_instance_uid]
-            if outcome.state == "retry":
-                wait = deliver.delay(
-                    delivery.attempts + 1, destination.retry_first_s, destination.retry_cap_s, f"{revision_id}:{name}"
-                )
-                self._ledger.deliveries.again(delivery, now, next_attempt_at=now + wait, status=outcome.status,
-                                              text=outcome.text)
-            else:
-                self._ledger.deliveries.finished(
-                    delivery, DeliveryState[outcome.state.upper()], now, status=outcome.status, text=outcome.text
-                )
+            self._record(destination, by_uid[outcome.sop_instance_uid], outcome, now)
+        self._judge_destination(destination, standing, outcomes, now)
         _LOG.info("sent", series=self._hash(revision.series_instance_uid), destination=name,
                   outcomes=[o.state for o in outcomes])
         return "ok"
+
+    def probe(self, name: str) -> str:
+        """Try a destination that is away; what waits for it is due the moment it answers."""
+        destination, standing = self._destinations.get(name), self._ledger.destinations.of(name)
+        if destination is None or standing.away_since is None:
+            return "nothing to probe"
+        found, text = deliver.probe(destination)
+        now = self._clock()
+        if found == "answers":
+            self._ledger.destinations.back(name, now)
+            _LOG.info("destination_back", destination=name, away_s=round(now - standing.away_since))
+        else:
+            self._away(destination, standing, now, refuses=found == "refused", text=text)
+        return found
+
+    def _record(self, destination: Destination, delivery: Delivery, outcome: deliver.Outcome, now: float) -> None:
+        if outcome.state == "retry":
+            wait = deliver.delay(
+                delivery.attempts + 1, destination.retry_first_s, destination.retry_cap_s,
+                f"{delivery.revision_id}:{destination.name}",
+            )
+            self._ledger.deliveries.again(delivery, now, next_attempt_at=now + wait, status=outcome.status,
+                                          text=outcome.text)
+        elif outcome.state == "accepted":
+            confirm_at = None if destination.final == "accepted" else now + _CONFIRM_FIRST_S
+            self._ledger.deliveries.finished(
+                delivery, DeliveryState.ACCEPTED, now, status=outcome.status, text=outcome.text, confirm_at=confirm_at,
+            )
+        elif not (outcome.cause == "form" and self._fell_back(destination, delivery, outcome, now)):
+            self._ledger.deliveries.finished(
+                delivery, DeliveryState.REJECTED, now, status=outcome.status, text=outcome.text
+            )
+
+    def _fell_back(self, destination: Destination, delivery: Delivery, outcome: deliver.Outcome, now: float) -> bool:
+        """Plan the report in the next dialect that the configuration allows, if there is one."""
+        chain = [dialect.key for dialect in dialects_of(destination)]
+        if delivery.role != "sr" or delivery.dialect not in chain[:-1]:
+            return False
+        following = chain[chain.index(delivery.dialect) + 1]
+        _LOG.warning("dialect_fallback", destination=destination.name, refused=delivery.dialect, next=following)
+        return self._ledger.deliveries.fall_back(delivery, following, now, status=outcome.status, text=outcome.text)
+
+    def _judge_destination(
+        self, destination: Destination, standing: DestinationStanding, outcomes: list[deliver.Outcome], now: float
+    ) -> None:
+        about_it = [o for o in outcomes if o.cause in ("unreachable", "refused")]
+        if about_it:
+            self._away(destination, standing, now, refuses=about_it[0].cause == "refused", text=about_it[0].text)
+        elif standing.failures and any(o.state == "accepted" for o in outcomes):
+            self._ledger.destinations.took(destination.name)
+
+    def _away(
+        self, destination: Destination, standing: DestinationStanding, now: float, *, refuses: bool, text: str
+    ) -> None:
+        # Nobody mends a refusal within seconds, and a PACS may count the attempts of a stranger as an attack.
+        first = destination.retry_cap_s if refuses else destination.retry_first_s
+        wait = deliver.delay(standing.failures + 1, first, destination.retry_cap_s, destination.name)
+        self._ledger.destinations.away(destination.name, now, probe_at=now + wait, refuses=refuses, text=text)
+        _LOG.warning("destination_refuses" if refuses else "destination_away", destination=destination.name,
+                     next_probe_s=round(wait))
 
     def _in_order(self, destination: Destination, pending: list[Delivery]) -> list[deliver.Outcome]:
         """Send the SR last: whoever reads the report finds the segmentation it refers to."""

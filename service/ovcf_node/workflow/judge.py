@@ -4,10 +4,9 @@ It is the only enqueuer. It holds a lease, so several workers never judge at onc
 after a restart everything follows from the ledger.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Protocol
 
 import structlog
 
@@ -19,6 +18,7 @@ from ovcf_node.errors import OvcfError, Permanent, Transient
 from ovcf_node.ledger import Delivery, Ledger, Revision, StaleAttempt, StoredInstance
 from ovcf_node.observe.logging import Pseudonyms
 from ovcf_node.workflow.child import Children, Inspected
+from ovcf_node.workflow.following_up import FollowUp, Scheduler
 
 _LOG = structlog.get_logger("judge")
 _READ_STATES = (RevisionState.COMPLETE, RevisionState.INFERRED, RevisionState.ENCODED)
@@ -27,13 +27,6 @@ _LOOK_AGAIN_S = 60.0  # and at everything this often: a released conflict has an
 _RETRY_S = 10.0
 _CRASHES_AT_MOST = 2  # a reading that killed its child twice would do so for ever
 _COMPARISONS_PER_TICK = 25  # a router that changed every instance must not stop the judging of other patients
-
-
-class Scheduler(Protocol):
-    """What the judge needs of the engine."""
-
-    def enqueue(self, workflow: str, workflow_id: str, queue: str, args: tuple, *, priority: int) -> bool: ...
-    def states(self, workflow_ids: Collection[str]) -> dict[str, str]: ...
 
 
 class Judge:
@@ -47,6 +40,7 @@ class Judge:
         self._ledger = ledger
         self._spool = spool
         self._engine = engine
+        self._follow_up = FollowUp(settings, ledger, engine)
         self._children = children
         self._hash = pseudonyms
         self._priority = priority
@@ -67,6 +61,7 @@ class Judge:
                 self._guarded_judge(revision, now)
         self._enqueue_readings(now)
         self._enqueue_deliveries(now)
+        self._follow_up.tick(now)
 
     # --- arrivals -------------------------------------------------------------------------------------------------
 

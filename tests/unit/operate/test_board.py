@@ -16,7 +16,8 @@ S = RevisionState
 def stands(site):
     revision = site.newest()
     hold = next(iter(site.ledger.holds.all()), None)
-    return standing(revision, site.ledger.deliveries.of_revision(revision.id), hold, 7, site.settings, site.at)
+    return standing(revision, site.ledger.deliveries.of_revision(revision.id), hold, 7, site.settings, site.at,
+                    site.ledger.destinations.all())
 
 
 def board(site, free_mb=1000):

@@ -43,7 +43,9 @@ def test_a_report_that_is_due_does_not_overtake_images_that_wait(ledger, tmp_pat
     assert image.state is report.state is DeliveryState.PENDING
     assert (image.attempts, report.text) == (2, "waits for the objects it refers to")
     there.unlink()
-    sender(ledger, tmp_path, there, 200.0).send(revision.id, "pacs")
+    assert sender(ledger, tmp_path, there, 200.0).send(revision.id, "pacs") == "held"  # it is away until a probe says else
+    assert sender(ledger, tmp_path, there, 200.0).probe("pacs") == "answers"
+    sender(ledger, tmp_path, there, 201.0).send(revision.id, "pacs")
     assert {d.state for d in ledger.deliveries.of_revision(revision.id)} == {DeliveryState.ACCEPTED}
 
 

@@ -1,0 +1,209 @@
+"""Done is what the destination declares: committed, found or accepted; a real SCP reports, fails and keeps silent."""
+
+from contextlib import contextmanager
+
+import pytest
+from pynetdicom import AE
+from pynetdicom.presentation import build_context
+from sqlalchemy import func, select
+
+from catalogue_rows import SEG, SR
+from commitment_pacs import COMMITMENT, CommitmentPacs
+from delivery_site import DeliverySite
+from dicom_peers import MemoryLedger, uid, wait_until
+from ovcf_node.config import Destination, Receive, Source
+from ovcf_node.ledger.deliveries import settled
+from ovcf_node.ledger.schema import deliveries
+from ovcf_node.receive.committing import Committing
+from ovcf_node.receive.server import Receiver
+from ovcf_node.receive.storing import Storing
+from ovcf_node.storage.spool import Spool
+
+
+@pytest.fixture
+def pacs():
+    there = CommitmentPacs([SEG, SR])
+    yield there
+    there.close()
+
+
+@pytest.fixture
+def made(tmp_path, pacs):
+    sites = []
+
+    def make(final: str = "committed", **changes) -> DeliverySite:
+        values = {"name": "pacs", "type": "dicom", "ae_title": "PACS", "host": "127.0.0.1", "port": pacs.port,
+                  "timeout_s": 5, "final": final, "confirm_after_s": 600, "confirm_requests": 3}
+        sites.append(DeliverySite(tmp_path, Destination(**(values | changes))))
+        return sites[-1]
+
+    yield make
+    for site in sites:
+        site.ledger.close()
+
+
+@contextmanager
+def receiving(site: DeliverySite, folder, destination: Destination, **settings):
+    """Run a receiver whose disk is full: reports get in all the same."""
+    receive = Receive(host="127.0.0.1", sources=(Source(ae_title="SCANNER"),), **settings)
+    spool = Spool(folder / "spool")
+    storing = Storing(spool, MemoryLedger(), min_free_bytes=2**62, patient_secret=b"secret")
+    committing = Committing(receive, site.ledger, spool, clock=lambda: site.now)
+    receiver = Receiver(receive, storing, committing, [destination], port=0)
+    receiver.start()
+    try:
+        yield receiver
+    finally:
+        receiver.stop(0)
+
+
+def accepted(site: DeliverySite):
+    revision = site.result("a", "pacs")
+    site.tick()
+    assert site.states_at(revision, "pacs") == ["ACCEPTED", "ACCEPTED"]
+    assert open_deliveries(site) == 2  # taken, and not final
+    return revision
+
+
+def open_deliveries(site: DeliverySite) -> int:
+    with site.ledger.deliveries._engine.connect() as connection:
+        return connection.execute(select(func.count()).select_from(deliveries).where(~settled())).scalar_one()
+
+
+def test_report_over_the_same_association(made, pacs):
+    site = made()
+    revision = accepted(site)
+    site.tick(5)
+    assert len(pacs.transactions) == 1 and pacs.statuses == [0x0000]
+    site.tick()
+    assert site.states_at(revision, "pacs") == ["COMMITTED", "COMMITTED"] and open_deliveries(site) == 0
+    site.tick(86400)
+    assert len(pacs.transactions) == 1 and len(pacs.received) == 2
+
+
+def test_report_over_an_association_of_the_destination_below_the_watermark(made, pacs, tmp_path):
+    site = made()
+    with receiving(site, tmp_path, Destination(**there(pacs))) as receiver:
+        pacs.report_to = receiver.port
+        revision = accepted(site)
+        site.tick(5)
+        wait_until(lambda: pacs.statuses == [0x0000])
+        site.tick()
+        assert site.states_at(revision, "pacs") == ["COMMITTED", "COMMITTED"]
+
+
+def there(pacs) -> dict:
+    return {"name": "pacs", "type": "dicom", "ae_title": "PACS", "host": "127.0.0.1", "port": pacs.port,
+            "final": "committed"}
+
+
+def test_destination_that_reports_may_not_store_and_a_source_may_not_report(made, pacs, tmp_path):
+    site = made()
+    with receiving(site, tmp_path, Destination(**there(pacs))) as receiver, pacs.reverse(receiver.port, SEG) as opened:
+        assert [str(c.abstract_syntax) for c in opened.accepted_contexts] == [COMMITMENT]
+        assert [str(c.abstract_syntax) for c in opened.rejected_contexts] == [SEG]
+    pacs.close()
+    for destination in (Destination(**there(pacs)), Destination(**there(pacs) | {"final": "accepted"})):
+        with receiving(site, tmp_path, destination) as receiver:
+            ae = AE("SCANNER")
+            opened = ae.associate("127.0.0.1", receiver.port, ae_title="OVCF_NODE",
+                                  contexts=[build_context(COMMITMENT), build_context(SEG)])
+            assert [str(c.abstract_syntax) for c in opened.accepted_contexts] == [SEG]
+            opened.release()
+
+
+def test_what_the_destination_does_not_have_is_sent_again_and_the_rest_is_not(made, pacs):
+    site = made()
+    revision = accepted(site)
+    pacs.failing = {uid("a", "88.34"): 0x0112}
+    site.tick(5)
+    site.tick()
+    assert site.states_at(revision, "pacs") == ["COMMITTED", "PENDING"]
+    assert "0x0112 no such object instance" in site.of(revision, "pacs")[1].text
+    pacs.failing = {}
+    for _ in range(4):
+        site.tick(30)
+    assert site.states_at(revision, "pacs") == ["COMMITTED", "COMMITTED"]
+    assert [pacs.received.count(d.sop_instance_uid) for d in site.of(revision, "pacs")] == [1, 2]
+
+
+def test_what_it_never_keeps_is_shown_as_rejected(made, pacs):
+    site = made()
+    revision = accepted(site)
+    pacs.failing = {uid("a", "88.34"): 0x0112}
+    for _ in range(14):
+        site.tick(30)
+    assert site.states_at(revision, "pacs") == ["COMMITTED", "REJECTED"]
+    assert pacs.received.count(uid("a", "88.34")) == 3
+
+
+def test_silence_is_asked_again_and_a_query_tells_found_from_accepted(made, pacs):
+    site = made()
+    pacs.report_to = "nobody"
+    revision = accepted(site)
+    for _ in range(4):
+        site.tick(5)
+    assert len(pacs.transactions) == 1 and site.states_at(revision, "pacs") == ["ACCEPTED", "ACCEPTED"]
+    site.tick(600)
+    assert len(set(pacs.transactions)) == 2 and site.states_at(revision, "pacs") == ["FOUND", "FOUND"]
+    assert open_deliveries(site) == 2
+    site.tick(1200)
+    site.tick(2400)
+    assert len(pacs.transactions) == 3 and open_deliveries(site) == 0
+    assert {d.text for d in site.of(revision, "pacs")} == {"found, not committed: 3 requests without a report"}
+    # A report that comes days later still counts, whichever request it answers.
+    site.ledger.commitments.report(pacs.transactions[0], [uid("a", "88.34")], {}, site.now)
+    site.tick(86400)
+    assert site.states_at(revision, "pacs") == ["FOUND", "COMMITTED"]
+    assert len(pacs.received) == 2
+
+
+def test_failure_in_an_old_report_is_no_failure_any_more(made, pacs):
+    site = made()
+    pacs.report_to = "nobody"
+    revision = accepted(site)
+    site.tick(5)
+    site.tick(600)
+    site.ledger.commitments.report(pacs.transactions[0], [], {uid("a", "88.34"): 0x0112}, site.now)
+    site.tick()
+    assert site.states_at(revision, "pacs") == ["FOUND", "FOUND"]
+
+
+def test_request_is_in_the_ledger_before_it_is_sent(made, pacs):
+    site = made()
+    revision = accepted(site)
+    pacs.close()  # between C-STORE and N-ACTION
+    site.tick(5)
+    asked = site.of(revision, "pacs")
+    assert {d.requests for d in asked} == {1} and len({d.transaction_uid for d in asked}) == 1
+    assert site.ledger.commitments.report(asked[0].transaction_uid, [d.sop_instance_uid for d in asked], {}, site.now)
+    site.tick()
+    assert site.states_at(revision, "pacs") == ["COMMITTED", "COMMITTED"]
+    assert not site.ledger.commitments.report("1.2.3", [], {}, site.now)  # not ours
+
+
+def test_found_is_final_where_the_destination_says_so(made, pacs):
+    site = made("found")
+    revision = accepted(site)
+    site.tick(5)
+    assert site.states_at(revision, "pacs") == ["FOUND", "FOUND"] and open_deliveries(site) == 0
+    assert pacs.transactions == []
+
+
+def test_what_is_accepted_and_never_found_is_shown(made, pacs):
+    site = made("found")
+    revision = accepted(site)
+    pacs.failing = {uid("a", "88.34"): 0}
+    for wait in (5, 600, 1200, 2400):
+        site.tick(wait)
+    assert site.states_at(revision, "pacs") == ["FOUND", "REJECTED"]
+    assert "not found in 3 queries" in site.of(revision, "pacs")[1].text
+
+
+def test_accepted_is_final_by_default(made, pacs):
+    site = made("accepted")
+    revision = site.result("a", "pacs")
+    site.tick()
+    site.tick(86400)
+    assert site.states_at(revision, "pacs") == ["ACCEPTED", "ACCEPTED"] and open_deliveries(site) == 0
+    assert pacs.transactions == [] and site.count("confirm") == 0
