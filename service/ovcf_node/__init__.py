@@ -20,7 +20,9 @@ each other (they meet in the ledger and in `workflow`):
 15. `operate`   the pages for people; metrics and health for machines
 16. `workflow`  the steps in order: the only module that knows all stages
 17. `evaluate`  a bundle scored on a cohort with known truth, through the same reading
-18. `app`, `cli` composition root and commands
+18. `app`       composition root: the processes, and looks from outside
+19. `commission` a site tried from end to end, with a report
+20. `cli`       the commands
 """
 
 import os

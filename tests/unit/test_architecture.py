@@ -9,7 +9,8 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[2] / "service" / "ovcf_node"
 ORDER = [
     "errors", "config", "observe", "domain", "storage", "ledger", "engine", "network", "receive", "assemble", "infer",
-    "report", "deliver", "query", "operate", "workflow", "evaluate", "app", "supervisor", "demo", "cli", "__main__",
+    "report", "deliver", "query", "operate", "workflow", "evaluate", "app", "supervisor", "demo", "commission",
+    "cli", "__main__",
 ]
 STAGES = {"receive", "assemble", "infer", "report", "deliver", "query", "operate"}
 # `config`, `domain` and `observe` are the bottom; settings are plain values and may be read anywhere above.

@@ -11,6 +11,8 @@
 `query`     answer C-FIND, C-GET and C-MOVE
 `web`       pages and DICOMweb (`connections`: client certificates, and whom it hangs up on)
 `cataloguing` results from before the catalogue existed
+`shadow`    what was said in shadow mode, beside what radiologists found
+`backup`    a copy of a running node, and a node from a copy
 `checks`    look from outside: configuration, destinations, health
 """
 

@@ -39,10 +39,11 @@ def answer(settings: Settings, ledger: Ledger, series_instance_uid: str) -> Seri
     deliveries = tuple(ledger.deliveries.of_revision(newest.id))
     if not newest.answered or any(delivery.state is DeliveryState.PENDING for delivery in deliveries):
         return None
-    return SeriesAnswer(newest, _findings(settings, ledger.revisions.reading(newest)), deliveries)
+    return SeriesAnswer(newest, findings_of(settings, ledger.revisions.reading(newest)), deliveries)
 
 
-def _findings(settings: Settings, revision: Revision) -> Findings | None:
+def findings_of(settings: Settings, revision: Revision) -> Findings | None:
+    """Return what a revision read, None where nothing is stored."""
     try:
         data = Results(results_root(settings)).get(revision.result_key, "findings.json")
     except OvcfError:

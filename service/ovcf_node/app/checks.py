@@ -27,13 +27,13 @@ def check(settings: Settings) -> list[str]:
         infer.load(settings.node.bundle, providers=settings.infer.providers, threads=settings.infer.threads)
     except OvcfError as error:
         problems.append(f"model bundle: {error}")
-    problems += _check_data(settings) + _check_ports(settings) + _check_databases(settings)
+    problems += _check_data(settings) + _check_ports(settings) + database_problems(settings)
     problems += _check_web(settings.web) + _check_tls(settings)
     if not settings.receive.sources:
         problems.append("receive.sources is empty: every association will be rejected; list the calling AE titles")
     if settings.query.enabled and not settings.query.peers:
         problems.append("query.peers is empty: every association will be rejected; list the calling AE titles")
-    if not settings.destinations:
+    if not settings.destinations and settings.node.mode == "live":
         problems.append("no destinations: results would be made and go nowhere; add [[destinations]]")
     for destination in settings.destinations:
         try:
@@ -82,14 +82,18 @@ def _check_tls(settings: Settings) -> list[str]:
     return []
 
 
-def _check_databases(settings: Settings) -> list[str]:
+def database_problems(settings: Settings) -> list[str]:
+    """Return why a database or the count source cannot be used: away, or of a later version of this program."""
     problems = []
-    for name, url in (("engine.ledger_url", settings.engine.ledger_url), ("engine.engine_url", settings.engine.engine_url)):
-        if url is not None:
-            try:
-                probe(url.get_secret_value())
-            except OvcfError as error:
-                problems.append(f"{name}: {error}")
+    from ovcf_node.engine import refuse_newer  # DBOS takes a second to import; `alive` does without
+
+    for name, url, look in (("ledger", settings.ledger_url, probe), ("engine", settings.engine_url, refuse_newer)):
+        if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists():
+            continue  # made at the first start
+        try:
+            look(url)
+        except OvcfError as error:
+            problems.append(f"{name}: {error}")
     source = settings.assemble.count_source
     if source is not None:
         try:

@@ -10,6 +10,7 @@ from ovcf_node.config import Settings
 from ovcf_node.errors import OvcfError
 from ovcf_node.ledger import Ledger
 from ovcf_node.receive.committing import Committing
+from ovcf_node.receive.listening import Listening
 from ovcf_node.receive.server import Receiver
 from ovcf_node.receive.storing import Storing
 from ovcf_node.receive.urgency import Urgency
@@ -33,7 +34,10 @@ def run(settings: Settings) -> None:
     with process(settings, "receiver") as (ledger, stop):
         spool = Spool(spool_root(settings))
         committing = Committing(settings.receive, ledger, spool)
-        receiver = Receiver(settings.receive, storing(settings, ledger, spool), committing, settings.destinations)
+        receiver = Receiver(
+            settings.receive, storing(settings, ledger, spool), committing, settings.destinations,
+            listening=Listening(settings.node.data),
+        )
         threading.Thread(target=committing.keep_reporting, args=(stop,), name="reports", daemon=True).start()
         hangup = threading.Event()
         signal.signal(signal.SIGHUP, lambda *_: hangup.set())

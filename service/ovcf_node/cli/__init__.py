@@ -12,6 +12,8 @@ from rich.console import Console
 from ovcf_node import __version__
 from ovcf_node.cli import reading
 from ovcf_node.cli import settings as configuration
+from ovcf_node.cli.backup import backup, restore
+from ovcf_node.cli.commission import commission
 from ovcf_node.cli.configuration import ConfigFile, settings_or_exit
 from ovcf_node.cli.destinations import destinations
 from ovcf_node.cli.fetch import fetch
@@ -19,6 +21,7 @@ from ovcf_node.cli.jobs import jobs
 from ovcf_node.cli.models import models
 from ovcf_node.cli.purge import purge
 from ovcf_node.cli.recall import recall
+from ovcf_node.cli.shadow import shadow
 from ovcf_node.cli.tokens import tokens
 from ovcf_node.cli.users import users
 from ovcf_node.config import Settings
@@ -34,6 +37,7 @@ app = typer.Typer(
 )
 app.add_typer(jobs, name="jobs")
 app.add_typer(destinations, name="destinations")
+app.add_typer(shadow, name="shadow")
 app.add_typer(tokens, name="tokens")
 app.add_typer(users, name="users")
 app.add_typer(models, name="models")
@@ -41,6 +45,9 @@ app.add_typer(configuration.commands, name="config")
 app.command()(fetch)
 app.command()(purge)
 app.command()(recall)
+app.command()(commission)
+app.command()(backup)
+app.command()(restore)
 
 _LOG = structlog.get_logger("supervisor")
 _CONSOLE = Console(stderr=True, highlight=False, markup=False)
@@ -85,7 +92,11 @@ def serve(config: ConfigFile = None) -> None:
 
     settings = settings_or_exit(config)
     logging.configure(settings.log.level, settings.log.format)
-    prepare(settings)
+    try:
+        prepare(settings)
+    except OvcfError as error:
+        _CONSOLE.print(str(error), style="red")
+        raise typer.Exit(1) from error
     extra = ["--config", str(config)] if config else []
     commands = {role: python_command("run", role, *extra) for role in enabled(settings)}
     raise typer.Exit(supervise(commands, reread=("receiver",), usable=lambda: _usable(settings)))
@@ -145,6 +156,8 @@ def check(config: ConfigFile = None) -> None:
         print(f"OK  serves pages and DICOMweb on {settings.web.host}:{settings.web.port}")
     for destination in settings.destinations:
         print(f"OK  destination {destination.name} ({destination.type}) answers")
+    if settings.node.mode == "shadow":
+        print(f"OK  SHADOW mode: results go to {', '.join(d.name for d in settings.delivering) or 'nobody'}")
     for archive in settings.archives:
         print(f"OK  archive {archive.name} answers")
 

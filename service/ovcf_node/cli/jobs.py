@@ -12,7 +12,7 @@ import typer
 
 from ovcf_node.cli.configuration import ConfigFile, opened_ledger, settings_or_exit
 from ovcf_node.errors import Permanent
-from ovcf_node.ledger import Delivery, DestinationStanding, Ledger, Revision
+from ovcf_node.ledger import Delivery, Ledger, Revision
 from ovcf_node.operate import decisions
 
 jobs = typer.Typer(help="List, show, retry, release and discard series.", no_args_is_help=True)
@@ -69,7 +69,7 @@ def show(series: Series, config: ConfigFile = None) -> None:
             typer.echo(f"revision {revision.number}  {revision.state}{why}")
             for delivery in ledger.deliveries.of_revision(revision.id):
                 stopped = delivery.state == "PENDING" and standings.get(delivery.destination)
-                held = f"  {_word(stopped)}" if stopped and stopped.stopped else ""
+                held = f"  (destination {stopped.word})" if stopped and stopped.stopped else ""
                 status = f"  0x{delivery.status:04X}" if delivery.status is not None else ""
                 typer.echo(
                     f"  {delivery.role:14} -> {delivery.destination:12} {delivery.state}{held}  attempts {delivery.attempts}"
@@ -119,12 +119,6 @@ def who() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return f"uid {os.getuid()}"
-
-
-def _word(stands: DestinationStanding) -> str:
-    if stands.held_since is not None:
-        return "(destination held)"
-    return "(destination refuses us)" if stands.refuses else "(destination away)"
 
 
 def _held(ledger: Ledger, ending: str) -> str:

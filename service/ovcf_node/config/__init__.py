@@ -108,6 +108,11 @@ class Settings(BaseSettings):
         return load(self._path)
 
     @property
+    def delivering(self) -> tuple[Destination, ...]:
+        """The destinations that get results in this mode: in shadow mode only those marked `shadow`."""
+        return tuple(d for d in self.destinations if d.shadow or self.node.mode == "live")
+
+    @property
     def ledger_url(self) -> str:
         return _stated(self.engine.ledger_url) or f"sqlite:///{self.node.data / 'ledger.sqlite'}"
 

@@ -50,6 +50,8 @@ class Destination(Section):
     """air: TID 1500 as IHE AIR wants it; ohif-text: a root title that makes OHIF show the report as text."""
     rejection_notes: bool = True
     """Whether replaced and withdrawn results are taken back by a rejection note (Key Object Selection, IHE RAD IOCM)."""
+    shadow: bool = False
+    """Whether it gets results in shadow mode too, such as a test PACS."""
     ask_first: bool = True
     """dicom: before objects of a result go there, ask by C-FIND whether results are there that the ledger forgot."""
     retry_first_s: float = Field(default=10.0, gt=0)

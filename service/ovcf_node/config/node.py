@@ -21,6 +21,8 @@ class Node(Section):
     """Folder of everything durable: spool, results, ledger, engine."""
     bundle: Path = Field(default_factory=_reference_bundle)
     """Folder of the model bundle to run."""
+    mode: Literal["live", "shadow"] = "live"
+    """shadow: read and keep everything, deliver only to destinations marked `shadow`; results say SHADOW and stay so."""
     institution: str = ""
     """Written into results as InstitutionName of the contributing equipment; empty leaves it out."""
 

@@ -1,6 +1,6 @@
-"""The types of destination. A new one is a module with `send` and `echo`, and one line in `TYPES`."""
+"""The types of destination. A new one is a module with `send`, `echo` and `found`, and one line in `TYPES`."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from ovcf_node.config import Destination
@@ -10,19 +10,20 @@ from ovcf_node.errors import Permanent, Transient
 
 
 class Type(NamedTuple):
-    """What a type can do: `send` never raises for network and disk errors, `echo` raises Transient or Permanent.
+    """What a type can do: `send` never raises for network and disk errors; the others raise Transient or Permanent.
 
     `send` asks its last argument before each file; what it raises (Transient) is the outcome of this file and the rest.
     """
 
     send: Callable[[Destination, Sequence[File], GoOn], list[Outcome]]
     echo: Callable[[Destination], str]
+    found: Callable[[Destination, str, Mapping[str, str]], set[str]]
 
 
 TYPES: dict[str, Type] = {
-    "dicom": Type(dicom.send, dicom.echo),
-    "folder": Type(folder.send, folder.echo),
-    "stow": Type(stow.send, stow.echo),
+    "dicom": Type(dicom.send, dicom.echo, dicom.found),
+    "folder": Type(folder.send, folder.echo, folder.found),
+    "stow": Type(stow.send, stow.echo, stow.found),
 }
 
 
@@ -64,3 +65,13 @@ def probe(destination: Destination) -> tuple[Literal["answers", "unreachable", "
         return "unreachable", str(error)
     except Permanent as error:
         return "refused" if error.code == "association_rejected" else "answers", str(error)
+
+
+def found(destination: Destination, study_instance_uid: str, instances: Mapping[str, str]) -> set[str]:
+    """Return which of the instances a destination has by its own account: SOP Instance UIDs.
+
+    instances  SOP Instance UID -> Series Instance UID
+
+    Raises Transient or Permanent; Permanent `not_searchable` where a destination takes objects and answers no queries.
+    """
+    return TYPES[destination.type].found(destination, study_instance_uid, instances)

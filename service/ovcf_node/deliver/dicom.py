@@ -1,6 +1,6 @@
 """Destinations of type dicom: C-STORE to a Storage SCP."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from ovcf_node.config import Destination
@@ -37,6 +37,16 @@ def echo(destination: Destination) -> str:
     """Verify it by C-ECHO."""
     seconds = associate.echo(remote_of(destination))
     return f"C-ECHO to {destination.ae_title} at {destination.host}:{destination.port} answered in {seconds * 1000:.0f} ms"
+
+
+def found(destination: Destination, study_instance_uid: str, instances: Mapping[str, str]) -> set[str]:
+    """Ask by C-FIND, series by series. Raises Permanent `not_searchable` where it takes no queries."""
+    try:
+        return results_at(destination, study_instance_uid, set(instances.values())) & set(instances)
+    except Permanent as error:
+        if error.code != "context_refused":
+            raise
+        raise Permanent("not_searchable", error.text) from error
 
 
 def results_at(destination: Destination, study_instance_uid: str, series: Collection[str]) -> set[str]:

@@ -1,7 +1,7 @@
 """Destinations of type folder: one file per instance, named by its UID."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ovcf_node.config import Destination
@@ -27,6 +27,11 @@ def echo(destination: Destination) -> str:
     except OSError as error:
         raise Transient("folder", f"cannot write to {destination.path}: {error.strerror}") from error
     return f"folder {destination.path} is writable"
+
+
+def found(destination: Destination, _study_instance_uid: str, instances: Mapping[str, str]) -> set[str]:
+    """Look for the files."""
+    return {uid for uid in instances if (destination.path / f"{uid}.dcm").is_file()}
 
 
 def _write_one(folder: Path, source: Path, uid: str, go_on: GoOn) -> Outcome:

@@ -10,7 +10,7 @@ import re
 import ssl
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
@@ -35,6 +35,7 @@ _NOT_OFFERED = (404, 405, 501)
 _WANTS_CERTIFICATE = " (does it want a client certificate?)"
 
 _REFERENCED, _FAILED, _OTHER_FAILURES = "00081199", "00081198", "0008119A"
+_SOP_UID = "00080018"
 _SOP_INSTANCE_UID, _FAILURE_REASON, _WARNING_REASON = "00081155", "00081197", "00081196"
 
 
@@ -62,6 +63,22 @@ def echo(destination: Destination) -> str:
     if code >= 300:
         raise _refusal(code, destination)
     return f"{done} at {destination.url} answered in {(time.monotonic() - begin) * 1000:.0f} ms"
+
+
+def found(destination: Destination, study_instance_uid: str, instances: Mapping[str, str]) -> set[str]:
+    """Ask by QIDO-RS for the instances of the study. Raises Permanent `not_searchable` where there is no search."""
+    path = f"/studies/{study_instance_uid}/instances"
+    with _client(destination) as client, _transport_errors(destination), client.stream("GET", destination.url + path) as got:
+        if got.status_code == 204:
+            return set()
+        if got.status_code in _NOT_OFFERED:
+            raise Permanent("not_searchable", _words(got.status_code))
+        if got.status_code != 200:
+            raise _refusal(got.status_code, destination)
+        matches = _parsed(got, time.monotonic() + destination.timeout_s)
+    if not isinstance(matches, list):
+        raise Permanent("not_searchable", "the answer is no list of instances")
+    return {str(_first(match, _SOP_UID)) for match in matches if isinstance(match, dict)} & set(instances)
 
 
 def _status(client: httpx.Client, destination: Destination, method: str, path: str) -> int:
@@ -140,20 +157,25 @@ def _pieces(head: bytes, file: BinaryIO, tail: bytes) -> Iterator[bytes]:
 
 def _answer(response: httpx.Response, deadline: float) -> dict[str, Any]:
     """Return the store response (PS3.18 10.5.3) as DICOM JSON, {} for anything else."""
+    parsed = _parsed(response, deadline)
+    if isinstance(parsed, list) and len(parsed) == 1:  # some servers wrap it, as PS3.18 F.2 has it for results
+        parsed = parsed[0]
+    return parsed if isinstance(parsed, dict) else {}
+
+
+def _parsed(response: httpx.Response, deadline: float) -> Any:
+    """Return the JSON of a body, None for anything else or more than a megabyte."""
     body = bytearray()
     for piece in response.iter_bytes():
         body += piece
         if len(body) > _MAX_ANSWER:
-            return {}
+            return None
         if time.monotonic() > deadline:
-            raise Transient("no_answer", "the store response does not end")
+            raise Transient("no_answer", "the answer does not end")
     try:
-        parsed = json.loads(body)
+        return json.loads(body)
     except (ValueError, RecursionError):
-        return {}
-    if isinstance(parsed, list) and len(parsed) == 1:  # some servers wrap it, as PS3.18 F.2 has it for results
-        parsed = parsed[0]
-    return parsed if isinstance(parsed, dict) else {}
+        return None
 
 
 def _named(answer: dict[str, Any], uid: str) -> Outcome | None:

@@ -6,6 +6,7 @@ scanner's noise is added here from a seed, so that the series is the same everyw
 
 import io
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from importlib.resources import files
@@ -68,20 +69,25 @@ def resampled(phantom: Phantom, spacing_mm: tuple[float, float, float], shape: t
     return Phantom(hu, affine, phantom.planted)
 
 
-def write_series(phantom: Phantom, folder: Path, *, name: str = "demo", noise_hu: float = _NOISE_HU) -> list[Path]:
+def write_series(
+    phantom: Phantom, folder: Path, *, name: str = "demo", noise_hu: float = _NOISE_HU,
+    header: Mapping[str, str] | None = None,
+) -> list[Path]:
     """Write the phantom as an axial CT series with seeded noise, one instance a slice; returns the files.
 
-    `name` tells several series apart: equal names give equal UIDs.
+    `name` tells several series apart: equal names give equal UIDs. `header` replaces attributes, by keyword.
     """
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(_SEED)
-    header = _header(phantom, name)
+    common = _header(phantom, name)
+    for keyword, value in (header or {}).items():
+        setattr(common, keyword, value)
     paths = []
     for index, plane in enumerate(phantom.hu):
         noise = ndimage.gaussian_filter(random.standard_normal(plane.shape, np.float32), 0.7) * (noise_hu * 2.5)
         pixels = np.clip(plane + noise + 1024, 0, 4095).astype("<u2")
         path = folder / f"CT{index + 1:04d}.dcm"
-        _instance(header, phantom, name, index, pixels).save_as(path, enforce_file_format=True)
+        _instance(common, phantom, name, index, pixels).save_as(path, enforce_file_format=True)
         paths.append(path)
     return paths
 

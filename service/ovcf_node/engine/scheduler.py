@@ -1,4 +1,4 @@
-"""The port to DBOS: about ten calls, and the only importer of it.
+"""The port to DBOS: about ten calls.
 
 What DBOS 3.4 does by default and a node must not do, and the cure here:
 
@@ -32,13 +32,13 @@ import threading
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypeVar
 
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, PortableWorkflowError
 from dbos import error as dbos_error
 
 from ovcf_node.engine import sqlite
+from ovcf_node.engine.schema import refuse_newer
 from ovcf_node.errors import OvcfError, Permanent, Transient
 from ovcf_node.storage import compaction
 
@@ -106,7 +106,7 @@ class Engine:
         self.executor_id = executor_id
         self._queues = dict(queues or {})
         self._poll_s = poll_s
-        self._file = Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None
+        self._file = sqlite.file_of(url)
         self._workflows: dict[str, Callable[..., Any]] = {}
         self._draining = threading.Event()
         self._running: list[str] = []
@@ -157,7 +157,11 @@ class Engine:
         return DBOS.patch(name)
 
     def launch(self) -> None:
-        """Open the database, recover this executor's own unfinished workflows, begin to work the queues."""
+        """Open the database, recover this executor's own unfinished workflows, begin to work the queues.
+
+        Raises Permanent (`engine_schema_newer`), Transient (`engine_unavailable`).
+        """
+        refuse_newer(self._config["system_database_url"])
         dbos_log = logging.getLogger("dbos")
         if not dbos_log.handlers:  # DBOS adds its own and stops propagation if it finds none
             dbos_log.addHandler(logging.NullHandler())

@@ -19,6 +19,11 @@ ERROR_TEXTS = ("database or disk is full", "disk I/O error")
 _log = logging.getLogger(__name__)
 
 
+def file_of(url: str) -> Path | None:
+    """Return the file of an SQLite URL (`sqlite:///path`), None for another database."""
+    return Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None
+
+
 def connected(file: Path) -> closing[sqlite3.Connection]:
     """Return a connection in autocommit mode that closes itself."""
     return closing(sqlite3.connect(file, isolation_level=None, timeout=30))

@@ -25,7 +25,8 @@ def page(result: dict[str, Any]) -> str:
     ]
     main = cohorts.get("study")
     if main:
-        lines += ["## The study's tables, and ours on phantoms of the same case mix", "", *_study(main), ""]
+        lines += ["## The study's tables, and ours on phantoms of the same case mix", ""]
+        lines += [*study_tables(main, "phantoms"), ""]
     lines += ["## All cohorts", "", *_overview(cohorts), ""]
     for name, figures in cohorts.items():
         lines += _cohort(name, figures)
@@ -68,8 +69,12 @@ def _kappa(d: Figures) -> str:
     return number(d["kappa"]) + (f" (*p* {span[0]:.3f}-{span[1]:.3f})" if span else "")
 
 
-def _study(ours: Figures) -> list[str]:
-    ai, other, d, r = study.AI, study.CONVENTIONAL, ours["detection"], ours["reader"]
+def study_tables(ours: Figures, whose: str) -> list[str]:
+    """Lines of the study's tables with `ours` beside them; the height rule only where true heights are known.
+
+    whose  what our cases are, such as "phantoms"
+    """
+    ai, d, r = study.AI, ours["detection"], ours["reader"]
     rows = [
         ("true positive / false negative", f"{ai.tp} / {ai.fn}", f"{d['tp']} / {d['fn']}"),
         ("false positive / true negative", f"{ai.fp} / {ai.tn}", f"{d['fp']} / {d['tn']}"),
@@ -79,33 +84,38 @@ def _study(ours: Figures) -> list[str]:
         ("PPV", _printed(ai.tp, ai.tp + ai.fp), share(d["ppv"])), ("NPV", _printed(ai.tn, ai.tn + ai.fn), share(d["npv"])),
         ("kappa", f"{kappa(ai.table):.3f}", _kappa(d)),
     ]
-    lines = ["**Table 1, detection by the AI.** Study: CT against MRI, 220 patients. Ours: phantoms.", ""]
-    lines += table(("", "study (patients)", "this bundle (phantoms)"), rows)
+    lines = ["**Table 1, detection by the AI.** Study: CT against MRI, 220 patients. "
+             f"Ours: {whose}.", ""]
+    lines += table(("", "study (patients)", f"this bundle ({whose})"), rows)
+    if r:
+        lines += _height_rule(r)
+    return lines + _study_types(ours["types"], whose)
+
+
+def _height_rule(r: Figures) -> list[str]:
+    other = study.CONVENTIONAL
     conventional = [
-        ("sensitivity", _printed(other.tp, 179), share(r["rule_sensitivity"]) if r else "-"),
-        ("specificity", _printed(other.tn, 41), share(r["rule_specificity"]) if r else "-"),
-        ("accuracy", _printed(other.tp + other.tn, 220) + "; printed 0.869", share(r["rule_accuracy"]) if r else "-"),
+        ("sensitivity", _printed(other.tp, 179), share(r["rule_sensitivity"])),
+        ("specificity", _printed(other.tn, 41), share(r["rule_specificity"])),
+        ("accuracy", _printed(other.tp + other.tn, 220) + "; printed 0.869", share(r["rule_accuracy"])),
         ("kappa", f"{kappa(other.table):.3f}", "-"),
     ]
-    lines += ["", "**Table 2, conventional reading.** Study: radiologists. Ours: the 20 % height rule with a caliper error "
+    lines = ["", "**Table 2, conventional reading.** Study: radiologists. Ours: the 20 % height rule with a caliper error "
               "of 6.4 points, a rule with noise and no radiologist; no claim over readers follows.", ""]
     lines += table(("", "study (patients)", "simulated height rule (phantoms)"), conventional)
-    if r:
-        lines += ["", "McNemar's test on the same phantoms (patients that only one of the two has right):", ""]
-        lines += table(("", "only bundle", "only rule", "p"), (
-            (n, r[n]["only_bundle"], r[n]["only_rule"], f"{r[n]['p']:.2g}")
-            for n in ("accuracy", "sensitivity", "specificity")
-        ))
-    return lines + _study_types(ours["types"])
+    lines += ["", "McNemar's test on the same phantoms (patients that only one of the two has right):", ""]
+    return lines + table(("", "only bundle", "only rule", "p"), (
+        (n, r[n]["only_bundle"], r[n]["only_rule"], f"{r[n]['p']:.2g}") for n in ("accuracy", "sensitivity", "specificity")
+    ))
 
 
-def _study_types(t: Figures) -> list[str]:
+def _study_types(t: Figures, whose: str) -> list[str]:
     typing = study.AI_TYPING
     lines = ["", "**Table 3, Denis types by the AI.** Of called is the study's way of counting; end to end counts the "
              "missed fractures too. The study's 170 typed cases include its 3 false positives, and every false positive of "
              "both its readings was typed D.", ""]
     recall = [f"{n} {a}/{b}" for n, a, b in zip(study.TYPES, study.AI_RIGHT, typing.true, strict=True)]
-    lines += table(("", "study (patients)", "this bundle (phantoms)"), (
+    lines += table(("", "study (patients)", f"this bundle ({whose})"), (
         ("right of called", _printed(typing.right, typing.total), share(t["of_called"])),
         ("right of detected", _printed(typing.right, study.AI.tp), share(t["of_detected"])),
         ("right of detected and typed", "-", share(t["of_typed"])),

@@ -44,14 +44,14 @@ def compare(case: TrueCase, done: Read, seconds: float) -> dict[str, Any]:
         "facts": case.facts, "seconds": round(seconds, 2), "status": findings.status,
         "reasons": [r.code for r in findings.reasons],
         "fracture": case.fracture, "said_fracture": findings.patient.ovcf, "probability": findings.patient.probability,
-        "denis": case.denis, "said_denis": _patient_type(findings),
+        "denis": case.denis, "said_denis": patient_type(findings),
         "numbering_uncertain": findings.numbering_uncertain,
         "vertebrae": [_vertebra(case, v, said, findings, done.masks) for v in case.vertebrae if v.level in REPORTED],
         "others": _elsewhere(case, findings),
     }
 
 
-def _patient_type(findings: Findings) -> str | None:
+def patient_type(findings: Findings) -> str | None:
     """The type said of the patient: that of the most probable fracture; "review" for a posterior wall, None withheld."""
     broken = [v for v in findings.vertebrae if v.fracture]
     if not broken:
@@ -79,7 +79,7 @@ def _vertebra(
         **{k: v for k, v in asdict(true).items() if k != "centre_mm"},
         "found": named is not None,
         "distance_mm": round(_distance(named, true), 2) if named is not None and named.centroid_mm else None,
-        "said": _said(named), "place": {"level": here.level, **_said(here)} if here is not None else None,
+        "said": said_about(named), "place": {"level": here.level, **said_about(here)} if here is not None else None,
     }
     if true.heights_mm and named is not None and true.level in GRADED:
         measured = asdict(named.heights_mm)
@@ -91,7 +91,8 @@ def _vertebra(
     return out
 
 
-def _said(vertebra: VertebraFinding | None) -> dict[str, Any]:
+def said_about(vertebra: VertebraFinding | None) -> dict[str, Any]:
+    """What was said of one vertebra, as records keep it; empty where it was not found."""
     if vertebra is None:
         return {}
     return {
@@ -113,7 +114,7 @@ def _elsewhere(case: TrueCase, findings: Findings) -> list[dict[str, Any]]:
     for v in findings.vertebrae:
         true = case.find(v.level)
         if v.centroid_mm and (true is None or _distance(v, true) > NEAR_MM):
-            out.append({"level": v.level, **_said(v)})
+            out.append({"level": v.level, **said_about(v)})
     return out
 
 

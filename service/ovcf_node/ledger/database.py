@@ -1,10 +1,13 @@
 """Open the ledger's database, SQLite or PostgreSQL, and bring its schema up to date."""
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
@@ -63,23 +66,67 @@ def _is_full(error: BaseException) -> bool:
 
 
 def probe(url: str) -> None:
-    """Try to open a database. Raises Transient (`ledger_unavailable`) or Permanent (`database_url`)."""
+    """Try to open a database and look at its schema; nothing is changed.
+
+    Raises Transient (`ledger_unavailable`) or Permanent (`database_url`, `schema_newer`).
+    """
     try:
         engine = connect(url)
-        with reading(engine):
-            pass
+        with reading(engine) as connection:
+            refuse_newer(connection)
         engine.dispose()
     except (ArgumentError, ImportError, NoSuchModuleError) as error:
         raise Permanent("database_url", type(error).__name__) from error
 
 
+def refuse_newer(connection: Connection) -> None:
+    """Raise Permanent (`schema_newer`) for a ledger that a later version of this program has migrated.
+
+    Older code would write rows that the newer schema does not mean: after a rollback of the program that must be said
+    before anything is received.
+    """
+    script = ScriptDirectory.from_config(_alembic())
+    known = {revision.revision for revision in script.walk_revisions()}
+    unknown = sorted(set(MigrationContext.configure(connection).get_current_heads()) - known)
+    if unknown:
+        raise Permanent(
+            "schema_newer", f"the ledger has schema {', '.join(unknown)}, this version knows up to "
+            f"{script.get_current_head()}: start the version that made it, or restore the backup from before the upgrade",
+        )
+
+
+def copy_sqlite(url: str, target: Path) -> None:
+    """Write the database of an SQLite URL, as it is at one moment, into a file; writers go on meanwhile (WAL).
+
+    Raises Transient (`ledger_unavailable`), also when the file cannot be written.
+    """
+    engine = connect(url)
+    try:
+        with closing(engine.raw_connection()) as source, closing(sqlite3.connect(target)) as copy:
+            source.driver_connection.backup(copy)
+    except sqlite3.Error as error:
+        raise Transient("ledger_unavailable", type(error).__name__) from error
+    finally:
+        engine.dispose()
+
+
 def migrate(url: str) -> None:
-    """Create or upgrade the schema. Concurrent callers wait for each other: machines start together."""
+    """Create or upgrade the schema. Concurrent callers wait for each other: machines start together.
+
+    Raises Permanent (`schema_newer`) and changes nothing when a later version has been here.
+    """
     path = make_url(url).database
     if url.startswith("sqlite") and path:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
+    config = _alembic()
+    config.attributes["engine"] = connect(url)
+    try:
+        command.upgrade(config, "head")
+    finally:
+        config.attributes["engine"].dispose()
+
+
+def _alembic() -> Config:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    config.attributes["engine"] = connect(url)
-    command.upgrade(config, "head")
-    config.attributes["engine"].dispose()
+    return config

@@ -35,6 +35,15 @@ class DestinationStanding:
         """Whether nothing is sent there now."""
         return self.held_since is not None or self.away_since is not None
 
+    @property
+    def word(self) -> str:
+        """How people call it."""
+        if self.held_since is not None:
+            return "held"
+        if self.away_since is not None:
+            return "refuses us" if self.refuses else "away"
+        return "served"
+
 
 _COLUMNS = [destinations.c[name] for name in DestinationStanding.__annotations__]
 

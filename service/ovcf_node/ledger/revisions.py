@@ -69,6 +69,11 @@ class Revision:
         return f"{self.series_instance_uid}/{self.number}"
 
     @property
+    def shadow(self) -> bool:
+        """Whether it was judged in shadow mode: what is made of it says so and is for shadow destinations alone."""
+        return bool((self.verdict or {}).get("shadow"))
+
+    @property
     def reason(self) -> Reason | None:
         return Reason(self.reason_code, self.reason_text or "") if self.reason_code else None
 

@@ -34,6 +34,8 @@ _DRAIN_POLL_S = 0.05
 
 
 StoreHandler = Callable[[StoreRequest], StoreAnswer]
+Witness = Callable[[Peer, str], None]
+"""Told of every C-ECHO (empty text) and every rejected association (the reason); must not raise."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,12 @@ class Acceptor:
 
     _request_handler: type[AdmittingRequestHandler] = AdmittingRequestHandler
 
-    def __init__(self, listener: Listener, policy: AssociationPolicy, store: StoreHandler | None = None):
+    def __init__(
+        self, listener: Listener, policy: AssociationPolicy, store: StoreHandler | None = None,
+        witness: Witness | None = None,
+    ):
         self._listener = listener
+        self._witness = witness
         self._policy = policy
         self._store = store
         self._server: ThreadedAssociationServer | None = None
@@ -112,6 +118,7 @@ class Acceptor:
             (evt.EVT_ACCEPTED, self._accepted),
             (evt.EVT_RELEASED, self._released),
             (evt.EVT_ABORTED, self._aborted),
+            (evt.EVT_C_ECHO, self._c_echo),
             *self._services(),
         ]
         try:
@@ -182,6 +189,8 @@ class Acceptor:
             with self._lock:
                 self._running[event.assoc] = _Running(peer, time.monotonic())
             return
+        if self._witness:
+            self._witness(peer, rejection.reason)
         self._reject(event.assoc, peer, rejection)
 
     @staticmethod
@@ -217,6 +226,11 @@ class Acceptor:
     def _end(self, association: Association) -> _Running | None:
         with self._lock:
             return self._running.pop(association, None)
+
+    def _c_echo(self, event: evt.Event) -> int:
+        if self._witness:
+            self._witness(self._peer(event), "")
+        return 0x0000
 
     def _c_store(self, event: evt.Event) -> int | Dataset:
         running = self._running[event.assoc]

@@ -16,7 +16,7 @@ from pynetdicom.presentation import build_context
 
 from ovcf_node.errors import OvcfError, Permanent, Transient
 from ovcf_node.network import contexts
-from ovcf_node.network.application_entity import Acceptor, Listener, StoreHandler
+from ovcf_node.network.application_entity import Acceptor, Listener, StoreHandler, Witness
 from ovcf_node.network.associate import Remote, association, comment_of, status_of
 from ovcf_node.network.messages import Peer
 from ovcf_node.network.pausing import pause_for_certain
@@ -127,9 +127,9 @@ class CommittingAcceptor(Acceptor):
     def __init__(
         self, listener: Listener, policy: AssociationPolicy, store: StoreHandler, *,
         promise: Callable[[CommitmentRequest], None], answer: Callable[[str, str], tuple[CommitmentAnswer, dict] | None],
-        told: Callable[[str, str], None], reported: Reported,
+        told: Callable[[str, str], None], reported: Reported, witness: Witness | None = None,
     ):
-        super().__init__(listener, policy, store)
+        super().__init__(listener, policy, store, witness)
         self._promise, self._answer, self._told, self._reported = promise, answer, told, reported
 
     def _support(self, ae: AE) -> None:

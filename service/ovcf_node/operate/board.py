@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ovcf_node.config import Settings
 from ovcf_node.domain.states import DeliveryState, RevisionState
-from ovcf_node.ledger import DestinationHealth, Hold, Ledger, Revision
+from ovcf_node.ledger import DestinationHealth, DestinationStanding, Hold, Ledger, Revision
 from ovcf_node.operate.moments import ago, span
 from ovcf_node.operate.standing import ORDER, Stage, Standing, standing
 
@@ -49,6 +49,7 @@ class DestinationRow:
     kind: str
     configured: bool
     health: DestinationHealth
+    stands: DestinationStanding
 
 
 @dataclass(frozen=True)
@@ -104,18 +105,19 @@ class Boards:
 
     def _make(self, now: float) -> Board:
         holds = {hold.study_instance_uid: hold for hold in self._ledger.holds.all()}
-        rows = self._rows(holds, now)
+        stands = self._ledger.destinations.all()
+        rows = self._rows(holds, now, stands)
         counts: dict[Stage, int] = {}
         for row in rows:
             counts[row.standing.stage] = counts.get(row.standing.stage, 0) + 1
-        destinations = self._destinations()
+        destinations = self._destinations(stands)
         scanners = tuple(self._scanner(source.ae_title, now) for source in self._settings.receive.sources)
         ended = {what: self._ledger.overview.changed_since(now - _DAY_S, state) for what, state in _ENDS.items()}
-        alarms = (*self._processes(now), *self._disk(), *_of_studies(rows), *_of_destinations(destinations, now),
-                  *_of_scanners(scanners, now))
+        alarms = (*self._processes(now), *self._disk(), *_of_studies(rows),
+                  *_of_destinations(destinations, self._settings, now), *_of_scanners(scanners, now))
         return Board(now, alarms, counts, ended, rows, destinations, scanners)
 
-    def _rows(self, holds: dict[str, Hold], now: float) -> tuple[Row, ...]:
+    def _rows(self, holds: dict[str, Hold], now: float, standings: dict[str, DestinationStanding]) -> tuple[Row, ...]:
         overview = self._ledger.overview
         found = [*overview.open(200), *self._ledger.revisions.newest(_RECENT),
                  *overview.undelivered(DeliveryState.REJECTED, now - _REJECTED_S, 100),
@@ -132,6 +134,7 @@ class Boards:
             stands = standing(
                 revision, deliveries.get(revision.id, []), holds.get(revision.study_instance_uid),
                 instances.get(revision.series_instance_uid, 0), self._settings, now,
+                standings,
             )
             by_study.setdefault(revision.study_instance_uid, []).append((revision, stands))
         rows = [
@@ -141,11 +144,12 @@ class Boards:
         rows.sort(key=lambda row: (_group(row.standing.stage), -row.revision.updated_at))
         return tuple(rows)
 
-    def _destinations(self) -> tuple[DestinationRow, ...]:
+    def _destinations(self, stands: dict[str, DestinationStanding]) -> tuple[DestinationRow, ...]:
         configured = {destination.name: destination.type for destination in self._settings.destinations}
         names = [*configured, *sorted(self._ledger.overview.pending_destinations() - set(configured))]
         return tuple(
-            DestinationRow(name, configured.get(name, ""), name in configured, self._ledger.overview.destination(name))
+            DestinationRow(name, configured.get(name, ""), name in configured, self._ledger.overview.destination(name),
+                           stands.get(name, DestinationStanding(name)))
             for name in names
         )
 
@@ -185,9 +189,18 @@ def _of_studies(rows: tuple[Row, ...]) -> list[Alarm]:
             for what, count in stuck.items()]
 
 
-def _of_destinations(rows: tuple[DestinationRow, ...], now: float) -> list[Alarm]:
+def _of_destinations(rows: tuple[DestinationRow, ...], settings: Settings, now: float) -> list[Alarm]:
     alarms = []
-    for row in rows:
+    silenced = {d.name for d in settings.destinations} - {d.name for d in settings.delivering}  # shadow mode
+    for row in (row for row in rows if row.name not in silenced):
+        if row.stands.held_since is not None:
+            alarms.append(Alarm(f"{row.name} is held by {row.stands.held_by}: {row.health.pending} wait.",
+                                "Release it when its reason is over."))
+            continue
+        if row.stands.refuses:
+            alarms.append(Alarm(f"{row.name} refuses us: nothing is sent there.",
+                                "Its administrator must know our AE title, or the credentials are wrong."))
+            continue
         waits = now - row.health.oldest_pending if row.health.oldest_pending else 0.0
         if waits > 600:
             alarms.append(Alarm(f"{row.name} has not taken results for {span(waits)}: {row.health.pending} wait.",

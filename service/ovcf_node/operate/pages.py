@@ -78,7 +78,8 @@ class _Pages:
         self._templates.globals |= {
             "version": __version__, "bundle": around.bundle, "installation": around.settings.node.installation,
             "ago": moments.ago, "span": moments.span, "time_of": moments.clock, "iso": moments.iso,
-            "person": objects.person, "open_to_all": around.settings.web.open, "levels": REPORTED,
+            "person": objects.person, "open_to_all": around.settings.web.open,
+            "shadow": around.settings.node.mode == "shadow", "levels": REPORTED,
         }
 
     def application(self) -> Starlette:
@@ -92,6 +93,7 @@ class _Pages:
                 Route("/find", self._guarded(self._find, Role.OPERATOR, Role.READER), **post),
                 Route("/sign-out", self._guarded(self._sign_out), **post),
                 Route("/configuration", self._guarded(self._configuration, Role.OPERATOR)),
+                Route("/destination/{name}/{decision}", self._guarded(self._decide_destination, Role.OPERATOR), **post),
                 Route("/study/{token}", self._guarded(self._study)),
                 Route("/study/{token}/picture/{revision:int}", self._guarded(self._picture)),
                 Route("/study/{token}/assess", self._guarded(self._assess, Role.READER), **post),
@@ -207,6 +209,19 @@ class _Pages:
                 {"hold": decisions.hold, "discard": decisions.discard}[decision](self._ledger, uid, now, who)
 
         return self._decided(request, visitor, uid, decision, decide, form)
+
+    def _decide_destination(self, request: Request, visitor: Visitor, _form: FormData) -> Response:
+        name, decision = request.path_params["name"], request.path_params["decision"]
+        known = {"hold": decisions.hold_destination, "release": decisions.release_destination}
+        if decision not in known or name not in {d.name for d in self._settings.destinations}:
+            raise HTTPException(404, "There is no such destination or decision.")
+        try:
+            known[decision](self._ledger, name, self._clock(), visitor.user.account)
+        except decisions.NotPossible as error:
+            raise HTTPException(409, f"Not done: {error.text}.") from error
+        self._boards.forget()
+        _LOG.info("decided", decision=decision, account=visitor.user.account, destination=name)
+        return RedirectResponse("/", 303)
 
     def _assess(self, request: Request, visitor: Visitor, form: FormData) -> Response:
         uid = self._resolve(request)

@@ -1,12 +1,12 @@
 """Where a series stands, in words for people: one stage of seven, what it is doing, and why."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from ovcf_node.config import Settings
 from ovcf_node.domain.states import DeliveryState, RevisionState
-from ovcf_node.ledger import Delivery, Hold, Revision
+from ovcf_node.ledger import Delivery, DestinationStanding, Hold, Revision
 from ovcf_node.operate.moments import ago, clock
 
 
@@ -37,8 +37,12 @@ class Standing:
 
 def standing(
     revision: Revision, deliveries: Sequence[Delivery], hold: Hold | None, instances: int, settings: Settings, now: float,
+    stands: Mapping[str, DestinationStanding],
 ) -> Standing:
-    """Return where the newest revision of a series stands. `instances` counts what arrived of it."""
+    """Return where the newest revision of a series stands. `instances` counts what arrived of it.
+
+    stands  how destinations stand, by name; one that never had trouble may be left out
+    """
     if revision.state is RevisionState.SUPERSEDED:
         return Standing(Stage.EXCLUDED, "discarded", "a person discarded the study")
     if hold is not None:
@@ -56,7 +60,10 @@ def standing(
         return Standing(Stage.EXCLUDED, "not for us", revision.reason_text or "")
     if not revision.answered:
         return _at_work(revision, settings, now)
-    return _delivered(revision, deliveries, {d.name for d in settings.destinations}, now)
+    waits = {d.name for d in settings.destinations} - {d.name for d in settings.delivering}
+    if any(d.state is DeliveryState.PENDING and d.destination in waits for d in deliveries):
+        return Standing(Stage.WAITING, "waits", f"shadow mode: {', '.join(sorted(waits))} gets nothing until it ends")
+    return _delivered(revision, deliveries, {d.name: d.final for d in settings.destinations}, now, stands)
 
 
 def _at_work(revision: Revision, settings: Settings, now: float) -> Standing:
@@ -71,9 +78,13 @@ def _at_work(revision: Revision, settings: Settings, now: float) -> Standing:
     return Standing(Stage.RUNNING, what, tried)
 
 
-def _delivered(revision: Revision, deliveries: Sequence[Delivery], configured: set[str], now: float) -> Standing:
+def _delivered(
+    revision: Revision, deliveries: Sequence[Delivery], configured: Mapping[str, str], now: float,
+    stands: Mapping[str, DestinationStanding],
+) -> Standing:
     unread = revision.state is RevisionState.NOT_ASSESSED
     outcome = "not assessed" if unread else "second reading" if revision.reading_of is not None else "read"
+    outcome += ", shadow" if revision.shadow else ""
     reason = f"not assessed: {revision.reason_text}. " if unread else ""
     rejected = [d for d in deliveries if d.state is DeliveryState.REJECTED]
     if rejected:
@@ -81,17 +92,32 @@ def _delivered(revision: Revision, deliveries: Sequence[Delivery], configured: s
         return Standing(Stage.STUCK, "rejected", f"{reason}{names} will not take {_objects(len(rejected))}",
                         _words(rejected[-1]))
     pending = [d for d in deliveries if d.state is DeliveryState.PENDING]
-    orphaned = sorted({d.destination for d in pending} - configured)
+    orphaned = sorted({d.destination for d in pending} - set(configured))
     if orphaned:
         return Standing(Stage.STUCK, "undeliverable", f"{', '.join(orphaned)}: no longer configured as a destination")
     if pending:
         waits = sorted({d.destination for d in pending})
+        stopped = [stands[name] for name in waits if name in stands and stands[name].stopped]
+        if stopped:
+            which = ", ".join(f"{one.name} ({one.word})" for one in stopped)
+            text = f"{reason}{_objects(len(pending))} left; {which}: sent as soon as that ends"
+            return Standing(Stage.DELIVERING, f"destination {stopped[0].word}", text, stopped[0].text or "")
         tried = max(pending, key=lambda d: d.attempts)
         again = f"; tried {tried.attempts} times, again at {clock(tried.next_attempt_at, now)}" if tried.attempts else ""
         text = f"{reason}{_objects(len(pending))} left for {', '.join(waits)}{again}"
         return Standing(Stage.DELIVERING, "delivering", text, _words(tried) if tried.attempts else "")
     if not deliveries:
-        return Standing(Stage.DONE, outcome, f"{reason}no destination wants an object of it")
+        why = "made in shadow mode: kept here, sent nowhere" if revision.shadow else "no destination wants an object of it"
+        return Standing(Stage.DONE, outcome, f"{reason}{why}")
+    unconfirmed = [d for d in deliveries if d.confirm_at is not None]
+    if unconfirmed:
+        names = ", ".join(sorted({d.destination for d in unconfirmed}))
+        return Standing(Stage.DELIVERING, "accepted", f"{reason}{names} took it and has not said that it keeps it")
+    loose = sorted({d.destination for d in deliveries if configured.get(d.destination) == "committed"
+                    and d.state in (DeliveryState.ACCEPTED, DeliveryState.FOUND)})
+    if loose:
+        return Standing(Stage.DONE, f"{outcome}, not committed",
+                        f"{reason}{', '.join(loose)} took it and never said that it keeps it")
     names = ", ".join(sorted({d.destination for d in deliveries}))
     return Standing(Stage.DONE, f"{outcome}, delivered", f"{reason}{names} has everything" if "," not in names
                     else f"{reason}{names} have everything")

@@ -175,7 +175,7 @@ class Studies:
         can = {v.level for v in assessable(findings)} if findings else set()
         return SeriesView(
             newest=newest, reading=reading, findings=findings, words=self._words(newest, reading), instances=count,
-            standing=standing(newest, deliveries, hold, count, self._settings, now),
+            standing=standing(newest, deliveries, hold, count, self._settings, now, self._ledger.destinations.all()),
             vertebrae=tuple(
                 vertebra_row(v, second.of(v.level) if second else None, v.level in can) for v in findings.vertebrae
             ) if findings else (),

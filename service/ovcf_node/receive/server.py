@@ -7,6 +7,7 @@ from ovcf_node.network.application_entity import Acceptor, Listener, listeners, 
 from ovcf_node.network.commitment import CommittingAcceptor
 from ovcf_node.network.policy import AssociationPolicy
 from ovcf_node.receive.committing import Committing
+from ovcf_node.receive.listening import Listening
 from ovcf_node.receive.storing import Storing
 
 
@@ -18,9 +19,12 @@ class Receiver:
 
     def __init__(
         self, settings: Receive, storing: Storing, committing: Committing | None = None,
-        destinations: Sequence[Destination] = (), *, port: int | None = None,
+        destinations: Sequence[Destination] = (), *, port: int | None = None, listening: Listening | None = None,
     ):
-        """`port` overrides the configured plain one; 0 takes any free port. Without `committing` there is no commitment."""
+        """`port` overrides the configured plain one; 0 takes any free port. Without `committing` there is no commitment.
+
+        `listening` hears who tries to reach us.
+        """
         listener = Listener(
             host=settings.host,
             port=settings.port if port is None else port,
@@ -30,16 +34,16 @@ class Receiver:
             balancers=tuple(map(str, settings.balancers)),
             data_set_at_most=settings.max_instance_mb * 2**20,
         )
-        policy = _policy(settings, destinations)
+        policy, witness = _policy(settings, destinations), listening.heard if listening else None
         self._committing = committing
         self._acceptors: list[Acceptor] = []
         for one in listeners(listener, plain=settings.plain, tls_port=settings.tls_port):
             if committing is None:
-                self._acceptors.append(Acceptor(one, policy, storing.answer))
+                self._acceptors.append(Acceptor(one, policy, storing.answer, witness))
             else:
                 self._acceptors.append(CommittingAcceptor(
                     one, policy, storing.answer, promise=committing.promise, answer=committing.answer,
-                    told=committing.told, reported=committing.reported,
+                    told=committing.told, reported=committing.reported, witness=witness,
                 ))
 
     @property

@@ -37,6 +37,7 @@ class ResultContext:
     institution          InstitutionName of the contributing equipment; empty leaves it out
     predecessors         reports of earlier revisions (Predecessor Documents Sequence)
     second               what a reader said of the findings; None for the reading itself
+    shadow               made in shadow mode: every series says so in its description
     """
 
     identity: ResultIdentity
@@ -44,6 +45,7 @@ class ResultContext:
     institution: str = ""
     predecessors: tuple[Predecessor, ...] = ()
     second: SecondReport | None = None
+    shadow: bool = False
 
     def __post_init__(self) -> None:
         if self.analysis_started_at.tzinfo is None:
@@ -72,7 +74,7 @@ class ResultContext:
         return made or self.identity.sop_instance_uid(role, Dialect())
 
     def series_description(self, text: str) -> str:
-        return f"RESEARCH AI {text}"
+        return f"{'SHADOW ' if self.shadow else ''}RESEARCH AI {text}"
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,8 @@ def answer(
     """Encode every object of every dialect that a destination wants, store the bytes, plan the deliveries.
 
     Idempotent: the same revision gives the same UIDs and bytes; what is stored already is not written again. A second
-    reading gives a report only: the images are those of the reading it is about.
+    reading gives a report only: the images are those of the reading it is about. What was judged in shadow mode is for
+    shadow destinations alone, and is stored even where there is none.
     """
     reading = ledger.revisions.reading(revision)
     inspection = assemble.inspect(source_paths(spool, instances), settings.assemble)
@@ -49,17 +50,16 @@ def answer(
             series_instance_uid=revision.series_instance_uid,
             source_digest=source_digest(i.sop_instance_uid for i in instances), software=SOFTWARE,
             bundle_digest=read.findings.bundle.digest if read.findings.bundle else "",
-            settings_digest=settings_digest(settings.assemble), revision=reading.number,
+            settings_digest=settings_digest(settings.assemble, shadow=revision.shadow), revision=reading.number,
             analysis_started_at=started_at.isoformat(),
         ),
         analysis_started_at=started_at,
-        institution=settings.node.institution, second=_second(revision, reading, ledger),
+        institution=settings.node.institution, second=_second(revision, reading, ledger), shadow=revision.shadow,
     )
     answered = ("sr",) if context.second else ROLES
     stored: dict[tuple[str, str], Result] = {}
     entries: list[Entry] = []
-    for dialect in sorted({d for one in settings.destinations for d in dialects_of(one)}, key=lambda d: d.key):
-        wanted = {role for d in settings.destinations if dialect in dialects_of(d) for role in d.objects}
+    for dialect, wanted in _wanted(settings, shadow=revision.shadow):
         # SEG and picture are the same in every dialect: encode them once.
         roles = tuple(r for r in answered if r in wanted and (r, dialect_key(r, dialect)) not in stored)
         before = ledger.deliveries.arrived_report(revision.series_instance_uid, revision.number, dialect.key)
@@ -75,10 +75,23 @@ def answer(
             entries.append(entry)
     plan = {}
     for destination in settings.destinations:
+        if revision.shadow and not destination.shadow:
+            continue
         chosen = [stored.get((role, dialect_key(role, dialect_of(destination)))) for role in ROLES
                   if role in destination.objects]
         plan[destination.name] = [result.sop_instance_uid for result in chosen if result]
     return Answer(list(stored.values()), plan, entries)
+
+
+def _wanted(settings: Settings, *, shadow: bool) -> list[tuple[Dialect, set[str]]]:
+    """Return the dialects that the destinations want, and the roles in each."""
+    wanted: dict[Dialect, set[str]] = {}
+    for destination in settings.destinations:
+        for dialect in dialects_of(destination):
+            wanted.setdefault(dialect, set()).update(destination.objects)
+    if shadow and not wanted:
+        wanted[Dialect()] = set(ROLES)  # for pages and queries: a trial may begin before there is any destination
+    return sorted(wanted.items(), key=lambda pair: pair[0].key)
 
 
 def _second(revision: Revision, reading: Revision, ledger: Ledger) -> report.SecondReport | None:

@@ -34,7 +34,7 @@ class Sender:
     def __init__(self, settings: Settings, ledger: Ledger, results: Results, pseudonyms: Pseudonyms,
                  clock: Callable[[], float] = time.time, go_on: Callable[[], None] = deliver.always):
         """`go_on` is asked before each object and raises Transient when another sender may be sending it by now."""
-        self._destinations = {d.name: d for d in settings.destinations}
+        self._destinations = {d.name: d for d in settings.delivering}
         self._ledger = ledger
         self._results = results
         self._hash = pseudonyms
@@ -57,7 +57,7 @@ class Sender:
         """Send what is pending of one revision to one destination, in order, and record every answer."""
         destination = self._destinations.get(name)
         if destination is None:
-            return "unknown destination"  # removed from the configuration; the rows stay visible
+            return "unknown destination"  # removed from the configuration, or shadow mode; the rows stay visible
         standing = self._ledger.destinations.of(name)
         if standing.stopped or self._ledger.deliveries.held(revision_id):
             return "held"  # or away

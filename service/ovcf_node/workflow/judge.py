@@ -203,7 +203,11 @@ class Judge:
         if better is not None:
             self._move(revision, RevisionState.EXCLUDED, now, reason("better_series", better))
             return
-        record = {"problem": problem.to_json() if problem else None, "candidate": asdict(mine) if mine else None}
+        record = {
+            "problem": problem.to_json() if problem else None, "candidate": asdict(mine) if mine else None,
+            # Kept with the series: it stays a shadow result, whatever mode the node is in when it is encoded or assessed.
+            "shadow": self._settings.node.mode == "shadow",
+        }
         self._move(revision, RevisionState.COMPLETE, now, None, verdict=record)
 
     def _answered_before(self, revision: Revision) -> bool:
@@ -309,11 +313,11 @@ class Judge:
 
     def _enqueue_deliveries(self, now: float) -> None:
         due: dict[str, list[Delivery]] = {}
-        configured = {destination.name for destination in self._settings.destinations}
+        configured = {destination.name for destination in self._settings.delivering}
         for batch in _batches(self._ledger.deliveries.due(now)):
             first = batch[0]
             if first.destination not in configured:
-                continue  # removed from the configuration: the rows stay visible, nobody would take the work
+                continue  # removed from the configuration, or shadow mode: the rows stay visible and wait
             attempts = sum(d.attempts for d in self._ledger.deliveries.of_revision(first.revision_id, first.destination))
             newest = max(d.next_attempt_at for d in batch)
             due[f"deliver:{first.revision_id}:{first.destination}:{attempts}:{newest:.3f}"] = batch

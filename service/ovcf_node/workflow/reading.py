@@ -77,9 +77,9 @@ def png_bytes(picture: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def settings_digest(rules: Assemble) -> str:
-    """Return the digest of the settings that change what a result says."""
-    values = {"full_mm": rules.full_mm, "limited_mm": rules.limited_mm}
+def settings_digest(rules: Assemble, *, shadow: bool = False) -> str:
+    """Return the digest of the settings that change what a result says; shadow results say that they are."""
+    values = {"full_mm": rules.full_mm, "limited_mm": rules.limited_mm} | ({"shadow": True} if shadow else {})
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 

@@ -1,5 +1,7 @@
 """The status page: every state in words with its reason, and an alarm for everything a person should look at."""
 
+from dataclasses import replace
+
 import pytest
 from operate_site import study_path
 
@@ -14,7 +16,8 @@ S = RevisionState
 def stands(site):
     revision = site.newest()
     hold = next(iter(site.ledger.holds.all()), None)
-    return standing(revision, site.ledger.deliveries.of_revision(revision.id), hold, 7, site.settings, site.at)
+    return standing(revision, site.ledger.deliveries.of_revision(revision.id), hold, 7, site.settings, site.at,
+                    site.ledger.destinations.all())
 
 
 def board(site, free_mb=1000):
@@ -52,6 +55,15 @@ def test_queued_reading_and_trying_again(site):
     site.ledger.revisions.failed(site.newest(), site.at, not_before=site.at + 5, text="child_died")
     assert (stands(site).stage, stands(site).what) == (Stage.WAITING, "tries again")
     assert "attempt 2 of 3" in stands(site).why
+
+
+def test_shadow_results_say_so_and_what_was_pending_waits(site, study):
+    shadow = site.settings.model_copy(update={"node": site.settings.node.model_copy(update={"mode": "shadow"})})
+    deliveries = site.ledger.deliveries.of_revision(study.id)
+    waits = standing(study, deliveries, None, 7, shadow, site.at)
+    assert (waits.stage, waits.why) == (Stage.WAITING, "shadow mode: pacs gets nothing until it ends")
+    kept = standing(replace(study, verdict={"shadow": True}), [], None, 7, shadow, site.at)
+    assert (kept.stage, kept.what) == (Stage.DONE, "read, shadow") and "sent nowhere" in kept.why
 
 
 def test_delivering_rejected_and_delivered(site, study):

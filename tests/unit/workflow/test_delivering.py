@@ -23,8 +23,8 @@ def ledger(tmp_path):
     ledger.close()
 
 
-def sender(ledger: Ledger, folder: Path, destination: Path, now: float) -> Sender:
-    settings = Settings(destinations=[{"name": "pacs", "type": "folder", "path": destination}])
+def sender(ledger: Ledger, folder: Path, destination: Path, now: float, mode: str = "live") -> Sender:
+    settings = Settings(node={"mode": mode}, destinations=[{"name": "pacs", "type": "folder", "path": destination}])
     return Sender(settings, ledger, Results(folder / "results"), Pseudonyms(folder), clock=lambda: now)
 
 
@@ -47,3 +47,15 @@ def test_a_report_that_is_due_does_not_overtake_images_that_wait(ledger, tmp_pat
     assert sender(ledger, tmp_path, there, 200.0).probe("pacs") == "answers"
     sender(ledger, tmp_path, there, 201.0).send(revision.id, "pacs")
     assert {d.state for d in ledger.deliveries.of_revision(revision.id)} == {DeliveryState.ACCEPTED}
+
+
+def test_what_was_pending_waits_while_shadow_mode_lasts(ledger, tmp_path):
+    objects = [result_object("a", SEG)]
+    revision = store(ledger, objects, Results(tmp_path / "results"))
+    with ledger.deliveries._engine.begin() as connection:
+        add_results(connection, [], {"pacs": [str(d.SOPInstanceUID) for d in objects]}, 102.0)
+    there = tmp_path / "there"
+    sender(ledger, tmp_path, there, 103.0, "shadow").send(revision.id, "pacs")  # enqueued before the mode changed
+    assert not there.exists() and ledger.deliveries.of_revision(revision.id)[0].state is DeliveryState.PENDING
+    sender(ledger, tmp_path, there, 104.0).send(revision.id, "pacs")
+    assert len(list(there.glob("*.dcm"))) == 1

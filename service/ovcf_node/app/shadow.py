@@ -1,0 +1,73 @@
+"""What the node said in shadow mode of the studies that radiologists have read by now."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ovcf_node.app.answers import findings_of
+from ovcf_node.config import Settings
+from ovcf_node.domain.findings import Findings
+from ovcf_node.evaluate.radiologists import ReadStudy, page, read_table, record
+from ovcf_node.ledger import Ledger
+from ovcf_node.ledger.catalogue import BadKey, Level, Query, dialect_for
+
+_UNKNOWN, _SEVERAL, _LIVE, _UNSAID = (
+    "the node has no such answered study", "several studies have this accession number",
+    "not read in shadow mode (the radiologist may have seen the result)", "the radiologist's answer is unknown",
+)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The page, how many patients it compares, how many of the table it does not."""
+
+    page: str
+    compared: int
+    left_out: int
+
+
+def compare(settings: Settings, ledger: Ledger, table: Path) -> Comparison:
+    """Put the shadow results beside a table of radiologists' findings (`evaluate.radiologists`).
+
+    Only results of shadow mode count: one that went to the PACS may have told the radiologist what to see. Raises
+    Permanent `truth_unreadable`.
+    """
+    records, readers = [], set()
+    left_out: dict[str, list[int]] = {}
+    for study in read_table(table):
+        said = _said(settings, ledger, study)
+        if study.fracture is None:
+            said = _UNSAID
+        if isinstance(said, str):
+            left_out.setdefault(said, []).append(study.line)
+            continue
+        records.append(record(study, said))
+        bundle = said.bundle
+        readers.add(f"{bundle.name} {bundle.version} ({bundle.digest[:12]})" if bundle else said.software)
+    missed = sum(len(lines) for lines in left_out.values())
+    return Comparison(page(records, left_out, sorted(readers)), len(records), missed)
+
+
+def _said(settings: Settings, ledger: Ledger, study: ReadStudy) -> Findings | str:
+    """Return the findings of a study, or why there are none to compare."""
+    uids = [study.study_instance_uid] if study.study_instance_uid else _studies(settings, ledger, study.accession_number)
+    if len(uids) > 1:
+        return _SEVERAL
+    answered = [r for uid in uids for r in ledger.revisions.newest_of_study(uid) if r.answered]
+    if not answered:
+        return _UNKNOWN
+    readings = [ledger.revisions.reading(r) for r in answered]
+    found = [f for r in readings if r.shadow and (f := findings_of(settings, r))]
+    if not found:
+        return _LIVE if not any(r.shadow for r in readings) else _UNKNOWN
+    return min(found, key=lambda f: f.status == "not_assessed")  # what was read, before what could not be
+
+
+def _studies(settings: Settings, ledger: Ledger, accession_number: str) -> list[str]:
+    keys = {"AccessionNumber": accession_number.translate({ord(c): None for c in "*?\\"})}
+    try:
+        matches: Iterable = ledger.catalogue.find(
+            Query(Level.STUDY, keys, dialect_for(settings.destinations, None), computed=(), limit=2))
+    except BadKey:
+        return []
+    return [match.attributes["0020000D"]["Value"][0] for match in matches]

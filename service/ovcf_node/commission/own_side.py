@@ -1,0 +1,140 @@
+"""Our side: models, data, processes, and whether the receiver is reached over the network and rejects strangers."""
+
+import socket
+import time
+from dataclasses import dataclass
+
+from ovcf_node import infer
+from ovcf_node.app import checks, enabled
+from ovcf_node.app.process import spool_root
+from ovcf_node.commission.check import Check, Outcome, tried
+from ovcf_node.config import Peer, Settings, Source
+from ovcf_node.errors import Permanent, Transient
+from ovcf_node.ledger import Ledger
+from ovcf_node.network import associate
+from ovcf_node.network.policy import AssociationPolicy
+from ovcf_node.storage.spool import Spool
+
+GROUP = "This node"
+PREFERRED = "OVCF_COMMISSION"
+"""Calling AE title of a commissioning where `receive.sources` lists it."""
+_STRANGER = "OVCF_STRANGER"
+
+
+@dataclass(frozen=True)
+class Approach:
+    """How the commissioning reaches the receiver: as a scanner would. `calling` is empty where no AE title fits."""
+
+    address: str
+    calling: str
+
+
+def approach(settings: Settings, address: str | None, calling: str | None) -> Approach:
+    """Choose the address and the calling AE title, unless they are given.
+
+    The address is the one by which the destinations are reached, so that the way goes over the network card and not over
+    loopback alone.
+    """
+    address = address or _address(settings)
+    return Approach(address, calling or _admitted(settings.receive.ae_titles, settings.receive.sources, address))
+
+
+def _admitted(called: tuple[str, ...], sources: tuple[Source, ...] | tuple[Peer, ...], address: str) -> str:
+    policy = AssociationPolicy(called, sources)
+    titles = sorted((s.ae_title for s in sources), key=lambda title: title != PREFERRED)
+    welcome = (t for t in titles if not policy.rejection(called=called[0], calling=t, address=address))
+    return next(welcome, "")
+
+
+def querying_as(settings: Settings) -> str:
+    """Return a peer's AE title under which we may query ourselves over loopback, empty where there is none."""
+    peers = tuple(p for p in settings.query.peers if p.find)
+    return _admitted(settings.query.ae_titles, peers, local(settings.query.host)) if peers else ""
+
+
+def local(host: str) -> str:
+    """Return the address by which this machine reaches a listener of its own."""
+    return "127.0.0.1" if host in ("0.0.0.0", "::") else host
+
+
+def _address(settings: Settings) -> str:
+    if settings.receive.host not in ("0.0.0.0", "::"):
+        return settings.receive.host
+    for destination in settings.destinations:
+        if destination.host:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+                try:
+                    probe.connect((destination.host, destination.port))  # no packet leaves: the kernel picks the way
+                    return probe.getsockname()[0]
+                except OSError:
+                    continue
+    return "127.0.0.1"
+
+
+def check(settings: Settings, ledger: Ledger, way: Approach) -> list[Check]:
+    """Try everything on our side."""
+    return [
+        tried(GROUP, "Model bundle loads, its self-test agrees", lambda: _bundle(settings),
+              "Compare the bundle's folder with the one that was delivered; `ovcf-node check` names the file."),
+        tried(GROUP, "Data volume has room", lambda: _room(settings),
+              "Give the volume more space: below receive.min_free_mb scanners are answered 0xA700."),
+        tried(GROUP, "Every process is alive", lambda: _processes(settings, ledger),
+              "Start the node (`ovcf-node serve`) and look at its log; `ovcf-node alive` says what is missing."),
+        _reached(settings, way),
+        _strangers(settings, way),
+        Check(GROUP, "DICOM over TLS", Outcome.NOT_CONFIGURED, "associations are not encrypted",
+              "Keep the DICOM port inside the imaging network, behind a firewall."),
+    ]
+
+
+def _bundle(settings: Settings) -> str:
+    infer.load(settings.node.bundle, providers=settings.infer.providers, threads=settings.infer.threads)
+    bundle = infer.load_identity(settings.node.bundle)
+    return f"{bundle.name} {bundle.version} ({bundle.status}), digest {bundle.digest[:12]}"
+
+
+def _room(settings: Settings) -> str:
+    free = Spool(spool_root(settings)).free_bytes() // 2**20
+    if free < settings.receive.min_free_mb:
+        raise Transient("low_disk", f"{free} MB free, receive.min_free_mb is {settings.receive.min_free_mb}")
+    return f"{free / 1024:.0f} GB free; C-STORE is refused below {settings.receive.min_free_mb} MB"
+
+
+def _processes(settings: Settings, ledger: Ledger) -> str:
+    living = ledger.leases.living("", time.time())
+    missing = [role for role in enabled(settings) if not any(name.startswith(f"process:{role}@") for name in living)]
+    missing += [] if "judge" in living else ["judge"]
+    missing += checks.alive(settings)
+    if missing:
+        raise Transient("not_running", ", ".join(dict.fromkeys(missing)))
+    return f"{', '.join(enabled(settings))}; a judge is at work"
+
+
+def _reached(settings: Settings, way: Approach) -> Check:
+    name = "The receiver answers a C-ECHO over the network"
+    if not way.calling:
+        return Check(GROUP, name, Outcome.FAIL, f"no calling AE title of receive.sources may come from {way.address}",
+                     f'Add {{ ae_title = "{PREFERRED}", address = "{way.address}" }} to receive.sources, reload (SIGHUP).')
+    called = settings.receive.ae_titles[0]
+
+    def echo() -> str:
+        seconds = associate.echo(associate.Remote(way.address, settings.receive.port, called, way.calling))
+        return f"{way.calling} to {called} at {way.address}:{settings.receive.port}, {seconds * 1000:.0f} ms"
+
+    return tried(GROUP, name, echo, "Is the port published, and receive.host not loopback? The log says "
+                 "association_rejected with title and address when it came in and was not welcome.")
+
+
+def _strangers(settings: Settings, way: Approach) -> Check:
+    def rejected() -> str:
+        remote = associate.Remote(way.address, settings.receive.port, settings.receive.ae_titles[0], _STRANGER)
+        try:
+            associate.echo(remote)
+        except Permanent as error:
+            if error.code == "association_rejected":
+                return f"{_STRANGER} was rejected: {error.text}"
+            raise
+        raise Permanent("stranger_admitted", f"{_STRANGER} opened an association")
+
+    return tried(GROUP, "An unknown calling AE title is rejected", rejected,
+                 "receive.sources must list the scanners and routers of the site and nobody else.")

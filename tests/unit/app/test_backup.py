@@ -1,0 +1,66 @@
+"""A backup is whole or not there, and is restored only where it fits."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from ovcf_node.app import backup
+from ovcf_node.config import Settings
+from ovcf_node.errors import Permanent
+from ovcf_node.ledger import Ledger, migrate
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Settings:
+    settings = Settings(node={"data": tmp_path / "data", "installation": "one"})
+    (settings.node.data / "spool" / "ab").mkdir(parents=True)
+    (settings.node.data / "spool" / "ab" / "x.dcm").write_bytes(b"pixels")
+    (settings.node.data / "spool" / ".tmp").mkdir()
+    (settings.node.data / "spool" / ".tmp" / "half").write_bytes(b"half")
+    (settings.node.data / "engine.sqlite").write_bytes(b"the judge enqueues again")
+    migrate(settings.ledger_url)
+    return settings
+
+
+def test_a_running_ledger_is_copied_as_it_is_at_one_moment(node: Settings, tmp_path: Path):
+    ledger = Ledger(node.ledger_url)  # rows that are still in the write-ahead log
+    ledger.leases.take("before", "me", 1.0, 9.0)
+    made = backup.back_up(node, tmp_path / "copy")
+    ledger.leases.take("after", "me", 1.0, 9.0)
+    ledger.close()
+    assert made.files == 1 and (tmp_path / "copy" / "data" / "spool" / "ab" / "x.dcm").read_bytes() == b"pixels"
+    assert not list((tmp_path / "copy").rglob("half")) and not list((tmp_path / "copy").rglob("engine*"))
+    shutil.rmtree(node.node.data)
+    backup.restore(node, tmp_path / "copy")
+    restored = Ledger(node.ledger_url)
+    assert restored.leases.living("", 2.0) == {"before"}
+    restored.close()
+
+
+def test_a_backup_is_never_mixed_with_another(node: Settings, tmp_path: Path):
+    backup.back_up(node, tmp_path / "copy")
+    for out, code in ((tmp_path / "copy", "backup_exists"), (node.node.data / "copy", "backup_inside")):
+        with pytest.raises(Permanent) as caught:
+            backup.back_up(node, out)
+        assert caught.value.code == code
+
+
+def test_what_does_not_fit_is_refused_before_anything_is_written(node: Settings, tmp_path: Path):
+    copy = tmp_path / "copy"
+    backup.back_up(node, copy)
+    empty = {"data": tmp_path / "new", "installation": "one"}
+    other = Settings(node=empty | {"installation": "two"})
+    server = Settings(node=empty, engine={"ledger_url": "postgresql+psycopg://db/ledger"})
+    cases = [(node, "data_not_empty"), (other, "other_installation"), (server, "no_backup")]
+    for settings, code in cases:
+        with pytest.raises(Permanent) as caught:
+            backup.restore(settings, copy)
+        assert caught.value.code == code
+    (copy / "ledger.sqlite").write_bytes(b"damaged")
+    with pytest.raises(Permanent) as caught:
+        backup.restore(Settings(node=empty), copy)
+    assert caught.value.code == "backup_damaged" and not (tmp_path / "new").exists()
+    (copy / "backup.json").unlink()
+    with pytest.raises(Permanent, match="did not finish"):
+        backup.restore(Settings(node=empty), copy)
