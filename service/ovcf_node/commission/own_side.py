@@ -54,11 +54,11 @@ def querying_as(settings: Settings) -> str:
 
 def local(host: str) -> str:
     """Return the address by which this machine reaches a listener of its own."""
-    return "127.0.0.1" if host in ("0.0.0.0", "::") else host
+    return "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104
 
 
 def _address(settings: Settings) -> str:
-    if settings.receive.host not in ("0.0.0.0", "::"):
+    if settings.receive.host not in ("0.0.0.0", "::"):  # noqa: S104
         return settings.receive.host
     for destination in settings.destinations:
         if destination.host:

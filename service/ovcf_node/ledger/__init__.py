@@ -20,7 +20,8 @@ from ovcf_node.ledger.overview import DestinationHealth, Overview
 from ovcf_node.ledger.promises import Promise, Promises
 from ovcf_node.ledger.rejections import Rejections
 from ovcf_node.ledger.retention import Retention
-from ovcf_node.ledger.revisions import Revision, Revisions, StaleAttempt
+from ovcf_node.ledger.revision import Revision, StaleAttempt
+from ovcf_node.ledger.revisions import Revisions
 from ovcf_node.ledger.withdrawals import Withdrawals, Withdrawn
 
 __all__ = [

@@ -8,7 +8,7 @@ from sqlalchemy import Engine, func, select
 from ovcf_node.domain.states import DeliveryState, RevisionState
 from ovcf_node.ledger.database import reading
 from ovcf_node.ledger.deliveries import ARRIVED, JOINED, Delivery, delivery_of
-from ovcf_node.ledger.revisions import COLUMNS, Revision, revision_of
+from ovcf_node.ledger.revision import COLUMNS, Revision, revision_of
 from ovcf_node.ledger.schema import deliveries, instances, revisions
 
 _OPEN = (

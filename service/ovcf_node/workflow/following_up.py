@@ -1,28 +1,18 @@
 """What follows deliveries, found by the judge: probes of destinations that are away, questions whether they keep what they
 took, and the reports of storage commitment that came back."""
 
-from collections.abc import Callable, Collection
-from typing import Protocol
+from collections.abc import Callable
 
 import structlog
 
 from ovcf_node import deliver
 from ovcf_node.config import Settings
 from ovcf_node.ledger import Delivery, Ledger
+from ovcf_node.workflow.dispatching import Scheduler
 
 _LOG = structlog.get_logger("judge")
 _FIRST, _LAST = 1, 2**31 - 1  # priorities: a probe before everything, a question after every delivery
 _AGAIN_S = 10.0
-
-
-class Scheduler(Protocol):
-    """What is needed of the engine."""
-
-    def enqueue(
-        self, workflow: str, workflow_id: str, queue: str, args: tuple, *, priority: int, alone: str | None = None,
-    ) -> bool: ...
-
-    def states(self, workflow_ids: Collection[str]) -> dict[str, str]: ...
 
 
 class FollowUp:

@@ -16,11 +16,12 @@ from ovcf_node.domain.identity import source_digest
 from ovcf_node.domain.reasons import Reason, reason
 from ovcf_node.domain.states import RevisionState
 from ovcf_node.errors import MACHINE_SHORT, OvcfError, Permanent, Transient
-from ovcf_node.ledger import Delivery, Ledger, Revision, StaleAttempt, StoredInstance
+from ovcf_node.ledger import Ledger, Revision, StaleAttempt, StoredInstance
 from ovcf_node.observe.logging import Pseudonyms
 from ovcf_node.workflow.answering import source_paths
 from ovcf_node.workflow.child import Children, Inspected
-from ovcf_node.workflow.following_up import FollowUp, Scheduler
+from ovcf_node.workflow.dispatching import Dispatching, Scheduler
+from ovcf_node.workflow.following_up import FollowUp
 from ovcf_node.workflow.source_withdrawal import SourceWithdrawal
 
 _LOG = structlog.get_logger("judge")
@@ -47,6 +48,7 @@ class Judge:
         self._ledger = ledger
         self._spool = spool
         self._engine = engine
+        self._dispatching = Dispatching(settings, ledger, engine, priority)
         self._follow_up = FollowUp(settings, ledger, engine)
         self._children = children
         self._hash = pseudonyms
@@ -73,7 +75,7 @@ class Judge:
                 self._guarded_judge(revision, now)
         if self._room_to_read():
             self._enqueue_readings(now)
-        self._enqueue_deliveries(now)
+        self._dispatching.tick(now)
         self._follow_up.tick(now)
 
     # --- arrivals -------------------------------------------------------------------------------------------------
@@ -311,34 +313,6 @@ class Judge:
         else:
             self._move(revision, RevisionState.FAILED, now, Reason("encode", "the answer could not be encoded"))
 
-    def _enqueue_deliveries(self, now: float) -> None:
-        due: dict[str, list[Delivery]] = {}
-        configured = {destination.name for destination in self._settings.delivering}
-        for batch in _batches(self._ledger.deliveries.due(now)):
-            first = batch[0]
-            if first.destination not in configured:
-                continue  # removed from the configuration, or shadow mode: the rows stay visible and wait
-            attempts = sum(d.attempts for d in self._ledger.deliveries.of_revision(first.revision_id, first.destination))
-            newest = max(d.next_attempt_at for d in batch)
-            due[f"deliver:{first.revision_id}:{first.destination}:{attempts}:{newest:.3f}"] = batch
-        states = self._engine.states(list(due)) if due else {}
-        for workflow_id, batch in due.items():
-            state = states.get(workflow_id, "absent")
-            first = batch[0]
-            if state == "absent":
-                revision = self._ledger.revisions.get(first.revision_id)
-                priority = self._priority(revision.last_received_at, revision.stat)
-                # The id changes with every answer that is recorded: without the mark a second sender would begin to send
-                # the rest while the first one still records.
-                self._engine.enqueue(
-                    "deliver", workflow_id, f"deliver-{first.destination}", (first.revision_id, first.destination),
-                    priority=priority, alone=f"revision {first.revision_id}",
-                )
-            elif state in ("done", "failed"):
-                for delivery in batch:
-                    self._ledger.deliveries.again(delivery, now, next_attempt_at=now + 1.0, status=None,
-                                                  text="the sender ended without an answer")
-
 
 def _is_poison(revision: Revision) -> bool:
     return revision.crashes >= _CRASHES_AT_MOST and not revision.in_flight and revision.state is RevisionState.COMPLETE
@@ -346,11 +320,3 @@ def _is_poison(revision: Revision) -> bool:
 
 def _set_of(revision: Revision) -> tuple[str, int]:
     return revision.series_instance_uid, revision.through_instance_id
-
-
-def _batches(due: list[Delivery]) -> list[list[Delivery]]:
-    """Group deliveries that travel over one association: one revision, one destination, in sending order."""
-    groups: dict[tuple[int, str], list[Delivery]] = {}
-    for delivery in due:
-        groups.setdefault((delivery.revision_id, delivery.destination), []).append(delivery)
-    return list(groups.values())

@@ -1,0 +1,71 @@
+"""One revision of a series as the ledger holds it."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from ovcf_node.domain.reasons import Reason
+from ovcf_node.domain.states import RevisionState
+from ovcf_node.errors import Permanent
+from ovcf_node.ledger.schema import revisions
+
+
+class StaleAttempt(Permanent):
+    """The work was given to somebody else, or its input changed, since this attempt began."""
+
+    def __init__(self, revision_id: int):
+        super().__init__("stale_attempt", f"revision {revision_id} moved on")
+
+
+@dataclass(frozen=True)
+class Revision:
+    """One row of `revisions`; `reading_of` makes it a second reading: of the findings of that revision."""
+
+    id: int
+    series_instance_uid: str
+    study_instance_uid: str
+    number: int
+    state: RevisionState
+    reason_code: str | None
+    reason_text: str | None
+    through_instance_id: int
+    last_received_at: float
+    stat: bool
+    verdict: dict[str, Any] | None
+    attempt: int
+    failures: int
+    not_before: float
+    created_at: float
+    updated_at: float
+    analysis_started_at: float | None
+    answered: bool
+    reading_of: int | None = None
+    images_purged_at: float | None = None
+    results_purged_at: float | None = None
+    bundle: str | None = None
+    crashes: int = 0
+    in_flight: bool = False
+
+    @property
+    def result_key(self) -> str:
+        """The key under which everything that this revision made is stored."""
+        return f"{self.series_instance_uid}/{self.number}"
+
+    @property
+    def shadow(self) -> bool:
+        """Whether it was judged in shadow mode: what is made of it says so and is for shadow destinations alone."""
+        return bool((self.verdict or {}).get("shadow"))
+
+    @property
+    def reason(self) -> Reason | None:
+        return Reason(self.reason_code, self.reason_text or "") if self.reason_code else None
+
+
+COLUMNS = [revisions.c[name] for name in Revision.__annotations__]
+
+
+def revision_of(row) -> Revision:
+    values = dict(row._mapping)
+    values["state"] = RevisionState(values["state"])
+    values["verdict"] = json.loads(values["verdict"]) if values["verdict"] else None
+    return Revision(**values)
