@@ -1,8 +1,8 @@
 """Write deploy/CONFORMANCE.md from its text and the tables of the code, or compare with `--check`.
 
-The text is `statement.in.md` beside this file; a line `@NAME@` in it gives way to the table of that name. What
-can be read from the code is: SOP classes, transfer syntaxes, query keys, routes, defaults, codes, and, from the objects of a made-up reading
-that the encoders write, their attributes and the tree of the report.
+The text is `statement.in.md` beside this file; a line `@NAME@` in it gives way to the table of that name. What can be read
+from the code is: SOP classes, transfer syntaxes, query keys, routes, defaults, codes, and, from the objects of a made-up
+reading that the encoders write, their attributes and the tree of the report.
 """
 
 import sys
