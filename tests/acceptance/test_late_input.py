@@ -13,7 +13,7 @@ from pathlib import Path
 import pydicom
 import pytest
 from pydicom.dataset import Dataset
-from pynetdicom import AE
+from pynetdicom import AE, Association
 
 from dicom_peers import CT_IMAGE
 from node_harness import Node, RecordingPacs, dciodvfy_errors, dicom_destination, get, orthanc, storescu, wait_for
@@ -21,6 +21,7 @@ from ovcf_node.demo import phantom
 from ovcf_node.domain.identity import uid_from
 from ovcf_node.domain.states import RevisionState
 from ovcf_node.domain.withdrawal import NOTE_ROLE
+from ovcf_node.network.pausing import pause_for_certain
 from source_notes import write_note
 
 pytestmark = [pytest.mark.peer, pytest.mark.slow]
@@ -201,7 +202,16 @@ def stalling(port: int, after_bytes: int) -> Iterator[tuple[int, threading.Event
         listener.close()
 
 
-def stored(association, paths: Sequence[Path]) -> None:
+def associated(node: Node) -> Association:
+    ae = AE("SCANNER")
+    ae.add_requested_context(CT_IMAGE)
+    opened = ae.associate("127.0.0.1", node.port, ae_title="OVCF_NODE")
+    assert opened.is_established
+    pause_for_certain(opened)
+    return opened
+
+
+def stored(association: Association, paths: Sequence[Path]) -> None:
     for path in paths:
         assert association.send_c_store(pydicom.dcmread(path)).Status == 0x0000
 
@@ -234,9 +244,7 @@ def test_senders_that_die_and_come_back_are_never_waited_for_in_silence(tmp_path
 
             # The scanner comes back: two associations send all of it, interleaved, in any order; one is aborted, and a
             # third one resumes from its beginning.
-            ae = AE("SCANNER")
-            ae.add_requested_context(CT_IMAGE)
-            one, two = (ae.associate("127.0.0.1", node.port, ae_title="OVCF_NODE") for _ in range(2))
+            one, two = associated(node), associated(node)
             for first, second in zip(shuffled[half::2], shuffled[half + 1::2], strict=False):
                 stored(one, [first])
                 if first == shuffled[half + 10]:
@@ -244,7 +252,7 @@ def test_senders_that_die_and_come_back_are_never_waited_for_in_silence(tmp_path
                 if two.is_established:
                     stored(two, [second])
             one.release()
-            three = ae.associate("127.0.0.1", node.port, ae_title="OVCF_NODE")
+            three = associated(node)
             stored(three, shuffled)
             three.release()
             wait_for(lambda: (r := node.newest(SERIES)).answered and r.state == "ENCODED"

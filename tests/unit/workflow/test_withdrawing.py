@@ -105,6 +105,19 @@ def test_the_note_waits_until_the_new_result_has_arrived_there(site):
     assert notes["vna"][0] == notes["pacs"][0] and notes["vna"][0].ConceptNameCodeSequence[0].CodeValue == "113001"
 
 
+def test_where_done_means_committed_the_note_waits_for_that(site):
+    site.answer(1)
+    second = site.answer(2, taken=("vna",))
+    (pending,) = site.ledger.deliveries.of_revision(second.id, "pacs")
+    site.ledger.deliveries.finished(pending, DeliveryState.ACCEPTED, 3.0, status=0, text="", confirm_at=60.0)
+    site.withdrawing.tick(10.0)
+    assert list(site.notes()) == ["vna"]
+    (accepted,) = site.ledger.deliveries.of_revision(second.id, "pacs")
+    site.ledger.deliveries.confirmed(accepted, DeliveryState.COMMITTED, 61.0, text="")
+    site.withdrawing.tick(62.0)
+    assert set(site.notes()) == {"vna", "pacs"}
+
+
 def test_what_was_never_taken_is_never_named(site):
     site.answer(1, taken=("vna",))
     site.answer(2)
