@@ -233,7 +233,8 @@ def main() -> None:
         study = Study(folder, arguments.slices)
         print(f"one study  {arguments.slices} x 512 x 512, {study.bytes / MB:.0f} MB, synthetic")
         disk, commits = measure_disk(folder), measure_commits()
-        print(f"probes     disk {disk / MB:.0f} MB/s in durable files; PostgreSQL {commits:.0f} durable commits/s, one connection")
+        print(f"probes     disk {disk / MB:.0f} MB/s in durable files; PostgreSQL {commits:.0f} durable commits/s on one "
+              "connection")
         cost = measure_cost(folder / "cost", study)
         tell_cost(cost)
         tell_limits(cost, disk, commits)
