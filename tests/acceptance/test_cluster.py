@@ -23,7 +23,7 @@ from ovcf_node.ledger import Revision
 from ovcf_node.network.messages import StoreAnswer, StoreRequest
 from postgresql import database
 
-pytestmark = [pytest.mark.peer, pytest.mark.slow]
+pytestmark = [pytest.mark.peer, pytest.mark.slow, pytest.mark.timeout(900)]
 
 TAKEN_OVER_S = 18.0  # a lease of 15 seconds, looked at every 2, and a poll
 PATIENCE = 6  # a machine that is busier than ours by so much still passes

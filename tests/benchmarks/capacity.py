@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psycopg
@@ -31,6 +31,7 @@ from ovcf_node.domain.identity import uid_from
 from ovcf_node.ledger import Revision
 
 LIMIT_S = 900
+WORTHLESS = 0.2  # share of the machine that others use, above which no figure means anything
 CORES, MB = os.cpu_count(), 2**20
 
 
@@ -240,9 +241,7 @@ def main() -> None:
         tell_limits(cost, disk, commits)
         for workers in (1, 2):
             rate, others = measure_rate(folder / f"run-{workers}", study, workers, arguments.studies + workers)
-            predicted = first(limits(cost, workers, shared=True, disk=disk, commits=commits)).strip()
-            print(f"real run   {workers} worker(s): predicted {predicted}, measured {rate:.0f}; others used {others:.1f} of "
-                  f"{CORES} processors", flush=True)
+            tell_run(workers, cost, rate, others, disk, commits)
     print(f"took {time.monotonic() - begun:.0f} s")
 
 
@@ -251,6 +250,14 @@ def tell_cost(cost: Cost) -> None:
           f"{cost.receiver_cpu_s:.1f} processor seconds; sender {cost.sender_s:.1f} s ({cost.sender_cpu_s:.1f})")
     print(f"           PostgreSQL {cost.database_cpu_s:.1f} processor seconds, {cost.commits:.0f} durable commits; "
           f"{cost.stored_bytes / MB:.0f} MB written; others used {cost.others:.1f} of {CORES} processors")
+
+
+def tell_run(workers: int, cost: Cost, rate: float, others: float, disk: float, commits: float) -> None:
+    """Print a real run beside what the cost of one study predicts for the processors that others left it."""
+    predicted = first(limits(replace(cost, others=others), workers, shared=True, disk=disk, commits=commits)).strip()
+    void = max(others, cost.others) > CORES * WORTHLESS
+    print(f"real run   {workers} worker(s): predicted {predicted}, measured {rate:.0f}; others used {others:.1f} of {CORES} "
+          f"processors{': worth nothing, repeat it on a quiet machine' if void else ''}", flush=True)
 
 
 def tell_limits(cost: Cost, disk: float, commits: float) -> None:
