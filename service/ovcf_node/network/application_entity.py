@@ -77,6 +77,8 @@ class Acceptor:
     """
 
     _request_handler: type[AdmittingRequestHandler] = AdmittingRequestHandler
+    ended: Callable[[Peer, bool], None] | None = None
+    """Told of every association that ends, and whether it was aborted."""
 
     def __init__(
         self, listener: Listener, policy: AssociationPolicy, store: StoreHandler | None = None,
@@ -220,6 +222,8 @@ class Acceptor:
     def _closed(self, event: evt.Event, name: str, log: Callable) -> None:
         running = self._end(event.assoc)
         if running:
+            if self.ended:
+                self.ended(running.peer, name == "association_aborted")
             duration = round(time.monotonic() - running.started, 3)
             log(name, **running.counts, seconds=duration, **_fields(running.peer))
 

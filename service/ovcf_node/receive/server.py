@@ -45,6 +45,8 @@ class Receiver:
                     one, policy, storing.answer, promise=committing.promise, answer=committing.answer,
                     told=committing.told, reported=committing.reported, witness=witness,
                 ))
+        for acceptor in self._acceptors:
+            acceptor.ended = storing.ended
 
     @property
     def port(self) -> int:

@@ -15,6 +15,7 @@ from ovcf_node.errors import Refused, Transient
 from ovcf_node.network.messages import StoreAnswer, StoreRequest
 from ovcf_node.receive.file_meta import encode_head, split_head
 from ovcf_node.receive.header import Header, read_header
+from ovcf_node.receive.trail import Trail
 from ovcf_node.receive.urgency import Urgency
 from ovcf_node.storage.spool import Spool, StoredFile
 
@@ -49,6 +50,9 @@ class Storing:
         self._min_free_bytes = min_free_bytes
         self._patient_secret = patient_secret
         self._urgency = urgency or Urgency(Priority())
+        self._trail = Trail()
+        self.ended = self._trail.ended
+        """To be told of every association that ends."""
 
     def answer(self, request: StoreRequest) -> StoreAnswer:
         """Store one instance and return what its sender is told; never raises."""
@@ -95,6 +99,7 @@ class Storing:
             request.peer.association, request.high_priority,
         )
         self._record(self._receipt(header, stored, digest, came))
+        self._trail.stored(request.peer, header)
         return True
 
     def _record(self, receipt: Receipt) -> None:

@@ -10,6 +10,7 @@ that doubles up to a cap, and the first one that succeeds lets everything go.
 import hashlib
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import structlog
 
@@ -19,7 +20,10 @@ from ovcf_node.domain.states import DeliveryState
 from ovcf_node.domain.withdrawal import NOTE_ROLE
 from ovcf_node.engine import Engine
 from ovcf_node.ledger import Delivery, DestinationStanding, Ledger
+from ovcf_node.observe import audit
+from ovcf_node.observe.audit import Code, Participant
 from ovcf_node.observe.logging import Pseudonyms
+from ovcf_node.storage import identities
 from ovcf_node.storage.results import Results
 from ovcf_node.workflow.answering import dialects_of
 from ovcf_node.workflow.restored import OlderLedger
@@ -158,9 +162,23 @@ class Sender:
         damaged = [d.sop_instance_uid for d in batch if d not in sound]
         files = [(self._results.root / d.path, d.sop_class_uid, d.sop_instance_uid) for d in sound]
         text = "the stored object is missing or changed: not sent"
-        return (deliver.send(destination, files, self._go_on) if files else []) + [
+        return (self._transfer(destination, files) if files else []) + [
             deliver.Outcome(uid, "rejected", None, text) for uid in damaged
         ]
+
+    def _transfer(self, destination: Destination, files: list[tuple[Path, str, str]]) -> list[deliver.Outcome]:
+        """Send files, and enter it in the audit trail."""
+        studies = identities.studies(path for path, _, _ in files) if audit.wanted() else []
+        us = audit.ourselves(Code.SOURCE, requestor=True, ae_title=destination.calling_ae_title)
+        them = Participant(destination.ae_title or destination.name, False, Code.DESTINATION, destination.ae_title or "",
+                           destination.host or "")
+        for study in studies:
+            audit.begin_transfer(us, them, study)
+        outcomes = deliver.send(destination, files, self._go_on)
+        missing = sum(outcome.state != "accepted" for outcome in outcomes)
+        for study in studies:
+            audit.transferred(us, them, study, f"{missing} of {len(files)} not taken" if missing else "")
+        return outcomes
 
     def _unchanged(self, delivery: Delivery) -> bool:
         try:

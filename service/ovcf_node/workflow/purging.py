@@ -5,6 +5,7 @@ import structlog
 from ovcf_node.config import Settings
 from ovcf_node.ledger import Ledger
 from ovcf_node.ledger.retention import SPOOL, Due, Phase
+from ovcf_node.observe import audit
 from ovcf_node.observe.logging import Pseudonyms
 from ovcf_node.storage.results import Results
 from ovcf_node.storage.spool import Spool
@@ -47,6 +48,8 @@ class Purging:
             for study in self._ledger.retention.due(phase, due, _STUDIES_AT_ONCE):
                 if self._ledger.retention.purge(phase, study, due):
                     _LOG.info("purged", study=self._hash(study), what=str(phase))
+                    if phase is not Phase.ROWS:  # their images and results went before
+                        audit.deleted(audit.ourselves(requestor=True), audit.Study(study))
         self._ledger.retention.sweep(now - self._settings.retention.ledger_days * _DAY)
         remove_files(self._ledger, self._spool, self._results)
 
