@@ -2,6 +2,7 @@
 
 from ovcf_node.deliver.backoff import delay
 from ovcf_node.deliver.destinations import echo, probe, send
+from ovcf_node.deliver.dicom import remote_of
 from ovcf_node.deliver.outcome import Outcome
 
-__all__ = ["Outcome", "delay", "echo", "probe", "send"]
+__all__ = ["Outcome", "delay", "echo", "probe", "remote_of", "send"]

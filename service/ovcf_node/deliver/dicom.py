@@ -22,7 +22,7 @@ def send(destination: Destination, files: Sequence[File]) -> list[Outcome]:
             outcomes[uid] = Outcome(uid, "rejected", None, reply.text, "form" if reply.no_context else "instance")
 
     try:
-        associate.store(_remote(destination), [associate.StoreFile(*file) for file in files], keep)
+        associate.store(remote_of(destination), [associate.StoreFile(*file) for file in files], keep)
     except (Transient, Permanent) as error:
         # A rejected association says nothing about the instances: it ends when an administrator enters our AE title. One
         # that was lost may be lost over one instance: the others must not wait for it.
@@ -34,11 +34,12 @@ def send(destination: Destination, files: Sequence[File]) -> list[Outcome]:
 
 def echo(destination: Destination) -> str:
     """Verify it by C-ECHO."""
-    seconds = associate.echo(_remote(destination))
+    seconds = associate.echo(remote_of(destination))
     return f"C-ECHO to {destination.ae_title} at {destination.host}:{destination.port} answered in {seconds * 1000:.0f} ms"
 
 
-def _remote(destination: Destination) -> associate.Remote:
+def remote_of(destination: Destination) -> associate.Remote:
+    """Return where a destination of type dicom listens and how we call each other."""
     return associate.Remote(
         host=destination.host,
         port=destination.port,

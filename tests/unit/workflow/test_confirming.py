@@ -172,14 +172,34 @@ def test_failure_in_an_old_report_is_no_failure_any_more(made, pacs):
 def test_request_is_in_the_ledger_before_it_is_sent(made, pacs):
     site = made()
     revision = accepted(site)
-    pacs.close()  # between C-STORE and N-ACTION
+    pacs.abort, pacs.report_to = True, "nobody"  # it dies with our request, and nobody knows whether it has taken it
     site.tick(5)
     asked = site.of(revision, "pacs")
     assert {d.requests for d in asked} == {1} and len({d.transaction_uid for d in asked}) == 1
+    assert "commitment not requested: association_lost" in asked[0].text
     assert site.ledger.commitments.report(asked[0].transaction_uid, [d.sop_instance_uid for d in asked], {}, site.now)
     site.tick()
     assert site.states_at(revision, "pacs") == ["COMMITTED", "COMMITTED"]
     assert not site.ledger.commitments.report("1.2.3", [], {}, site.now)  # not ours
+
+
+@pytest.mark.parametrize(("final", "end"), [("committed", "COMMITTED"), ("found", "FOUND")])
+def test_question_that_finds_the_destination_away_counts_for_nothing_and_waits_for_its_return(made, pacs, final, end):
+    site = made(final)
+    revision = accepted(site)
+    pacs.close()
+    site.tick(5)
+    for _ in range(6):
+        site.tick(900)
+    assert {d.requests for d in site.of(revision, "pacs")} == {0} and site.ledger.destinations.of("pacs").word == "away"
+    again = CommitmentPacs([SEG, SR], port=pacs.port)
+    again.series = pacs.series
+    try:
+        for wait in (900, 5, 5):
+            site.tick(wait)
+        assert site.states_at(revision, "pacs") == [end, end]
+    finally:
+        again.close()
 
 
 def test_found_is_final_where_the_destination_says_so(made, pacs):
