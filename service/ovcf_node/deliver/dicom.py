@@ -7,8 +7,6 @@ from ovcf_node.deliver.outcome import File, Outcome, judge
 from ovcf_node.errors import Permanent, Transient
 from ovcf_node.network import associate
 
-_LOST = "association_lost"
-
 
 def send(destination: Destination, files: Sequence[File]) -> list[Outcome]:
     """Send files over one association."""
@@ -26,7 +24,8 @@ def send(destination: Destination, files: Sequence[File]) -> list[Outcome]:
     except (Transient, Permanent) as error:
         # A rejected association says nothing about the instances: it ends when an administrator enters our AE title. One
         # that was lost may be lost over one instance: the others must not wait for it.
-        cause = "refused" if isinstance(error, Permanent) else "instance" if error.code == _LOST else "unreachable"
+        about_it = "refused" if isinstance(error, Permanent) else "unreachable"
+        cause = about_it if error.code in associate.NO_ASSOCIATION else "instance"
         for _, _, uid in files:
             outcomes.setdefault(uid, Outcome(uid, "retry", None, str(error), cause))
     return [outcomes[uid] for _, _, uid in files]

@@ -18,12 +18,12 @@ from ovcf_node.engine import Engine
 from ovcf_node.errors import Permanent, Transient
 from ovcf_node.ledger import Delivery, Ledger
 from ovcf_node.network import commitment, find
+from ovcf_node.network.associate import NO_ASSOCIATION
 from ovcf_node.network.commitment import CommitmentAnswer
 from ovcf_node.workflow.delivering import note_away
 
 _LOG = structlog.get_logger("workflow")
 _CAP_S = 86400.0
-_NO_ASSOCIATION = ("association_failed", "association_rejected", "unknown_host")
 _LISTEN_S = 2.0  # who reports over the same association does so at once; all others come to the receiver
 _S = DeliveryState
 
@@ -134,7 +134,7 @@ class Confirming:
 
     def _note_away(self, destination: Destination, error: Transient | Permanent) -> bool:
         """Say whether there was no association at all: then the destination is away, or refuses us."""
-        if error.code not in _NO_ASSOCIATION:
+        if error.code not in NO_ASSOCIATION:
             return False
         note_away(self._ledger, destination, self._clock(), refuses=isinstance(error, Permanent), text=str(error))
         return True

@@ -10,10 +10,12 @@ from sqlalchemy import func, select
 from catalogue_rows import SEG, SR
 from commitment_pacs import COMMITMENT, CommitmentPacs
 from delivery_site import DeliverySite
-from dicom_peers import MemoryLedger, uid, wait_until
+from dicom_peers import MemoryLedger, RecordingAcceptor, uid, wait_until
 from ovcf_node.config import Destination, Receive, Source
 from ovcf_node.ledger.deliveries import settled
 from ovcf_node.ledger.schema import deliveries
+from ovcf_node.network import commitment
+from ovcf_node.network.associate import Remote
 from ovcf_node.receive.committing import Committing
 from ovcf_node.receive.server import Receiver
 from ovcf_node.receive.storing import Storing
@@ -227,3 +229,12 @@ def test_accepted_is_final_by_default(made, pacs):
     site.tick(86400)
     assert site.states_at(revision, "pacs") == ["ACCEPTED", "ACCEPTED"] and open_deliveries(site) == 0
     assert pacs.transactions == [] and site.count("confirm") == 0
+
+
+def test_check_tells_whether_a_destination_offers_it(pacs):
+    plain = RecordingAcceptor([SEG])
+    try:
+        found = [commitment.offered(Remote("127.0.0.1", port, "PACS", "OVCF_NODE", 5)) for port in (pacs.port, plain.port)]
+    finally:
+        plain.close()
+    assert found == [True, False]
