@@ -44,11 +44,13 @@ class Confirming:
             return engine.step("confirm", self.confirm, revision_id, destination)
 
     def confirm(self, revision_id: int, name: str) -> str:
-        """Ask a destination about everything it took of a revision that is not final yet."""
+        """Ask a destination about what it took of a revision and of which it is time to ask."""
         destination = self._destinations.get(name)
         if destination is None or self._ledger.destinations.of(name).stopped:
             return "not now"
-        arrived = [d for d in self._ledger.deliveries.of_revision(revision_id, name) if d.confirm_at is not None]
+        now = self._clock()
+        arrived = [d for d in self._ledger.deliveries.of_revision(revision_id, name)
+                   if d.confirm_at is not None and d.confirm_at <= now]
         if destination.final == "accepted":  # it declared more when these were sent
             for delivery in arrived:
                 self._settle(delivery, delivery.state, delivery.text or "")
