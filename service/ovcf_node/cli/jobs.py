@@ -42,10 +42,13 @@ def _find(ledger: Ledger, ending: str) -> Revision:
 def list_(
     config: ConfigFile = None, limit: Annotated[int, typer.Option(help="How many, newest first.")] = 50,
 ) -> None:
-    """List the newest revision of every series, and every held study."""
+    """List the newest revision of every series, every held study, and every destination that gets nothing now."""
     with _ledger(config) as ledger:
         for hold in ledger.holds.all():
             typer.echo(f"HELD study ...{hold.study_instance_uid[-12:]}  {hold.reason_code}: {hold.reason_text}")
+        for stands in ledger.destinations.all().values():
+            if stands.stopped:
+                typer.echo(f"destination {stands.name} {stands.word}: see `destinations list`")
         for revision in ledger.revisions.newest(limit):
             open_count = sum(d.state == "PENDING" for d in ledger.deliveries.of_revision(revision.id))
             waiting = f"  {open_count} deliveries pending" if open_count else ""

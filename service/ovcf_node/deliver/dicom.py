@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from ovcf_node.config import Destination
-from ovcf_node.deliver.outcome import File, GoOn, Outcome, cause_of, judge
+from ovcf_node.deliver.outcome import File, GoOn, Outcome, judge
 from ovcf_node.errors import Permanent, Transient
 from ovcf_node.network import associate, find
 
@@ -28,8 +28,12 @@ def send(destination: Destination, files: Sequence[File], go_on: GoOn) -> list[O
         go_on()
         associate.store(remote_of(destination), [associate.StoreFile(*file) for file in files], keep)
     except (Transient, Permanent) as error:
+        # A rejected association says nothing about the instances: it ends when an administrator enters our AE title. One
+        # that was lost may be lost over one instance: the others must not wait for it.
+        about_it = "refused" if isinstance(error, Permanent) else "unreachable"
+        cause = about_it if error.code in associate.NO_ASSOCIATION else "instance"
         for _, _, uid in files:
-            outcomes.setdefault(uid, Outcome(uid, "retry", None, str(error), cause_of(error)))
+            outcomes.setdefault(uid, Outcome(uid, "retry", None, str(error), cause))
     return [outcomes[uid] for _, _, uid in files]
 
 

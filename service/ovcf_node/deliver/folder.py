@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ovcf_node.config import Destination
-from ovcf_node.deliver.outcome import File, GoOn, Outcome, cause_of
+from ovcf_node.deliver.outcome import File, GoOn, Outcome
 from ovcf_node.errors import Transient
 from ovcf_node.storage import atomic
 
+_NO_FOLDER = ("disk_full", "storage")
 _UID = re.compile(r"[0-9.]{1,64}")
 
 
@@ -48,5 +49,5 @@ def _write_one(folder: Path, source: Path, uid: str, go_on: GoOn) -> Outcome:
             if (folder / name).read_bytes() != data:
                 return Outcome(uid, "rejected", None, "other bytes are there under this SOP Instance UID")
     except Transient as error:
-        return Outcome(uid, "retry", None, str(error), cause_of(error))
+        return Outcome(uid, "retry", None, str(error), "unreachable" if error.code in _NO_FOLDER else "instance")
     return Outcome(uid, "accepted", None, "")

@@ -5,27 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ovcf_node.errors import Permanent, Transient
-
 State = Literal["accepted", "retry", "rejected"]
 Cause = Literal["instance", "form", "unreachable", "refused"]
 File = tuple[Path, str, str]
 """Path of the encoded object, its SOP Class UID, its SOP Instance UID."""
 GoOn = Callable[[], None]
 """Returns while this sender may go on sending; raises Transient (`given_up`) otherwise."""
-
-_ABOUT_NEITHER = ("given_up", "association_lost", "connection_lost")
-
-
-def cause_of(error: Transient | Permanent) -> Cause:
-    """Return what an error is about that ended a delivery before the destination answered.
-
-    A rejected association or a refused permission says nothing about the instances: it ends when an administrator mends
-    it. A connection that was lost may be lost over one instance, and the others must not wait for it.
-    """
-    if isinstance(error, Permanent):
-        return "refused"
-    return "instance" if error.code in _ABOUT_NEITHER else "unreachable"
 
 
 @dataclass(frozen=True)

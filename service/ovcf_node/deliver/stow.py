@@ -21,7 +21,7 @@ import httpx
 
 from ovcf_node import __version__
 from ovcf_node.config import Destination
-from ovcf_node.deliver.outcome import File, GoOn, Outcome, cause_of, judge
+from ovcf_node.deliver.outcome import File, GoOn, Outcome, judge
 from ovcf_node.errors import OvcfError, Permanent, Transient
 
 _PIECE = 2**18
@@ -30,6 +30,7 @@ _JSON = "application/dicom+json"
 _STORE_RESPONSES = (200, 202, 400, 409)
 _ABOUT_THE_INSTANCE = (400, 409, 413, 415, 422)
 _SERVICE_AWAY = (429, 502, 503, 504)
+_NO_SERVICE = ("no_connection", "no_answer", "http_status")
 _LOST = "connection_lost"  # in the middle: perhaps over this instance
 _NOT_OFFERED = (404, 405, 501)
 _WANTS_CERTIFICATE = " (does it want a client certificate?)"
@@ -48,8 +49,12 @@ def send(destination: Destination, files: Sequence[File], go_on: GoOn) -> list[O
                 go_on()
                 outcomes[uid] = _store(client, destination, path, uid)
     except (Transient, Permanent) as error:
+        # No connection, no permission, a wrong URL: nothing is known against the instances. It ends when the network or
+        # an administrator mends it.
+        silent = "unreachable" if error.code in _NO_SERVICE else "instance"
+        cause = "refused" if isinstance(error, Permanent) else silent
         for _, _, uid in files:
-            outcomes.setdefault(uid, Outcome(uid, "retry", None, str(error), cause_of(error)))
+            outcomes.setdefault(uid, Outcome(uid, "retry", None, str(error), cause))
     return [outcomes[uid] for _, _, uid in files]
 
 

@@ -13,13 +13,14 @@ import structlog
 
 from ovcf_node import deliver
 from ovcf_node.config import Destination, Settings
-from ovcf_node.deliver.dicom import remote_of
 from ovcf_node.domain.states import DeliveryState
 from ovcf_node.engine import Engine
 from ovcf_node.errors import Permanent, Transient
 from ovcf_node.ledger import Delivery, Ledger
 from ovcf_node.network import commitment, find
+from ovcf_node.network.associate import NO_ASSOCIATION
 from ovcf_node.network.commitment import CommitmentAnswer
+from ovcf_node.workflow.delivering import note_away
 
 _LOG = structlog.get_logger("workflow")
 _CAP_S = 86400.0
@@ -43,11 +44,13 @@ class Confirming:
             return engine.step("confirm", self.confirm, revision_id, destination)
 
     def confirm(self, revision_id: int, name: str) -> str:
-        """Ask a destination about everything it took of a revision that is not final yet."""
+        """Ask a destination about what it took of a revision and of which it is time to ask."""
         destination = self._destinations.get(name)
         if destination is None or self._ledger.destinations.of(name).stopped:
             return "not now"
-        arrived = [d for d in self._ledger.deliveries.of_revision(revision_id, name) if d.confirm_at is not None]
+        now = self._clock()
+        arrived = [d for d in self._ledger.deliveries.of_revision(revision_id, name)
+                   if d.confirm_at is not None and d.confirm_at <= now]
         if destination.final == "accepted":  # it declared more when these were sent
             for delivery in arrived:
                 self._settle(delivery, delivery.state, delivery.text or "")
@@ -59,6 +62,8 @@ class Confirming:
 
     def _look(self, destination: Destination, arrived: list[Delivery]) -> None:
         found, why = self._found(destination, arrived)
+        if self._ledger.destinations.of(destination.name).stopped:
+            return  # it just turned out to be away: asked again when it is back, and not counted
         for delivery in arrived:
             asked = delivery.requests + 1
             if found is not None and delivery.sop_instance_uid in found:
@@ -76,6 +81,8 @@ class Confirming:
     def _commit(self, destination: Destination, arrived: list[Delivery]) -> None:
         unanswered = [d for d in arrived if d.requests]
         found = self._found(destination, unanswered)[0] if unanswered else None
+        if self._ledger.destinations.of(destination.name).stopped:
+            return
         ask = []
         for delivery in arrived:
             is_found = found is not None and delivery.sop_instance_uid in found
@@ -98,11 +105,15 @@ class Confirming:
         self._ledger.commitments.requested(transaction_uid, destination.name, asked, now, again_at)
         try:
             commitment.request(
-                remote_of(destination), transaction_uid, [(d.sop_class_uid, d.sop_instance_uid) for d in asked],
+                deliver.remote_of(destination), transaction_uid, [(d.sop_class_uid, d.sop_instance_uid) for d in asked],
                 self._reported, _LISTEN_S,
             )
         except (Transient, Permanent) as error:
             _LOG.warning("commitment_not_requested", destination=destination.name, code=error.code)
+            if self._note_away(destination, error):
+                self._ledger.commitments.not_asked(transaction_uid, now)
+            else:
+                self._ledger.commitments.refused(transaction_uid, f"accepted; commitment not requested: {error}")
         else:
             _LOG.info("commitment_requested", destination=destination.name, instances=len(asked))
 
@@ -113,14 +124,22 @@ class Confirming:
         """Return which of these the destination finds, or None and why it could not be asked."""
         found: set[str] = set()
         try:
-            with find.querying(remote_of(destination)) as query:
+            with find.querying(deliver.remote_of(destination)) as query:
                 for series in {d.series_instance_uid for d in asked}:
                     study = self._ledger.revisions.get(asked[0].revision_id).study_instance_uid
                     found |= {str(match.get("SOPInstanceUID", "")) for match in query.instances(study, series)}
         except (Transient, Permanent) as error:
             _LOG.warning("query_failed", destination=destination.name, code=error.code)
+            self._note_away(destination, error)
             return None, str(error)
         return found, ""
+
+    def _note_away(self, destination: Destination, error: Transient | Permanent) -> bool:
+        """Say whether there was no association at all: then the destination is away, or refuses us."""
+        if error.code not in NO_ASSOCIATION:
+            return False
+        note_away(self._ledger, destination, self._clock(), refuses=isinstance(error, Permanent), text=str(error))
+        return True
 
     def _settle(self, delivery: Delivery, state: DeliveryState, text: str) -> None:
         self._ledger.deliveries.confirmed(delivery, state, self._clock(), text=text)

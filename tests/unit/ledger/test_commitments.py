@@ -1,0 +1,62 @@
+"""Destinations that are stopped, and what reports of storage commitment change, on both databases."""
+
+import pytest
+
+from catalogue_rows import SEG, SR, result_object, store
+from ovcf_node.domain.states import DeliveryState
+from ovcf_node.ledger import Ledger
+from ovcf_node.ledger.deliveries import add_results
+
+
+@pytest.fixture
+def ledger(ledger_url):
+    opened = Ledger(ledger_url)
+    yield opened
+    opened.close()
+
+
+def sent(ledger: Ledger, name: str, now: float = 102.0):
+    objects = [result_object(name, SEG), result_object(name, SR)]
+    revision = store(ledger, objects)
+    with ledger.deliveries._engine.begin() as connection:
+        add_results(connection, [], {name: [str(d.SOPInstanceUID) for d in objects]}, now)
+    return revision
+
+
+def due(ledger: Ledger, name: str, now: float) -> int:
+    return sum(1 for delivery in ledger.deliveries.due(now) if delivery.destination == name)
+
+
+def test_away_and_held_both_stop_and_both_must_end(ledger):
+    sent(ledger, "one")
+    ledger.destinations.away("one", 110.0, probe_at=120.0, refuses=False, text="no route")
+    ledger.destinations.away("one", 120.0, probe_at=140.0, refuses=False, text="no route")
+    assert ledger.destinations.hold("one", 121.0, "anna") and not ledger.destinations.hold("one", 122.0, "otto")
+    stands = ledger.destinations.of("one")
+    assert (stands.away_since, stands.failures, stands.probe_at, stands.held_by, stands.word) == (
+        110.0, 2, 140.0, "anna", "held")
+    ledger.destinations.back("one", 150.0)
+    assert due(ledger, "one", 1e9) == 0
+    assert ledger.destinations.release("one", 160.0, "anna") and not ledger.destinations.release("one", 161.0, "anna")
+    assert due(ledger, "one", 160.0) == 2
+    assert ledger.destinations.of("one").failures == 2  # it answers; only something taken ends the row of failures
+    ledger.destinations.took("one")
+    assert ledger.destinations.of("one").failures == 0 and not ledger.destinations.of("one").stopped
+
+
+def test_a_report_is_applied_once_and_a_stale_answer_changes_nothing(ledger):
+    revision = sent(ledger, "two")
+    for delivery in ledger.deliveries.of_revision(revision.id):
+        ledger.deliveries.finished(delivery, DeliveryState.ACCEPTED, 110.0, status=0, text="", confirm_at=113.0)
+    asked = [d for d in ledger.deliveries.to_confirm(113.0) if d.destination == "two"]
+    ledger.commitments.requested("1.2.3", "two", asked, 113.0, 700.0)
+    ledger.deliveries.confirmed(asked[0], DeliveryState.ACCEPTED, 114.0, text="too late", confirm_at=1.0)
+    assert [d.confirm_at for d in ledger.deliveries.of_revision(revision.id)] == [700.0, 700.0]
+    segmentation, report = (d.sop_instance_uid for d in asked)
+    assert ledger.commitments.report("1.2.3", [segmentation], {report: 0x0112}, 115.0)
+    (came,) = ledger.commitments.unapplied()
+    assert ledger.commitments.apply(came, 116.0, lambda _: 130.0) == {"COMMITTED": 1, "PENDING": 1}
+    assert ledger.commitments.apply(came, 116.0, lambda _: 130.0) == {} and ledger.commitments.unapplied() == []
+    assert [(str(d.state), d.confirm_at) for d in ledger.deliveries.of_revision(revision.id)] == [
+        ("COMMITTED", None), ("PENDING", None)]
+    assert (due(ledger, "two", 129.0), due(ledger, "two", 130.0)) == (0, 1)
