@@ -53,6 +53,7 @@ class RecordingPacs:
     title: str = "TEST_PACS"
     receipts: list[tuple[str, str]] = field(default_factory=list)
     answer: Callable[[StoreRequest], StoreAnswer] = lambda request: StoreAnswer(0x0000)
+    port: int = 0
 
     def store(self, request: StoreRequest) -> StoreAnswer:
         answer = self.answer(request)
@@ -70,7 +71,7 @@ class RecordingPacs:
     def running(self) -> Iterator["RecordingPacs"]:
         self.folder.mkdir(parents=True, exist_ok=True)
         acceptor = Acceptor(
-            Listener("127.0.0.1", 0), AssociationPolicy([self.title], [Source(ae_title="OVCF_NODE")]), self.store
+            Listener("127.0.0.1", self.port), AssociationPolicy([self.title], [Source(ae_title="OVCF_NODE")]), self.store
         )
         acceptor.start()
         self.port = acceptor.port

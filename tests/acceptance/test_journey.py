@@ -13,6 +13,7 @@ import pydicom
 import pytest
 
 from catalogue_rows import SC, SEG
+from commitment_pacs import CommitmentPacs
 from ct_series import grid, linear_hu, write_ct
 from node_harness import (
     BUNDLE,
@@ -190,24 +191,36 @@ def test_unknown_calling_ae_title_is_rejected(journey, phantom_series):
     assert done.returncode != 0 and "Calling AE Title Not Recognized" in done.stderr
 
 
-def test_outage_is_a_waiting_row_and_the_other_destination_is_served(tmp_path, phantom_series):
-    here, away = RecordingPacs(tmp_path / "here", "HERE"), RecordingPacs(tmp_path / "away", "AWAY")
-    with here.running(), away.running():
-        pass
-    with here.running():
-        away_port = away.port
-        destinations = dicom_destination("here", "HERE", here.port) + dicom_destination("away", "AWAY", away_port)
-        node = Node(tmp_path / "node", destinations)
-        with node.running():
-            storescu(node.port, phantom_series)
-            wait_for(lambda: len(here.receipts) == 4, 240, "the reachable destination is served")
-            revision = node.newest(SERIES)
-            wait_for(
-                lambda: max(d.attempts for d in node.ledger.deliveries.of_revision(revision.id, "away")) >= 2, 60,
-                "attempts at the other one are recorded",
-            )
-            states = {d.state for d in node.ledger.deliveries.of_revision(revision.id, "away")}
-            assert states == {DeliveryState.PENDING}
+def test_outage_is_one_row_until_a_probe_finds_the_return_and_a_held_destination_waits(tmp_path, phantom_series):
+    here, away = CommitmentPacs([SEG, SR["88.34"], SC]), RecordingPacs(tmp_path / "away", "AWAY", port=free_port())
+    here.report_to = port = free_port()
+    destinations = (dicom_destination("here", "PACS", here.port, final="committed")
+                    + dicom_destination("away", "AWAY", away.port))
+    node = Node(tmp_path / "node", destinations, port=port)
+
+    def states(name: str) -> set[str]:
+        return {str(d.state) for d in node.ledger.deliveries.of_revision(node.newest(SERIES).id, name)}
+
+    with node.running():
+        storescu(node.port, phantom_series)
+        wait_for(lambda: len(here.received) == 4, 240, "the reachable destination is served")
+        wait_for(lambda: node.ledger.destinations.of("away").failures >= 3, 90, "probes of the other one are recorded")
+        assert states("away") == {"PENDING"}
+        tried = {d.attempts for d in node.ledger.deliveries.of_revision(node.newest(SERIES).id, "away")}
+        assert tried == {1}  # probes, not attempts to send
+        wait_for(lambda: states("here") == {"COMMITTED"}, 90, "the report came to the receiver and was applied")
+        assert "AWAY since" in node.command("destinations", "list").stdout
+        assert node.command("destinations", "hold", "away").returncode == 0
+        with away.running():
+            assert node.command("destinations", "hold", "away").returncode == 1
+            shown = node.command("jobs", "show", SERIES[-12:]).stdout
+            assert shown.count("PENDING  (destination held)") == 4 and shown.count("COMMITTED") >= 4
+            assert away.receipts == []
+            assert node.command("destinations", "release", "away").returncode == 0
+            wait_for(lambda: len(away.receipts) == 4, 90, "the probe finds it and everything goes")
+            wait_for(lambda: states("away") == {"ACCEPTED"}, 30, "receipts are recorded")
+            assert "served" in node.command("destinations", "list").stdout
+    here.close()
     assert node.exit_status == 0
 
 

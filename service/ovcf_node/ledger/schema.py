@@ -180,11 +180,11 @@ deliveries = Table(  # created by the worker with the results, of rejection note
     Column("status", Integer),  # last DIMSE status
     Column("text", Text),  # last words of the destination
     Column("updated_at", Float, nullable=False),
+    Column("withdrawn_as", String(16)),  # title of the rejection note that names it, or will if the destination took it
+    Column("withdrawn_by", Integer),  # that note, as a result
     Column("confirm_at", Float),  # arrived, and not yet final: when the destination is next asked whether it keeps it
     Column("requests", Integer, nullable=False, server_default="0"),  # how often it was asked since it arrived
     Column("transaction_uid", UID),  # of the newest storage commitment request that names it
-    Column("withdrawn_as", String(16)),  # title of the rejection note that names it, or will if the destination took it
-    Column("withdrawn_by", Integer),  # that note, as a result
     UniqueConstraint("result_id", "destination"),
     Index("ix_deliveries_confirm_at", "confirm_at"),
     Index("ix_deliveries_transaction_uid", "transaction_uid"),

@@ -31,11 +31,12 @@ class Withdrawn:
 def withdraw(connection: Connection, revision_ids: Sequence[int] | Select, title: Title) -> None:
     """Withdraw every object of these revisions, inside the transaction that decides so.
 
-    Being superseded never softens a graver reason; a graver reason is told even where an earlier note was sent.
+    What was rejected for its quality, and now for a graver reason, is told again, even where an earlier note was sent;
+    a graver reason stays.
     """
     standing = deliveries.c.withdrawn_as.is_(None)
     if title is not Title.QUALITY:
-        standing = or_(standing, deliveries.c.withdrawn_as != title)
+        standing = or_(standing, deliveries.c.withdrawn_as == Title.QUALITY)
     connection.execute(
         update(deliveries)
         .where(deliveries.c.revision_id.in_(revision_ids), standing, not_a_note())

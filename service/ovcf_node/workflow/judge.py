@@ -222,6 +222,7 @@ class Judge:
         if self._count is None:
             return None
         count = len(self._ledger.instances.originals(revision.series_instance_uid, revision.through_instance_id))
+        count += self._ledger.rejections.withdrawn(revision.series_instance_uid)  # the PACS may still count them
         try:
             expected = self._count(revision.study_instance_uid, revision.series_instance_uid)
         except OvcfError as error:

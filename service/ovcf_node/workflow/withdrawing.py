@@ -7,6 +7,7 @@ What could be read as another patient's is taken back at once.
 import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import compress
 
 import structlog
 from pydicom import Dataset, dcmread
@@ -14,7 +15,7 @@ from pydicom.errors import InvalidDicomError
 
 from ovcf_node import report
 from ovcf_node.config import Settings
-from ovcf_node.domain.states import RevisionState
+from ovcf_node.domain.states import DeliveryState, RevisionState
 from ovcf_node.domain.withdrawal import NOTE_ROLE, Title
 from ovcf_node.errors import OvcfError, Permanent
 from ovcf_node.ledger import Ledger, Result, Withdrawn
@@ -73,14 +74,20 @@ class Withdrawing:
         own = [d for d in self._ledger.deliveries.of_revision(newest.id, withdrawn.destination) if d.role != NOTE_ROLE]
         if any(d.withdrawn_as for d in own):
             return False  # they are the newest themselves
-        return not newest.answered or any(d.state not in ARRIVED for d in own)
+        # Of a report that was sent in another dialect instead, the first form is cancelled.
+        sent = [d for d in own if d.state is not DeliveryState.CANCELLED]
+        return not newest.answered or any(d.state not in ARRIVED or d.confirm_at is not None for d in sent)
 
     def _note(self, withdrawn: Withdrawn, now: float) -> None:
         objects = self._ledger.withdrawals.objects(withdrawn)
+        headers = self._headers([result for _, result in objects])
+        # A note is about one patient; what names another waits for the next tick and a note of its own.
+        about = [_identity(header) == _identity(headers[0]) for header in headers]
+        objects = list(compress(objects, about))
         rejection = report.Rejection(
             withdrawn.title, datetime.fromtimestamp(now, UTC), _TEXTS[withdrawn.title], self._installation, SOFTWARE
         )
-        dataset = report.encode_rejection_note(self._headers([result for _, result in objects]), rejection)
+        dataset = report.encode_rejection_note(list(compress(headers, about)), rejection)
         revision = self._ledger.revisions.of_series(withdrawn.series_instance_uid)[-1]
         # The same objects under the same title are the same note for every destination, and it may have been sent.
         path = self._results.put(
@@ -108,3 +115,7 @@ class Withdrawing:
                 text = "a stored object that must be withdrawn is missing or damaged"
                 raise Permanent("result_missing", text) from error
             return Dataset.from_json({tag: element for tag, element in kept.items() if not tag.startswith("7FE0")})
+
+
+def _identity(header: Dataset) -> tuple[str, ...]:
+    return tuple(str(header.get(keyword) or "") for keyword in ("PatientID", "IssuerOfPatientID", "PatientName"))

@@ -10,17 +10,19 @@ from ovcf_node.domain.reasons import reason
 from ovcf_node.domain.series import Receipt
 from ovcf_node.domain.states import DeliveryState, RevisionState
 from ovcf_node.domain.withdrawal import NOTE_ROLE, SourceNote, Title
-from ovcf_node.ledger import Arrival, Ledger, Result, Revision, migrate
+from ovcf_node.ledger import Arrival, Ledger, Result, Revision
+from ovcf_node.ledger.schema import METADATA
 
 S = RevisionState
 SERIES, STUDY = "1.2", "1.3"
 
 
 @pytest.fixture
-def ledger(tmp_path):
-    url = f"sqlite:///{tmp_path / 'ledger.sqlite'}"
-    migrate(url)
-    opened = Ledger(url)
+def ledger(ledger_url):
+    opened = Ledger(ledger_url)
+    with opened.withdrawals._engine.begin() as connection:
+        for table in reversed(METADATA.sorted_tables):
+            connection.execute(table.delete())
     yield opened
     opened.close()
 
@@ -99,6 +101,7 @@ def test_a_graver_reason_is_told_again_and_being_superseded_never_softens_it(led
     ledger.revisions.reopen(second, 5.0, withdrawn_as=Title.PATIENT_SAFETY)
     assert named(ledger) == {("pacs", "PATIENT_SAFETY"): ["9.1.summary", "9.1.sr", "9.2.sr"]}
     answered(ledger, 4)
+    ledger.withdrawals.recall([first.id], Title.WORKLIST, 6.0, "as grave")
     assert list(named(ledger)) == [("pacs", "PATIENT_SAFETY")]
 
 

@@ -133,6 +133,17 @@ def test_corrected_identity_takes_back_at_once_under_the_old_identity(site):
     assert set(site.notes()) == {"pacs", "vna"}
 
 
+def test_a_note_is_about_one_patient(site):
+    first = site.answer(1)
+    second = site.answer(2)
+    site.ledger.withdrawals.recall([first.id, second.id], Title.PATIENT_SAFETY, 5.0, "both")
+    for tick in (7.0, 8.0):
+        site.withdrawing.tick(tick)
+    assert [(note.PatientID, named(note)) for note in site.notes()["pacs"]] == [
+        ("ID-1", [uid("picture", 1)]), ("ID-2", [uid("picture", 2)]),
+    ]
+
+
 def test_a_discarded_study_is_taken_back(site):
     first = site.answer(1)
     site.ledger.holds.place(STUDY, Reason("content_conflict", ""), 4.0)
