@@ -27,7 +27,7 @@ from ovcf_node.workflow.reading import SOFTWARE, Read, findings_bytes
 
 _LOG = structlog.get_logger("workflow")
 _RETRY_S = 5.0  # a technical failure is retried soon: the reader is waiting
-_SHORT_S = 15.0  # a full disk does not become free at once
+_SHORT_S = 10.0  # a full disk does not become free at once
 
 
 class Worker:
