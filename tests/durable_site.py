@@ -117,5 +117,7 @@ def durable_site(folder: Path, cluster: str | None = None, **more: str) -> Itera
         node.configuration.write_text(text.replace(f'bundle = "{node.settings.node.bundle}"', f'bundle = "{bundle}"'))
         migrate(ledger_url)
         node.ledger = Ledger(ledger_url)
-        yield Site(node, pacs, Lives(node.configuration, environment | more), engine_url)
-        node.ledger.close()
+        try:
+            yield Site(node, pacs, Lives(node.configuration, environment | more), engine_url)
+        finally:
+            node.ledger.close()
