@@ -36,7 +36,7 @@ from ovcf_node.observe import logging
 from quick_study import ROLES, label_bundle, series_uid, write_study
 
 PROCESSES = ("receiver", "worker", "sender")
-WARM_S, SAMPLE_S, SETTLE_S = 60.0, 5.0, 600.0
+WARM_S, SAMPLE_S, SETTLE_S = 120.0, 5.0, 600.0
 ACCEPTS, FULL = StoreAnswer(0x0000), StoreAnswer(0xA700, "out of resources")
 
 
