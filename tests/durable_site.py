@@ -1,7 +1,8 @@
 """A node of single processes on either database, for tests that kill, poison and upgrade it."""
 
+import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pydicom
 import postgresql
 from kill_lives import Lives
 from node_harness import Node, RecordingPacs, dicom_destination, wait_for
+from ovcf_node.app.executor import EXIT_GIVEN_UP
 from ovcf_node.engine import Engine
 from ovcf_node.errors import OvcfError
 from ovcf_node.ledger import Ledger, migrate
@@ -51,12 +53,25 @@ class Site:
 
     @contextmanager
     def running(self, *roles: str) -> Iterator[dict]:
-        with ExitStack() as stack:
-            started = {}
-            for role in roles:
-                started[role] = self.lives.start(role)
-                stack.callback(self.lives.end, started[role])
+        """Run processes, and start again one that was given up because the machine was too busy for its heartbeat."""
+        started = {role: self.lives.start(role) for role in roles}
+        over = threading.Event()
+
+        def keep() -> None:
+            while not over.wait(1.0):
+                for role, process in started.items():
+                    if process.exitcode == EXIT_GIVEN_UP:
+                        started[role] = self.lives.start(role)
+
+        keeper = threading.Thread(target=keep)
+        keeper.start()
+        try:
             yield started
+        finally:
+            over.set()
+            keeper.join()
+            for process in started.values():
+                self.lives.end(process)
 
     def settle(self, name: str) -> None:
         """Let worker and sender, alive and well, do what is left of a study."""
@@ -102,5 +117,7 @@ def durable_site(folder: Path, cluster: str | None = None, **more: str) -> Itera
         node.configuration.write_text(text.replace(f'bundle = "{node.settings.node.bundle}"', f'bundle = "{bundle}"'))
         migrate(ledger_url)
         node.ledger = Ledger(ledger_url)
-        yield Site(node, pacs, Lives(node.configuration, environment | more), engine_url)
-        node.ledger.close()
+        try:
+            yield Site(node, pacs, Lives(node.configuration, environment | more), engine_url)
+        finally:
+            node.ledger.close()

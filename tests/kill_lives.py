@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from ovcf_node.app.executor import EXIT_GIVEN_UP
+
 PRELOADED = ["pytest", "kill_points", "ovcf_node.app.worker", "ovcf_node.app.sender", "ovcf_node.app.receiver"]
 
 
@@ -61,14 +63,18 @@ class Lives:
         return process
 
     def killed(self, role: str, until: Point, later: Collection[str] = (), limit_s: float = 300) -> None:
-        """Start a process and wait until it has killed itself."""
-        process = self.start(role, until, later)
-        try:
-            self.died(process, until, limit_s)
-        finally:
-            self.end(process)
+        """Start a process and wait until it has killed itself; one that was given up meanwhile is started again."""
+        while True:
+            process = self.start(role, until, later)
+            try:
+                process.join(limit_s)
+                if process.exitcode != EXIT_GIVEN_UP:
+                    return self.died(process, until)
+            finally:
+                self.end(process)
 
     def died(self, process: BaseProcess, until: Point, limit_s: float = 300) -> None:
+        """Wait until a process has killed itself."""
         process.join(limit_s)
         assert process.exitcode == -signal.SIGKILL, f"{until}: {process.exitcode}; see {self._folder}"
 

@@ -23,7 +23,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from node_harness import Node, RecordingPacs, dicom_destination
+from node_harness import Node, RecordingPacs, dicom_destination, wait_for
 from ovcf_node.app.checks import send_folder
 from ovcf_node.config import Source
 from ovcf_node.errors import OvcfError
@@ -32,10 +32,11 @@ from ovcf_node.network.application_entity import Acceptor, Listener
 from ovcf_node.network.associate import Remote
 from ovcf_node.network.messages import StoreAnswer
 from ovcf_node.network.policy import AssociationPolicy
+from ovcf_node.observe import logging
 from quick_study import ROLES, label_bundle, series_uid, write_study
 
 PROCESSES = ("receiver", "worker", "sender")
-WARM_S, SAMPLE_S, SETTLE_S = 60.0, 5.0, 600.0
+WARM_S, SAMPLE_S, SETTLE_S = 120.0, 5.0, 600.0
 ACCEPTS, FULL = StoreAnswer(0x0000), StoreAnswer(0xA700, "out of resources")
 
 
@@ -211,6 +212,7 @@ def main() -> int:
     parser.add_argument("--faults", type=float, default=3, help="per minute")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
+    logging.configure("ERROR", "console")  # of the PACS and the scanner, which are this process
     begun = time.time()
     with tempfile.TemporaryDirectory(prefix="ovcf-soak-") as name:
         folder = Path(name)
@@ -222,6 +224,7 @@ def main() -> int:
         node.configuration.write_text(text.replace(str(node.settings.node.bundle), str(bundle)))
         soak = Soak(node, pacs, folder / "studies", random.Random(arguments.seed))
         with node.running():
+            wait_for(lambda: "judge" in node.ledger.leases.expiries(0), 300, "the worker judges")
             stream(soak, arguments.minutes, arguments.studies, arguments.faults)
             status = soak.report(time.time() - begun)
         pacs.stop()
