@@ -19,18 +19,19 @@ class CommitmentPacs:
     failing    SOP Instance UID -> Failure Reason
     """
 
-    def __init__(self, sop_classes):
+    def __init__(self, sop_classes, port: int = 0):
         self.received: list[str] = []
         self.transactions: list[str] = []
         self.series: dict[str, str] = {}
         self.report_to: int | str | None = None
         self.failing: dict[str, int] = {}
         self.statuses: list[int] = []
+        self.abort = False
         self._ae = AE("PACS")
         for sop_class in (*sop_classes, FIND, "1.2.840.10008.1.1"):
             self._ae.add_supported_context(sop_class)
         self._ae.add_supported_context(COMMITMENT)
-        self._server = self._ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[
+        self._server = self._ae.start_server(("127.0.0.1", port), block=False, evt_handlers=[
             (evt.EVT_C_STORE, self._store), (evt.EVT_C_FIND, self._find), (evt.EVT_N_ACTION, self._asked),
         ])
         self.port = self._server.server_address[1]
@@ -48,6 +49,8 @@ class CommitmentPacs:
                 yield 0xFF00, match
 
     def _asked(self, event: evt.Event) -> tuple[int, None]:
+        if self.abort:
+            event.assoc.abort()
         asked = event.action_information
         self.transactions.append(str(asked.TransactionUID))
         report = self.report_of(asked)

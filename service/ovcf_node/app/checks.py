@@ -15,7 +15,7 @@ from ovcf_node.app.process import silent, spool_root
 from ovcf_node.config import Settings, Web
 from ovcf_node.errors import OvcfError, Permanent
 from ovcf_node.ledger import Ledger, probe
-from ovcf_node.network import associate
+from ovcf_node.network import associate, commitment
 from ovcf_node.operate import users
 from ovcf_node.query import tokens
 from ovcf_node.storage.spool import Spool
@@ -39,6 +39,9 @@ def check(settings: Settings) -> list[str]:
     for destination in settings.destinations:
         try:
             echo(settings, destination.name)
+            if destination.final == "committed" and not commitment.offered(deliver.remote_of(destination)):
+                problems.append(f'destination {destination.name}: final = "committed", and it does not accept Storage '
+                                "Commitment from us")
         except OvcfError as error:
             problems.append(f"destination {destination.name}: {error}")
     for archive in settings.archives:

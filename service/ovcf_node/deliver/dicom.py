@@ -10,8 +10,6 @@ from ovcf_node.network import associate, find
 
 _PATIENCE_S = 10.0  # a question before a delivery must not hold it up
 
-_LOST = "association_lost"
-
 
 def send(destination: Destination, files: Sequence[File]) -> list[Outcome]:
     """Send files over one association."""
@@ -25,11 +23,12 @@ def send(destination: Destination, files: Sequence[File]) -> list[Outcome]:
             outcomes[uid] = Outcome(uid, "rejected", None, reply.text, "form" if reply.no_context else "instance")
 
     try:
-        associate.store(_remote(destination), [associate.StoreFile(*file) for file in files], keep)
+        associate.store(remote_of(destination), [associate.StoreFile(*file) for file in files], keep)
     except (Transient, Permanent) as error:
         # A rejected association says nothing about the instances: it ends when an administrator enters our AE title. One
         # that was lost may be lost over one instance: the others must not wait for it.
-        cause = "refused" if isinstance(error, Permanent) else "instance" if error.code == _LOST else "unreachable"
+        about_it = "refused" if isinstance(error, Permanent) else "unreachable"
+        cause = about_it if error.code in associate.NO_ASSOCIATION else "instance"
         for _, _, uid in files:
             outcomes.setdefault(uid, Outcome(uid, "retry", None, str(error), cause))
     return [outcomes[uid] for _, _, uid in files]
@@ -37,7 +36,7 @@ def send(destination: Destination, files: Sequence[File]) -> list[Outcome]:
 
 def echo(destination: Destination) -> str:
     """Verify it by C-ECHO."""
-    seconds = associate.echo(_remote(destination))
+    seconds = associate.echo(remote_of(destination))
     return f"C-ECHO to {destination.ae_title} at {destination.host}:{destination.port} answered in {seconds * 1000:.0f} ms"
 
 
@@ -53,7 +52,7 @@ def found(destination: Destination, study_instance_uid: str, instances: Mapping[
 
 def results_at(destination: Destination, study_instance_uid: str, series: Collection[str]) -> set[str]:
     """Ask it by C-FIND at IMAGE level. Raises Transient or Permanent: many a destination takes objects and no questions."""
-    remote = replace(_remote(destination), timeout_s=min(destination.timeout_s, _PATIENCE_S))
+    remote = replace(remote_of(destination), timeout_s=min(destination.timeout_s, _PATIENCE_S))
     with find.querying(remote) as query:
         return {
             str(match.SOPInstanceUID) for uid in sorted(series) for match in query.instances(study_instance_uid, uid)
@@ -61,7 +60,8 @@ def results_at(destination: Destination, study_instance_uid: str, series: Collec
         }
 
 
-def _remote(destination: Destination) -> associate.Remote:
+def remote_of(destination: Destination) -> associate.Remote:
+    """Return where a destination of type dicom listens and how we call each other."""
     return associate.Remote(
         host=destination.host,
         port=destination.port,

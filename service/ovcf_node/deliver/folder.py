@@ -9,6 +9,7 @@ from ovcf_node.deliver.outcome import File, Outcome
 from ovcf_node.errors import Transient
 from ovcf_node.storage import atomic
 
+_NO_FOLDER = ("disk_full", "storage")
 _UID = re.compile(r"[0-9.]{1,64}")
 
 
@@ -47,5 +48,5 @@ def _write_one(folder: Path, source: Path, uid: str) -> Outcome:
             if (folder / name).read_bytes() != data:
                 return Outcome(uid, "rejected", None, "other bytes are there under this SOP Instance UID")
     except Transient as error:
-        return Outcome(uid, "retry", None, str(error), "unreachable")
+        return Outcome(uid, "retry", None, str(error), "unreachable" if error.code in _NO_FOLDER else "instance")
     return Outcome(uid, "accepted", None, "")

@@ -30,6 +30,7 @@ _JSON = "application/dicom+json"
 _STORE_RESPONSES = (200, 202, 400, 409)
 _ABOUT_THE_INSTANCE = (400, 409, 413, 415, 422)
 _SERVICE_AWAY = (429, 502, 503, 504)
+_NO_SERVICE = ("no_connection", "no_answer", "http_status")
 _LOST = "connection_lost"  # in the middle: perhaps over this instance
 _NOT_OFFERED = (404, 405, 501)
 _WANTS_CERTIFICATE = " (does it want a client certificate?)"
@@ -49,7 +50,8 @@ def send(destination: Destination, files: Sequence[File]) -> list[Outcome]:
     except (Transient, Permanent) as error:
         # No connection, no permission, a wrong URL: nothing is known against the instances. It ends when the network or
         # an administrator mends it.
-        cause = "refused" if isinstance(error, Permanent) else "instance" if error.code == _LOST else "unreachable"
+        silent = "unreachable" if error.code in _NO_SERVICE else "instance"
+        cause = "refused" if isinstance(error, Permanent) else silent
         for _, _, uid in files:
             outcomes.setdefault(uid, Outcome(uid, "retry", None, str(error), cause))
     return [outcomes[uid] for _, _, uid in files]

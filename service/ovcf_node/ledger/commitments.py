@@ -47,6 +47,22 @@ class Commitments:
                 .values(transaction_uid=transaction_uid, requests=deliveries.c.requests + 1, confirm_at=confirm_at)
             )
 
+    def not_asked(self, transaction_uid: str, confirm_at: float) -> None:
+        """Take a request back that never reached its destination: it counts for nothing, and is made again."""
+        self._said(transaction_uid, requests=deliveries.c.requests - 1, confirm_at=confirm_at)
+
+    def refused(self, transaction_uid: str, text: str) -> None:
+        """Record what a destination said to a request that it did not take."""
+        self._said(transaction_uid, text=text)
+
+    def _said(self, transaction_uid: str, **values) -> None:
+        with self._engine.begin() as connection:
+            connection.execute(
+                update(deliveries)
+                .where(deliveries.c.transaction_uid == transaction_uid, deliveries.c.state.in_(_OPEN))
+                .values(**values)
+            )
+
     def report(self, transaction_uid: str, committed: Sequence[str], failed: Mapping[str, int], now: float) -> bool:
         """Append a report as it came; durable when this returns. False for a transaction that is not ours."""
         with self._engine.begin() as connection:

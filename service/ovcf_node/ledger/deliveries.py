@@ -202,11 +202,15 @@ class Deliveries:
 
         confirm_at  when to ask next; None: nothing more will be asked
         """
+        values = {"text": text, "confirm_at": confirm_at, "requests": delivery.requests if requests is None else requests}
+        unasked = deliveries.c.requests == delivery.requests
         if state is not delivery.state:
             check_delivery_move(delivery.state, state)
-        asked = delivery.requests if requests is None else requests
-        self._update(delivery, now, deliveries.c.requests == delivery.requests, state=state, text=text,
-                     confirm_at=confirm_at, requests=asked)
+            self._update(delivery, now, unasked, state=state, **values)
+            return
+        with self._engine.begin() as connection:  # a question is no event, and does not change when it was taken
+            this = (deliveries.c.id == delivery.id, deliveries.c.state == state, unasked)
+            connection.execute(update(deliveries).where(*this).values(**values))
 
     def to_confirm(self, now: float) -> list[Delivery]:
         """Return what arrived and is not final, of which the destination should be asked by now."""

@@ -32,6 +32,7 @@ class Promise:
     called_ae_title: str
     at: float
     attempts: int
+    report_at: float
     report: Mapping[str, tuple[str, int | None]]
 
 
@@ -97,6 +98,12 @@ class Promises:
         with reading(self._engine) as connection:
             row = connection.execute(query).first()
             return _promise(row) if row else None
+
+    def take(self, promise: Promise, until: float) -> bool:
+        """Claim the reporting of a request until then; False where another thread or process was quicker."""
+        this = (promises.c.id == promise.id, promises.c.report_at == promise.report_at)
+        with self._engine.begin() as connection:
+            return connection.execute(update(promises).where(*this).values(report_at=until)).rowcount == 1
 
     def reported(self, promise: Promise) -> None:
         """Record that the sender has its report."""

@@ -25,6 +25,9 @@ _MAX_PDU = 131072
 _MAX_CONTEXTS = 128  # PS3.8 9.3.2.2: odd ids 1..255
 _CONVERTIBLE = (contexts.EXPLICIT_LITTLE_ENDIAN, contexts.DEFLATED_LITTLE_ENDIAN)
 
+NO_ASSOCIATION = ("association_failed", "association_rejected", "unknown_host")
+"""Codes of errors that say that there was no association at all: about the acceptor, not about what was to be sent."""
+
 _REJECTED = {  # PS3.8 table 9-21: (source, diagnostic)
     (1, 1): "no reason given",
     (1, 2): "application context name not supported",

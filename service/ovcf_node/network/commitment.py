@@ -91,6 +91,12 @@ def request(
         answered.wait(listen_s)
 
 
+def offered(remote: Remote) -> bool:
+    """Say whether a peer accepts Storage Commitment. Raises Transient or Permanent as opening an association does."""
+    with association(remote, [build_context(contexts.STORAGE_COMMITMENT, list(contexts.QUERIED))]) as opened:
+        return bool(opened.accepted_contexts)
+
+
 def report(remote: Remote, answer: CommitmentAnswer, classes: Mapping[str, str]) -> None:
     """Report over an association of our own. Raises Transient or Permanent."""
     requested = [build_context(contexts.STORAGE_COMMITMENT, list(contexts.QUERIED))]

@@ -14,8 +14,9 @@ from pynetdicom import Association
 
 def pause_for_certain(association: Association) -> None:
     """Replace the checkpoint of an established association over which we are going to send requests."""
-    association._reactor_checkpoint = _Checkpoint()
-    association.__class__ = _Pausing
+    if not isinstance(association, _Pausing):  # a second checkpoint would leave somebody waiting for the first
+        association._reactor_checkpoint = _Checkpoint()
+        association.__class__ = _Pausing
 
 
 class _Checkpoint:

@@ -125,6 +125,13 @@ class NodeCollector(Collector):
         counts = {(name, str(state)): 0 for name in configured for state in DeliveryState}
         counts |= {(c.destination, c.state): c.count for c in figures.deliveries()}
         yield _gauge("deliveries", "Objects by destination and state.", sorted(counts.items()), "destination", "state")
+        stands = self._ledger.destinations.all()
+        words = {(name, word): 0.0 for name in configured for word in ("away", "refuses us", "held")}
+        words |= {(one.name, one.word): 1.0 for one in stands.values() if one.stopped and one.name in configured}
+        yield _gauge(
+            "destination_stopped", "1 while nothing is sent to a destination: it is away, refuses us, or a person holds it.",
+            sorted(words.items()), "destination", "why",
+        )
         ages = dict.fromkeys(configured, 0.0)
         ages |= {name: max(0.0, now - since) for name, since in figures.oldest_pending().items()}
         yield _gauge(

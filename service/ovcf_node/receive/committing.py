@@ -27,6 +27,7 @@ _FIRST_S, _CAP_S = 10.0, 3600.0
 _ATTEMPTS = 30  # about a day
 _LOOK_S = 1.0
 _TIMEOUT_S = 30.0
+_CLAIM_S = 120.0
 
 
 class Committing:
@@ -73,7 +74,7 @@ class Committing:
     def answer(self, transaction_uid: str, calling_ae_title: str) -> tuple[CommitmentAnswer, dict[str, str]] | None:
         """Return what is to be reported of a transaction, None where nothing is left to report."""
         promise = self._ledger.promises.of(transaction_uid, calling_ae_title)
-        return _answer(promise) if promise else None
+        return _answer(promise) if promise and self._take(promise) else None
 
     def told(self, transaction_uid: str, calling_ae_title: str) -> None:
         """Record that the sender has taken the report."""
@@ -101,8 +102,12 @@ class Committing:
                 _log.warning("commitment_not_reported", calling_ae_title=promise.calling_ae_title,
                              reason="its association ended and no report_host is configured")
                 self._ledger.promises.again(promise, None)
-            else:
+            elif self._take(promise):
                 self._report(promise, source)
+
+    def _take(self, promise: Promise) -> bool:
+        # Several receivers look at one ledger. One that dies with a claim leaves it to the others when the claim is over.
+        return self._ledger.promises.take(promise, self._clock() + _CLAIM_S)
 
     def _report(self, promise: Promise, source: Source) -> None:
         remote = Remote(source.report_host, source.report_port, source.ae_title, promise.called_ae_title, _TIMEOUT_S)

@@ -18,8 +18,9 @@ from ovcf_node.engine import Engine
 from ovcf_node.errors import Permanent, Transient
 from ovcf_node.ledger import Delivery, Ledger
 from ovcf_node.network import commitment, find
-from ovcf_node.network.associate import Remote
+from ovcf_node.network.associate import NO_ASSOCIATION
 from ovcf_node.network.commitment import CommitmentAnswer
+from ovcf_node.workflow.delivering import note_away
 
 _LOG = structlog.get_logger("workflow")
 _CAP_S = 86400.0
@@ -59,6 +60,8 @@ class Confirming:
 
     def _look(self, destination: Destination, arrived: list[Delivery]) -> None:
         found, why = self._found(destination, arrived)
+        if self._ledger.destinations.of(destination.name).stopped:
+            return  # it just turned out to be away: asked again when it is back, and not counted
         for delivery in arrived:
             asked = delivery.requests + 1
             if found is not None and delivery.sop_instance_uid in found:
@@ -76,6 +79,8 @@ class Confirming:
     def _commit(self, destination: Destination, arrived: list[Delivery]) -> None:
         unanswered = [d for d in arrived if d.requests]
         found = self._found(destination, unanswered)[0] if unanswered else None
+        if self._ledger.destinations.of(destination.name).stopped:
+            return
         ask = []
         for delivery in arrived:
             is_found = found is not None and delivery.sop_instance_uid in found
@@ -98,11 +103,15 @@ class Confirming:
         self._ledger.commitments.requested(transaction_uid, destination.name, asked, now, again_at)
         try:
             commitment.request(
-                _remote(destination), transaction_uid, [(d.sop_class_uid, d.sop_instance_uid) for d in asked],
+                deliver.remote_of(destination), transaction_uid, [(d.sop_class_uid, d.sop_instance_uid) for d in asked],
                 self._reported, _LISTEN_S,
             )
         except (Transient, Permanent) as error:
             _LOG.warning("commitment_not_requested", destination=destination.name, code=error.code)
+            if self._note_away(destination, error):
+                self._ledger.commitments.not_asked(transaction_uid, now)
+            else:
+                self._ledger.commitments.refused(transaction_uid, f"accepted; commitment not requested: {error}")
         else:
             _LOG.info("commitment_requested", destination=destination.name, instances=len(asked))
 
@@ -113,14 +122,22 @@ class Confirming:
         """Return which of these the destination finds, or None and why it could not be asked."""
         found: set[str] = set()
         try:
-            with find.querying(_remote(destination)) as query:
+            with find.querying(deliver.remote_of(destination)) as query:
                 for series in {d.series_instance_uid for d in asked}:
                     study = self._ledger.revisions.get(asked[0].revision_id).study_instance_uid
                     found |= {str(match.get("SOPInstanceUID", "")) for match in query.instances(study, series)}
         except (Transient, Permanent) as error:
             _LOG.warning("query_failed", destination=destination.name, code=error.code)
+            self._note_away(destination, error)
             return None, str(error)
         return found, ""
+
+    def _note_away(self, destination: Destination, error: Transient | Permanent) -> bool:
+        """Say whether there was no association at all: then the destination is away, or refuses us."""
+        if error.code not in NO_ASSOCIATION:
+            return False
+        note_away(self._ledger, destination, self._clock(), refuses=isinstance(error, Permanent), text=str(error))
+        return True
 
     def _settle(self, delivery: Delivery, state: DeliveryState, text: str) -> None:
         self._ledger.deliveries.confirmed(delivery, state, self._clock(), text=text)
@@ -128,9 +145,3 @@ class Confirming:
 
 def _wait(destination: Destination, asked: int) -> float:
     return deliver.delay(asked, destination.confirm_after_s, _CAP_S, destination.name)
-
-
-def _remote(destination: Destination) -> Remote:
-    return Remote(
-        destination.host, destination.port, destination.ae_title, destination.calling_ae_title, destination.timeout_s
-    )

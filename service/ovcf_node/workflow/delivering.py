@@ -87,7 +87,7 @@ class Sender:
             self._ledger.destinations.back(name, now)
             _LOG.info("destination_back", destination=name, away_s=round(now - standing.away_since))
         else:
-            self._away(destination, standing, now, refuses=found == "refused", text=text)
+            note_away(self._ledger, destination, now, refuses=found == "refused", text=text)
         return found
 
     def _record(self, destination: Destination, delivery: Delivery, outcome: deliver.Outcome, now: float) -> None:
@@ -122,19 +122,9 @@ class Sender:
     ) -> None:
         about_it = [o for o in outcomes if o.cause in ("unreachable", "refused")]
         if about_it:
-            self._away(destination, standing, now, refuses=about_it[0].cause == "refused", text=about_it[0].text)
+            note_away(self._ledger, destination, now, refuses=about_it[0].cause == "refused", text=about_it[0].text)
         elif standing.failures and any(o.state == "accepted" for o in outcomes):
             self._ledger.destinations.took(destination.name)
-
-    def _away(
-        self, destination: Destination, standing: DestinationStanding, now: float, *, refuses: bool, text: str
-    ) -> None:
-        # Nobody mends a refusal within seconds, and a PACS may count the attempts of a stranger as an attack.
-        first = destination.retry_cap_s if refuses else destination.retry_first_s
-        wait = deliver.delay(standing.failures + 1, first, destination.retry_cap_s, destination.name)
-        self._ledger.destinations.away(destination.name, now, probe_at=now + wait, refuses=refuses, text=text)
-        _LOG.warning("destination_refuses" if refuses else "destination_away", destination=destination.name,
-                     next_probe_s=round(wait))
 
     def _in_order(self, destination: Destination, pending: list[Delivery]) -> list[deliver.Outcome]:
         """Send the SR last: whoever reads the report finds the segmentation it refers to."""
@@ -161,3 +151,14 @@ class Sender:
         except OSError:
             return False
         return hashlib.sha256(data).hexdigest() == delivery.sha256
+
+
+def note_away(ledger: Ledger, destination: Destination, now: float, *, refuses: bool, text: str) -> None:
+    """Record that a destination did not answer or refused us, and when it is probed."""
+    # Nobody mends a refusal within seconds, and a PACS may count the attempts of a stranger as an attack.
+    first = destination.retry_cap_s if refuses else destination.retry_first_s
+    failures = ledger.destinations.of(destination.name).failures
+    wait = deliver.delay(failures + 1, first, destination.retry_cap_s, destination.name)
+    ledger.destinations.away(destination.name, now, probe_at=now + wait, refuses=refuses, text=text)
+    _LOG.warning("destination_refuses" if refuses else "destination_away", destination=destination.name,
+                 next_probe_s=round(wait))

@@ -47,6 +47,7 @@ def test_a_report_is_due_until_the_sender_has_it(ledger):
     assert ledger.promises.due(11.0) == []
     (due,) = ledger.promises.due(12.0)
     assert (due.calling_ae_title, due.report) == ("CT", report)
+    assert ledger.promises.take(due, 50.0) and not ledger.promises.take(due, 50.0)  # one receiver of several
     ledger.promises.again(due, report_at=60.0)
     assert ledger.promises.due(50.0) == [] and ledger.promises.due(60.0)[0].attempts == 1
     ledger.promises.reported(due)

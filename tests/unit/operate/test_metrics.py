@@ -193,3 +193,13 @@ def test_a_lost_ledger_is_said_and_the_rest_still_reported(scene, tmp_path):
     said = scene.metrics()
     assert said["ledger_up",] == 0 and said["disk_free_bytes",] > 0 and ("series", "", "ENCODED") not in said
     assert client.get("/health").text == "alive\n"
+
+
+def test_destinations_that_get_nothing(scene):
+    name = scene.settings.destinations[0].name
+    assert scene.metrics()["destination_stopped", name, "away"] == 0
+    scene.ledger.destinations.away(name, NOW, probe_at=NOW, refuses=False, text="no route")
+    assert scene.metrics()["destination_stopped", name, "away"] == 1
+    scene.ledger.destinations.hold(name, NOW, "otto")
+    said = scene.metrics()
+    assert (said["destination_stopped", name, "away"], said["destination_stopped", name, "held"]) == (0, 1)

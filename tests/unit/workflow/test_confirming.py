@@ -10,10 +10,12 @@ from sqlalchemy import func, select
 from catalogue_rows import SEG, SR
 from commitment_pacs import COMMITMENT, CommitmentPacs
 from delivery_site import DeliverySite
-from dicom_peers import MemoryLedger, uid, wait_until
+from dicom_peers import MemoryLedger, RecordingAcceptor, uid, wait_until
 from ovcf_node.config import Destination, Receive, Source
 from ovcf_node.ledger.deliveries import settled
 from ovcf_node.ledger.schema import deliveries
+from ovcf_node.network import commitment
+from ovcf_node.network.associate import Remote
 from ovcf_node.receive.committing import Committing
 from ovcf_node.receive.server import Receiver
 from ovcf_node.receive.storing import Storing
@@ -172,14 +174,34 @@ def test_failure_in_an_old_report_is_no_failure_any_more(made, pacs):
 def test_request_is_in_the_ledger_before_it_is_sent(made, pacs):
     site = made()
     revision = accepted(site)
-    pacs.close()  # between C-STORE and N-ACTION
+    pacs.abort, pacs.report_to = True, "nobody"  # it dies with our request, and nobody knows whether it has taken it
     site.tick(5)
     asked = site.of(revision, "pacs")
     assert {d.requests for d in asked} == {1} and len({d.transaction_uid for d in asked}) == 1
+    assert "commitment not requested: association_lost" in asked[0].text
     assert site.ledger.commitments.report(asked[0].transaction_uid, [d.sop_instance_uid for d in asked], {}, site.now)
     site.tick()
     assert site.states_at(revision, "pacs") == ["COMMITTED", "COMMITTED"]
     assert not site.ledger.commitments.report("1.2.3", [], {}, site.now)  # not ours
+
+
+@pytest.mark.parametrize(("final", "end"), [("committed", "COMMITTED"), ("found", "FOUND")])
+def test_question_that_finds_the_destination_away_counts_for_nothing_and_waits_for_its_return(made, pacs, final, end):
+    site = made(final)
+    revision = accepted(site)
+    pacs.close()
+    site.tick(5)
+    for _ in range(6):
+        site.tick(900)
+    assert {d.requests for d in site.of(revision, "pacs")} == {0} and site.ledger.destinations.of("pacs").word == "away"
+    again = CommitmentPacs([SEG, SR], port=pacs.port)
+    again.series = pacs.series
+    try:
+        for wait in (900, 5, 5):
+            site.tick(wait)
+        assert site.states_at(revision, "pacs") == [end, end]
+    finally:
+        again.close()
 
 
 def test_found_is_final_where_the_destination_says_so(made, pacs):
@@ -207,3 +229,12 @@ def test_accepted_is_final_by_default(made, pacs):
     site.tick(86400)
     assert site.states_at(revision, "pacs") == ["ACCEPTED", "ACCEPTED"] and open_deliveries(site) == 0
     assert pacs.transactions == [] and site.count("confirm") == 0
+
+
+def test_check_tells_whether_a_destination_offers_it(pacs):
+    plain = RecordingAcceptor([SEG])
+    try:
+        found = [commitment.offered(Remote("127.0.0.1", port, "PACS", "OVCF_NODE", 5)) for port in (pacs.port, plain.port)]
+    finally:
+        plain.close()
+    assert found == [True, False]
