@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 
-def _program(name: str) -> str:
+def program(name: str) -> str:
     """Return the path of a server program, which Debian keeps off the PATH; skip without it, fail under CI."""
     found = shutil.which(name) or next((str(p) for p in sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))), None)
     if found is None:
@@ -29,7 +29,7 @@ def _program(name: str) -> str:
 @contextmanager
 def cluster(*, durable: bool = False) -> Iterator[str]:
     """Run a cluster; yields the folder of its socket, which `database` takes. Tests need no `durable` commits."""
-    initdb, postgres = _program("initdb"), _program("postgres")
+    initdb, postgres = program("initdb"), program("postgres")
     folder = Path(tempfile.mkdtemp(prefix="ovcf-pg-"))
     account = {}
     if os.getuid() == 0:  # the server refuses to run as root

@@ -84,7 +84,7 @@ def restore(settings: Settings, backup: Path) -> Manifest:
     if manifest.installation != settings.node.installation:
         raise Permanent("other_installation", f"the backup is of node.installation {manifest.installation!r}, the "
                         f"configuration says {settings.node.installation!r}: both are part of every UID")
-    if data.exists() and any(data.iterdir()):
+    if data.exists() and any(path.name != "lost+found" for path in data.iterdir()):  # the root of a volume has one
         raise Permanent("data_not_empty", f"{data} is not empty: restore into a new folder")
     server = not settings.ledger_url.startswith("sqlite")
     if server == bool(manifest.ledger):

@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass
 
 from ovcf_node import infer
-from ovcf_node.app import checks, enabled
+from ovcf_node.app import enabled
 from ovcf_node.app.process import spool_root
 from ovcf_node.commission.check import Check, Outcome, tried
 from ovcf_node.config import Peer, Settings, Source
@@ -79,7 +79,7 @@ def check(settings: Settings, ledger: Ledger, way: Approach) -> list[Check]:
         tried(GROUP, "Data volume has room", lambda: _room(settings),
               "Give the volume more space: below receive.min_free_mb scanners are answered 0xA700."),
         tried(GROUP, "Every process is alive", lambda: _processes(settings, ledger),
-              "Start the node (`ovcf-node serve`) and look at its log; `ovcf-node alive` says what is missing."),
+              "Start the node (`ovcf-node serve`) and look at its log."),
         _reached(settings, way),
         _strangers(settings, way),
         Check(GROUP, "DICOM over TLS", Outcome.NOT_CONFIGURED, "associations are not encrypted",
@@ -104,9 +104,8 @@ def _processes(settings: Settings, ledger: Ledger) -> str:
     living = ledger.leases.living("", time.time())
     missing = [role for role in enabled(settings) if not any(name.startswith(f"process:{role}@") for name in living)]
     missing += [] if "judge" in living else ["judge"]
-    missing += checks.alive(settings)
     if missing:
-        raise Transient("not_running", ", ".join(dict.fromkeys(missing)))
+        raise Transient("not_running", ", ".join(missing))
     return f"{', '.join(enabled(settings))}; a judge is at work"
 
 

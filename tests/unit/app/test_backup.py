@@ -1,10 +1,12 @@
 """A backup is whole or not there, and is restored only where it fits."""
 
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
+import postgresql
 from ovcf_node.app import backup
 from ovcf_node.config import Settings
 from ovcf_node.errors import Permanent
@@ -64,3 +66,28 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(node: Settings,
     (copy / "backup.json").unlink()
     with pytest.raises(Permanent, match="did not finish"):
         backup.restore(Settings(node=empty), copy)
+
+
+@pytest.mark.peer
+def test_with_postgresql_the_dump_comes_first_and_the_files_after(tmp_path: Path, postgresql_cluster):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "patient-key.secret").write_bytes(b"key")
+    with postgresql.database(postgresql_cluster) as url, postgresql.database(postgresql_cluster) as other:
+        migrate(url)
+        ledger = Ledger(url)
+        ledger.leases.take("before", "me", 1.0, 9.0)
+        ledger.close()
+        dump = str(tmp_path / "ledger.dump")
+        program("pg_dump", "--format=custom", "--exclude-schema=dbos", f"--file={dump}", url)
+        backup.back_up(Settings(node={"data": tmp_path / "data"}, engine={"ledger_url": url}), tmp_path / "copy")
+        program("pg_restore", dump, "--dbname", other)
+        backup.restore(Settings(node={"data": tmp_path / "new"}, engine={"ledger_url": other}), tmp_path / "copy")
+        restored = Ledger(other)
+        assert restored.leases.living("", 2.0) == {"before"}
+        restored.close()
+    assert (tmp_path / "new" / "patient-key.secret").read_bytes() == b"key"
+
+
+def program(name: str, *arguments: str) -> None:
+    plain = [argument.replace("postgresql+psycopg://", "postgresql://") for argument in arguments]
+    subprocess.run([postgresql.program(name), *plain], check=True, capture_output=True, timeout=120)

@@ -51,5 +51,5 @@ def test_processes_that_start_together_wait_for_each_other(postgresql_cluster):
     program = "import sys; from ovcf_node.ledger import migrate; migrate(sys.argv[1])"
     with postgresql.database(postgresql_cluster) as url:
         started = [subprocess.Popen([sys.executable, "-c", program, url]) for _ in range(3)]
-        assert [process.wait(60) for process in started] == [0, 0, 0]
+        assert [process.wait(240) for process in started] == [0, 0, 0]
         assert differences(url) == []

@@ -60,9 +60,9 @@ def test_queued_reading_and_trying_again(site):
 def test_shadow_results_say_so_and_what_was_pending_waits(site, study):
     shadow = site.settings.model_copy(update={"node": site.settings.node.model_copy(update={"mode": "shadow"})})
     deliveries = site.ledger.deliveries.of_revision(study.id)
-    waits = standing(study, deliveries, None, 7, shadow, site.at)
+    waits = standing(study, deliveries, None, 7, shadow, site.at, {})
     assert (waits.stage, waits.why) == (Stage.WAITING, "shadow mode: pacs gets nothing until it ends")
-    kept = standing(replace(study, verdict={"shadow": True}), [], None, 7, shadow, site.at)
+    kept = standing(replace(study, verdict={"shadow": True}), [], None, 7, shadow, site.at, {})
     assert (kept.stage, kept.what) == (Stage.DONE, "read, shadow") and "sent nowhere" in kept.why
 
 
