@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ovcf_node import __version__
 from ovcf_node.config import Settings
-from ovcf_node.errors import Permanent, Transient
+from ovcf_node.errors import OvcfError, Permanent, Transient
 from ovcf_node.ledger import copy_sqlite, probe
 from ovcf_node.storage import atomic
 
@@ -76,8 +76,8 @@ def restore(settings: Settings, backup: Path) -> Manifest:
     What was sent after the backup is at the destinations and nobody here knows of it: `workflow.restored` asks them before
     it sends, and UIDs depend on the start of the analysis, so that no UID ever has two contents.
 
-    Raises Permanent (`no_backup`, `backup_damaged`, `data_not_empty`, `other_installation`, `schema_newer`) before anything
-    is written, Transient (`disk_full`, `storage`).
+    Raises Permanent (`no_backup`, `backup_damaged`, `data_not_empty`, `other_installation`, `schema_newer`) and leaves
+    the folder as it was, Transient (`disk_full`, `storage`).
     """
     manifest = _manifest(backup)
     data = settings.node.data
@@ -91,15 +91,26 @@ def restore(settings: Settings, backup: Path) -> Manifest:
         raise Permanent("no_backup", "the ledger of the backup and that of the configuration are of two kinds")
     if not server and _sha256(backup / _LEDGER) != manifest.ledger:
         raise Permanent("backup_damaged", f"{_LEDGER} is not what was backed up")
-    probe(f"sqlite:///{backup / _LEDGER}" if not server else settings.ledger_url)
+    if server:
+        probe(settings.ledger_url)
+    else:
+        _place_ledger(backup / _LEDGER, Path(settings.ledger_url.removeprefix("sqlite:///")), settings.ledger_url)
     with atomic.storage_errors():
         shutil.copytree(backup / "data", data, dirs_exist_ok=True)
-        if not server:
-            target = Path(settings.ledger_url.removeprefix("sqlite:///"))
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(backup / _LEDGER, target)
         os.sync()
     return manifest
+
+
+def _place_ledger(copy: Path, target: Path, url: str) -> None:
+    """Copy the ledger to its place and look whether this version knows it; the backup itself may be read-only."""
+    with atomic.storage_errors():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(copy, target)
+    try:
+        probe(url)
+    except OvcfError:
+        target.unlink()
+        raise
 
 
 def _manifest(backup: Path) -> Manifest:

@@ -72,9 +72,11 @@ def probe(url: str) -> None:
     """
     try:
         engine = connect(url)
-        with reading(engine) as connection:
-            refuse_newer(connection)
-        engine.dispose()
+        try:
+            with reading(engine) as connection:
+                refuse_newer(connection)
+        finally:
+            engine.dispose()
     except (ArgumentError, ImportError, NoSuchModuleError) as error:
         raise Permanent("database_url", type(error).__name__) from error
 

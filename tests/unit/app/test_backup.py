@@ -1,6 +1,7 @@
 """A backup is whole or not there, and is restored only where it fits."""
 
 import shutil
+import sqlite3
 import subprocess
 from pathlib import Path
 
@@ -66,6 +67,16 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(node: Settings,
     (copy / "backup.json").unlink()
     with pytest.raises(Permanent, match="did not finish"):
         backup.restore(Settings(node=empty), copy)
+
+
+def test_a_backup_of_a_later_version_is_refused_and_leaves_the_folder_empty(node: Settings, tmp_path: Path):
+    with sqlite3.connect(node.node.data / "ledger.sqlite") as ledger:
+        ledger.execute("UPDATE alembic_version SET version_num = '9999'")
+    backup.back_up(node, tmp_path / "copy")
+    new = Settings(node={"data": tmp_path / "new", "installation": "one"})
+    with pytest.raises(Permanent) as caught:
+        backup.restore(new, tmp_path / "copy")
+    assert caught.value.code == "schema_newer" and list((tmp_path / "new").iterdir()) == []
 
 
 @pytest.mark.peer
