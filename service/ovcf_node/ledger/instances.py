@@ -86,7 +86,7 @@ class Instances:
         """Return where everything that ever came of a series was stored in the spool, whatever became of it."""
         query = select(instances.c.path).where(instances.c.series_instance_uid == series_instance_uid)
         with reading(self._engine) as connection:
-            return {path for (path,) in connection.execute(query)}
+            return {path for (path,) in connection.execute(query) if path}  # none: purged
 
     def series_since(self, instance_id: int) -> dict[str, int]:
         """Return every series of which rows came after one, and its newest row."""

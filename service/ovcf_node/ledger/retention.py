@@ -190,6 +190,11 @@ class Retention:
         with reading(self._engine) as connection:
             return [Removal(*row) for row in connection.execute(query)]
 
+    def to_be_removed(self, store: str) -> frozenset[str]:
+        """Return the paths in a store that are purged and may still be there."""
+        with reading(self._engine) as connection:
+            return frozenset(connection.execute(select(removals.c.path).where(removals.c.store == store)).scalars())
+
     def removed(self, done: Collection[Removal]) -> None:
         """Record that files are gone."""
         with self._engine.begin() as connection:

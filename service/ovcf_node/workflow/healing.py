@@ -18,6 +18,7 @@ from ovcf_node.domain.series import Receipt
 from ovcf_node.domain.states import RevisionState
 from ovcf_node.errors import Refused
 from ovcf_node.ledger import Ledger, Revision, StaleAttempt, StoredInstance
+from ovcf_node.ledger.retention import SPOOL
 from ovcf_node.observe.logging import Pseudonyms
 from ovcf_node.storage.spool import Spool, folder_of
 
@@ -61,8 +62,9 @@ class Healing:
 
     def _record_strays(self, files: Sequence[str], now: float) -> None:
         counted: Counter[tuple[str, str]] = Counter()
+        purged = self._ledger.retention.to_be_removed(SPOOL) if files else frozenset()
         for file in files:
-            if not self._settled(file, now):
+            if file in purged or not self._settled(file, now):
                 continue
             try:
                 receipt = self._receipt_of(file)
@@ -89,7 +91,7 @@ class Healing:
 
     def _forget_lost(self, revision: Revision, now: float) -> None:
         originals = self._ledger.instances.originals(revision.series_instance_uid, revision.through_instance_id)
-        lost = [i for i in originals if self._spool.size(i.path) != i.size]
+        lost = [i for i in originals if i.path and self._spool.size(i.path) != i.size]  # without a path: purged
         if not lost:
             return
         try:

@@ -124,3 +124,15 @@ def test_answered_series_needs_its_files_no_more(site):
     site.spool.purge([file])
     site.healing.look(site.now)
     assert site.healed() == [] and site.paths() == [file]
+
+
+def test_what_was_purged_does_not_come_back(site):
+    """Its row is without a path, or gone, and the file waits to be removed: neither a lost file nor a stray one."""
+    file = site.receive(1)
+    os.utime(site.spool.path(file), (site.now - 3600,) * 2)
+    site.judged()
+    with site.ledger._engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE instances SET path = ''")
+        connection.exec_driver_sql("INSERT INTO removals (store, path) VALUES ('spool', ?)", (file,))
+    site.healing.look(site.now)
+    assert (site.healed(), site.paths()) == ([], [""])
