@@ -18,6 +18,7 @@ def commission(
     wait_echo: Annotated[float, typer.Option(help="Wait this long for a C-ECHO from the PACS, seconds; 0 does not.")] = 0.0,
     calling: Annotated[str | None, typer.Option(help="Calling AE title for the test study; one of receive.sources.")] = None,
     address: Annotated[str | None, typer.Option(help="Address by which peers reach us; left out: found out.")] = None,
+    own_name: Annotated[str | None, typer.Option(help="A name in our certificate; left out: this machine's.")] = None,
     limit: Annotated[float, typer.Option(help="Longest wait for the answer to the test study, seconds.")] = 900.0,
     config: ConfigFile = None,
 ) -> None:
@@ -38,7 +39,7 @@ def commission(
         if check.outcome is commissioning.Outcome.FAIL and check.advice:
             _CONSOLE.print(f"{'':15} {check.advice}")
 
-    options = commissioning.Options(address, calling, wait_echo, limit)
+    options = commissioning.Options(address, calling, wait_echo, limit, own_name)
     with opened_ledger(settings) as ledger:
         try:
             run = commissioning.commission(settings, ledger, options, tell, lambda text: _CONSOLE.print(f"{'':15} {text}"))

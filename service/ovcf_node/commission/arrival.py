@@ -20,14 +20,16 @@ _LOOK_S = 1.0
 _HOW = {"dicom": "C-FIND", "folder": "files", "stow": "QIDO-RS"}
 
 
-def check(settings: Settings, ledger: Ledger, answered: Answered, say: Callable[[str], None]) -> list[Check]:
+def check(
+    settings: Settings, ledger: Ledger, answered: Answered, say: Callable[[str], None], own_name: str = "",
+) -> list[Check]:
     """Ask every destination, and our own query port, for exactly the objects of the test study."""
     made = {r.sop_instance_uid: r for r in ledger.deliveries.results_of(answered.revision.id)}
     found = []
     for destination in settings.destinations:
         say(f"asking {destination.name}")
         found += _at(destination, answered, made)
-    return [*found, _own_query(settings, answered, made)]
+    return [*found, _own_query(settings, answered, made, own_name)]
 
 
 def _at(destination: Destination, answered: Answered, made: Mapping[str, Result]) -> list[Check]:
@@ -86,7 +88,7 @@ def _confirmed(destination: Destination, states: set[DeliveryState]) -> Check:
                  "Is storage commitment on there, and may it open an association to our receive.port for its report?")
 
 
-def _own_query(settings: Settings, answered: Answered, made: Mapping[str, Result]) -> Check:
+def _own_query(settings: Settings, answered: Answered, made: Mapping[str, Result], own_name: str) -> Check:
     name = "Our own query port finds the results (C-FIND)"
     if not settings.query.enabled:
         return Check(GROUP, name, Outcome.NOT_CONFIGURED, "query.enabled is false", "PACS and viewers cannot ask the node.")
@@ -94,7 +96,11 @@ def _own_query(settings: Settings, answered: Answered, made: Mapping[str, Result
     if not calling:
         return Check(GROUP, name, Outcome.NOT_TRIED, "no query.peers entry may come from this machine",
                      'Add { ae_title = "OVCF_COMMISSION", address = "127.0.0.1", retrieve = false } to try it.')
-    remote = Remote(local(settings.query.host), settings.query.port, settings.query.ae_titles[0], calling)
+    query = settings.query
+    remote = Remote(
+        local(query.host), query.port if query.plain else query.tls_port, query.ae_titles[0], calling,
+        encrypted=not query.plain, expected_name=own_name or None,
+    )
 
     def ask() -> str:
         study, here = answered.revision.study_instance_uid, set()

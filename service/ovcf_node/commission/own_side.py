@@ -23,20 +23,33 @@ _STRANGER = "OVCF_STRANGER"
 
 @dataclass(frozen=True)
 class Approach:
-    """How the commissioning reaches the receiver: as a scanner would. `calling` is empty where no AE title fits."""
+    """How the commissioning reaches the receiver: as a scanner would. `calling` is empty where no AE title fits.
+
+    own_name  a name in our certificate, where the way is encrypted
+    """
 
     address: str
     calling: str
+    own_name: str = ""
+
+    def remote(self, settings: Settings, *, calling: str = "", encrypted: bool = False) -> associate.Remote:
+        """Return the receiver: on its plain port where that is open, unless `encrypted` asks for the other."""
+        encrypted = encrypted or not settings.receive.plain
+        return associate.Remote(
+            self.address, settings.receive.tls_port if encrypted else settings.receive.port, settings.receive.ae_titles[0],
+            calling or self.calling, encrypted=encrypted, expected_name=self.own_name or None,
+        )
 
 
-def approach(settings: Settings, address: str | None, calling: str | None) -> Approach:
+def approach(settings: Settings, address: str | None, calling: str | None, own_name: str | None = None) -> Approach:
     """Choose the address and the calling AE title, unless they are given.
 
     The address is the one by which the destinations are reached, so that the way goes over the network card and not over
-    loopback alone.
+    loopback alone. Our own certificate is expected to hold the name of this machine.
     """
     address = address or _address(settings)
-    return Approach(address, calling or _admitted(settings.receive.ae_titles, settings.receive.sources, address))
+    admitted = _admitted(settings.receive.ae_titles, settings.receive.sources, address)
+    return Approach(address, calling or admitted, (own_name or socket.getfqdn()) if settings.receive.tls_port else "")
 
 
 def _admitted(called: tuple[str, ...], sources: tuple[Source, ...] | tuple[Peer, ...], address: str) -> str:
@@ -82,8 +95,7 @@ def check(settings: Settings, ledger: Ledger, way: Approach) -> list[Check]:
               "Start the node (`ovcf-node serve`) and look at its log."),
         _reached(settings, way),
         _strangers(settings, way),
-        Check(GROUP, "DICOM over TLS", Outcome.NOT_CONFIGURED, "associations are not encrypted",
-              "Keep the DICOM port inside the imaging network, behind a firewall."),
+        _encrypted(settings, way),
     ]
 
 
@@ -117,18 +129,32 @@ def _reached(settings: Settings, way: Approach) -> Check:
     called = settings.receive.ae_titles[0]
 
     def echo() -> str:
-        seconds = associate.echo(associate.Remote(way.address, settings.receive.port, called, way.calling))
-        return f"{way.calling} to {called} at {way.address}:{settings.receive.port}, {seconds * 1000:.0f} ms"
+        remote = way.remote(settings)
+        seconds = associate.echo(remote)
+        return f"{way.calling} to {called} at {way.address}:{remote.port}, {seconds * 1000:.0f} ms"
 
     return tried(GROUP, name, echo, "Is the port published, and receive.host not loopback? The log says "
                  "association_rejected with title and address when it came in and was not welcome.")
 
 
+def _encrypted(settings: Settings, way: Approach) -> Check:
+    name = "DICOM over TLS"
+    if settings.receive.tls_port is None:
+        return Check(GROUP, name, Outcome.NOT_CONFIGURED, "associations are not encrypted",
+                     "Keep the DICOM port inside the imaging network, behind a firewall, or set receive.tls_port.")
+
+    def echo() -> str:
+        seconds = associate.echo(way.remote(settings, encrypted=True))
+        plain = "the plain port is open too" if settings.receive.plain else "no plain port"
+        return f"{way.calling} at {way.address}:{settings.receive.tls_port}, {seconds * 1000:.0f} ms; {plain}"
+
+    return tried(GROUP, name, echo, f'Does our certificate hold the name "{way.own_name}"? If it has another: --own-name.')
+
+
 def _strangers(settings: Settings, way: Approach) -> Check:
     def rejected() -> str:
-        remote = associate.Remote(way.address, settings.receive.port, settings.receive.ae_titles[0], _STRANGER)
         try:
-            associate.echo(remote)
+            associate.echo(way.remote(settings, calling=_STRANGER))
         except Permanent as error:
             if error.code == "association_rejected":
                 return f"{_STRANGER} was rejected: {error.text}"

@@ -19,7 +19,6 @@ from ovcf_node.domain.levels import GRADED
 from ovcf_node.domain.states import DeliveryState, RevisionState
 from ovcf_node.errors import OvcfError
 from ovcf_node.ledger import Delivery, Ledger, Revision
-from ovcf_node.network import associate
 
 GROUP = "Test study"
 _LOOK_S = 0.5
@@ -84,7 +83,7 @@ def send(settings: Settings, way: Approach, patient: MarkedPatient, now: datetim
     } | {f"{what}Date": now.strftime("%Y%m%d") for what in ("Study", "Series", "Acquisition", "Content")} | {
         f"{what}Time": now.strftime("%H%M%S") for what in ("Study", "Series", "Acquisition", "Content")
     }
-    remote = associate.Remote(way.address, settings.receive.port, settings.receive.ae_titles[0], way.calling)
+    remote = way.remote(settings)
     with tempfile.TemporaryDirectory(prefix="ovcf-commission-") as folder:
         files = phantom.write_series(phantom.load(), Path(folder), name=patient.key, header=header)
         begin = time.monotonic()

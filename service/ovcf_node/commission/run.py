@@ -26,6 +26,7 @@ class Options:
     calling: str | None = None
     wait_echo_s: float = 0.0
     limit_s: float = 900.0
+    own_name: str | None = None
 
 
 @dataclass
@@ -57,7 +58,7 @@ def commission(
             run.checks.append(check)
             tell(check)
 
-    way = own_side.approach(settings, options.address, options.calling)
+    way = own_side.approach(settings, options.address, options.calling, options.own_name)
     own = own_side.check(settings, ledger, way)
     keep(*own)
     keep(*other_side.check(settings))
@@ -92,4 +93,4 @@ def _with_phantom_study(
         run.picture = Results(results_root(settings)).get(answered.revision.result_key, "summary.png")
     except OvcfError:
         run.picture = b""  # a series that was not read has none; the rows above say so
-    keep(*arrival.check(settings, ledger, answered, say))
+    keep(*arrival.check(settings, ledger, answered, say, way.own_name))
