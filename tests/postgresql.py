@@ -27,8 +27,8 @@ def _program(name: str) -> str:
 
 
 @contextmanager
-def cluster() -> Iterator[str]:
-    """Run a cluster; yields the folder of its socket, which `database` takes."""
+def cluster(*, durable: bool = False) -> Iterator[str]:
+    """Run a cluster; yields the folder of its socket, which `database` takes. Tests need no `durable` commits."""
     initdb, postgres = _program("initdb"), _program("postgres")
     folder = Path(tempfile.mkdtemp(prefix="ovcf-pg-"))
     account = {}
@@ -43,7 +43,7 @@ def cluster() -> Iterator[str]:
     try:
         subprocess.run([initdb, *options, str(data)], check=True, stdout=subprocess.DEVNULL, cwd=folder, **account)
         server = subprocess.Popen(
-            [postgres, "-D", str(data), "-k", str(folder), "-c", "listen_addresses=", "-c", "fsync=off"],
+            [postgres, "-D", str(data), "-k", str(folder), "-c", "listen_addresses=", "-c", f"fsync={durable}"],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder, **account,
         )
         _wait(server, str(folder))

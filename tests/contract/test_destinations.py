@@ -16,6 +16,7 @@ from dicom_peers import CT_IMAGE, RecordingAcceptor, free_port, instance, progra
 from node_harness import ORTHANC_DICOMWEB, get, orthanc
 from ovcf_node.config import Destination
 from ovcf_node.deliver.destinations import TYPES, Outcome, send
+from ovcf_node.errors import Transient
 from ovcf_node.network import associate
 from ovcf_node.network.associate import Remote
 from web_server import StowServer, serving
@@ -182,6 +183,20 @@ def test_a_missing_object_does_not_stop_the_others(place, files, tmp_path):
     outcomes = send(place.working, [files[0], missing, files[2]])
     assert [o.state for o in outcomes] == ["accepted", "rejected", "accepted"]
     assert "file_missing" in outcomes[1].text
+
+
+def test_a_sender_that_may_not_go_on_sends_nothing_more(place, files):
+    asked: list[int] = []
+
+    def go_on() -> None:
+        asked.append(len(asked))
+        if len(asked) > 1:
+            raise Transient("given_up", "others may be doing this")
+
+    outcomes = send(place.working, files, go_on)
+    assert [o.state for o in outcomes] == ["accepted", "retry", "retry"]
+    assert all("given_up" in o.text for o in outcomes[1:])
+    assert len(place.arrived()) == 1
 
 
 def test_nothing_to_send(place):

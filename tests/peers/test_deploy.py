@@ -72,9 +72,10 @@ def test_compose_runs_ours_without_rights_and_lets_them_drain(compose):
 
 
 def test_scanners_reach_the_receivers_of_the_cluster_through_the_balancer(compose):
-    published = {name: s["ports"] for name, s in compose["services"].items() if "cluster" in s["profiles"] and s.get("ports")}
+    services = {name: service for name, service in compose["services"].items() if "cluster" in service["profiles"]}
+    published = {name: service["ports"] for name, service in services.items() if service.get("ports")}
     assert published == {"balancer": ["127.0.0.1:11112:11112"], "orthanc": ["127.0.0.1:8042:8042"]}
-    [volume] = compose["services"]["balancer"]["volumes"]
+    [volume] = services["balancer"]["volumes"]
     configuration = (DEPLOY / "compose.yaml").parent / volume.split(":")[0]
     assert configuration.read_text().count("receiver:11112") == 1
     done = subprocess.run([program("haproxy"), "-c", "-f", str(configuration)], capture_output=True, text=True, timeout=60)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import structlog
 
-from ovcf_node.app.heartbeat import heartbeat
+from ovcf_node.app.heartbeat import Pulse, heartbeat
 from ovcf_node.app.process import DRAIN_S
 from ovcf_node.config import Settings
 from ovcf_node.engine import Engine, Slot
@@ -47,7 +47,9 @@ def slot(settings: Settings, role: str) -> Iterator[Slot]:
 
 
 @contextmanager
-def engine_running(engine: Engine, ledger: Ledger, executor: str, stop: threading.Event) -> Iterator[None]:
+def engine_running(
+    engine: Engine, ledger: Ledger, executor: str, stop: threading.Event, pulse: Pulse,
+) -> Iterator[None]:
     """Launch the engine and keep this executor's heartbeat while the block runs and the engine drains.
 
     Raises Transient (`lease_taken`) if a living process of another machine has the same executor name.
@@ -55,7 +57,7 @@ def engine_running(engine: Engine, ledger: Ledger, executor: str, stop: threadin
     drained = True
     owner = f"{executor}/{_BOOT_ID.read_text().strip()}"  # a restarted process takes over from its predecessor at once
     try:
-        with heartbeat(ledger, f"executor:{executor}", owner, revoked=_leave):
+        with heartbeat(ledger, f"executor:{executor}", owner, revoked=_leave, pulse=pulse):
             engine.launch()
             try:
                 yield

@@ -1,6 +1,7 @@
 """Leases kept alive while a process works: the living are told from the dead by them, on one machine or on many."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -12,13 +13,35 @@ from ovcf_node.ledger import Ledger
 _LOG = structlog.get_logger("app")
 _BEAT_S = 2.5
 
-LEASE_S = 10.0
+LEASE_S = 15.0
 """After this long without a heartbeat a process counts as dead, and its work goes to the living, seconds."""
 
 
+class Pulse:
+    """Whether nobody can have counted this process as dead, by its own clock; asked before what cannot be undone."""
+
+    def __init__(self):
+        self._beaten_at = _uptime()
+
+    def beaten(self, at: float) -> None:
+        """Remember when a heartbeat that succeeded was begun, on the clock of `_uptime`."""
+        self._beaten_at = at
+
+    def check(self) -> None:
+        """Raise Transient (`given_up`) when the last heartbeat is so long ago that others may do this work now."""
+        if _uptime() - self._beaten_at > LEASE_S:
+            raise Transient("given_up", "stopped or cut off for too long: others may be doing this")
+
+
+def _uptime() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)  # goes on while the machine sleeps
+
+
 @contextmanager
-def heartbeat(ledger: Ledger, lease: str, owner: str, *, revoked: Callable[[], None] | None = None) -> Iterator[None]:
-    """Keep a lease while the block runs and give it back at the end.
+def heartbeat(
+    ledger: Ledger, lease: str, owner: str, *, revoked: Callable[[], None] | None = None, pulse: Pulse | None = None,
+) -> Iterator[None]:
+    """Keep a lease while the block runs and give it back at the end; `pulse` learns of every beat.
 
     With `revoked` the lease is exclusive: Transient (`lease_taken`) if another owner has it, and `revoked` is called, in
     a thread of its own, when it was taken away because no heartbeat had come in time.
@@ -27,15 +50,21 @@ def heartbeat(ledger: Ledger, lease: str, owner: str, *, revoked: Callable[[], N
 
     def beat() -> None:
         while not stop.wait(_BEAT_S):
+            begun = _uptime()
             try:
                 now = ledger.leases.now()
                 if revoked is None:
                     ledger.leases.take(lease, owner, now, LEASE_S)
                 elif not ledger.leases.renew(lease, owner, now, LEASE_S):
                     revoked()
+                    continue
+                if pulse:
+                    pulse.beaten(begun)
             except OvcfError as error:
                 _LOG.error("heartbeat_missed", code=error.code)  # the next one may succeed
 
+    if pulse:
+        pulse.beaten(_uptime())
     if not ledger.leases.take(lease, owner, ledger.leases.now(), LEASE_S) and revoked is not None:
         raise Transient("lease_taken", f"another machine has {lease}; machines must not share a host name")
     heart = threading.Thread(target=beat, name="heartbeat", daemon=True)

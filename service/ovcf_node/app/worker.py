@@ -11,7 +11,7 @@ import structlog
 
 from ovcf_node import infer
 from ovcf_node.app.executor import engine_running, slot
-from ovcf_node.app.heartbeat import LEASE_S
+from ovcf_node.app.heartbeat import LEASE_S, Pulse
 from ovcf_node.app.process import process, results_root, spool_root
 from ovcf_node.app.receiver import storing
 from ovcf_node.app.upkeep import Upkeep
@@ -43,26 +43,28 @@ def run(settings: Settings) -> None:
         worker = Worker(settings, ledger, spool.root, results, children, pseudonyms)
         worker.register(engine)
         judge = Judge(settings, ledger, spool.root, engine, children, pseudonyms, _priority, _count(settings))
-        with engine_running(engine, ledger, held.name, stop):
+        pulse = Pulse()
+        with engine_running(engine, ledger, held.name, stop, pulse):
             children.start_idle()
             healing = Healing(ledger, spool, storing(settings, ledger, spool).receipt_of, pseudonyms)
             upkeep = Upkeep(ledger, engine, (spool, results), healing)
-            _judge_loop(settings, ledger, judge, upkeep, held.name, stop)
+            _judge_loop(settings, ledger, judge, upkeep, held.name, pulse, stop)
         children.close()
 
 
 def _judge_loop(
-    settings: Settings, ledger: Ledger, judge: Judge, upkeep: Upkeep, owner: str, stop: threading.Event
+    settings: Settings, ledger: Ledger, judge: Judge, upkeep: Upkeep, owner: str, pulse: Pulse, stop: threading.Event,
 ) -> None:
     while not stop.wait(settings.engine.judge_interval_s):
         try:
+            pulse.check()  # after a sleep of the whole machine this process must not be the one that calls all others dead
             now = ledger.leases.now()
             if not ledger.leases.take("judge", owner, now, LEASE_S):
                 continue
             judge.tick(time.time())
             upkeep.perform(now)
         except OvcfError as error:
-            # A full disk or a busy database: the ledger still says what is due, the next tick finds it again.
+            # A full disk, a busy database, a pause: the ledger still says what is due, the next tick finds it again.
             _LOG.error("judge_tick_failed", code=error.code)
             upkeep.postpone()
     with contextlib.suppress(OvcfError):

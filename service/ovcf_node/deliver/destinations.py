@@ -5,13 +5,16 @@ from typing import NamedTuple
 
 from ovcf_node.config import Destination
 from ovcf_node.deliver import dicom, folder, stow
-from ovcf_node.deliver.outcome import File, Outcome
+from ovcf_node.deliver.outcome import File, GoOn, Outcome
 
 
 class Type(NamedTuple):
-    """What a type can do: `send` never raises for network and disk errors, `echo` raises Transient or Permanent."""
+    """What a type can do: `send` never raises for network and disk errors, `echo` raises Transient or Permanent.
 
-    send: Callable[[Destination, Sequence[File]], list[Outcome]]
+    `send` asks its last argument before each file; what it raises (Transient) is the outcome of this file and the rest.
+    """
+
+    send: Callable[[Destination, Sequence[File], GoOn], list[Outcome]]
     echo: Callable[[Destination], str]
 
 
@@ -22,9 +25,13 @@ TYPES: dict[str, Type] = {
 }
 
 
-def send(destination: Destination, files: Sequence[File]) -> list[Outcome]:
+def always() -> None:
+    """Go on: nobody else can be sending."""
+
+
+def send(destination: Destination, files: Sequence[File], go_on: GoOn = always) -> list[Outcome]:
     """Send files in their order and return one outcome each in that order; network and disk errors are outcomes too."""
-    return TYPES[destination.type].send(destination, files)
+    return TYPES[destination.type].send(destination, files, go_on)
 
 
 def results_at(destination: Destination, study_instance_uid: str, series: Collection[str]) -> set[str]:

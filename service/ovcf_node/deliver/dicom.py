@@ -4,14 +4,14 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from ovcf_node.config import Destination
-from ovcf_node.deliver.outcome import File, Outcome, judge
+from ovcf_node.deliver.outcome import File, GoOn, Outcome, judge
 from ovcf_node.errors import Permanent, Transient
 from ovcf_node.network import associate, find
 
 _PATIENCE_S = 10.0  # a question before a delivery must not hold it up
 
 
-def send(destination: Destination, files: Sequence[File]) -> list[Outcome]:
+def send(destination: Destination, files: Sequence[File], go_on: GoOn) -> list[Outcome]:
     """Send files over one association."""
     outcomes: dict[str, Outcome] = {}
 
@@ -19,8 +19,11 @@ def send(destination: Destination, files: Sequence[File]) -> list[Outcome]:
         uid = reply.sop_instance_uid
         sent = reply.status is not None
         outcomes[uid] = judge(uid, reply.status, reply.text) if sent else Outcome(uid, "rejected", None, reply.text)
+        if len(outcomes) < len(files):
+            go_on()  # the first one was asked before the association
 
     try:
+        go_on()
         associate.store(_remote(destination), [associate.StoreFile(*file) for file in files], keep)
     except (Transient, Permanent) as error:
         # A rejected association says nothing about the instances: it ends when an administrator enters our AE title.

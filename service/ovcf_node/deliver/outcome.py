@@ -1,5 +1,6 @@
 """What a destination can answer, in words that all types share."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -7,6 +8,8 @@ from typing import Literal
 State = Literal["accepted", "retry", "rejected"]
 File = tuple[Path, str, str]
 """Path of the encoded object, its SOP Class UID, its SOP Instance UID."""
+GoOn = Callable[[], None]
+"""Returns while this sender may go on sending; raises Transient otherwise."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ import httpx
 
 from ovcf_node import __version__
 from ovcf_node.config import Destination
-from ovcf_node.deliver.outcome import File, Outcome, judge
+from ovcf_node.deliver.outcome import File, GoOn, Outcome, judge
 from ovcf_node.errors import OvcfError, Permanent, Transient
 
 _PIECE = 2**18
@@ -36,12 +36,13 @@ _REFERENCED, _FAILED, _OTHER_FAILURES = "00081199", "00081198", "0008119A"
 _SOP_INSTANCE_UID, _FAILURE_REASON, _WARNING_REASON = "00081155", "00081197", "00081196"
 
 
-def send(destination: Destination, files: Sequence[File]) -> list[Outcome]:
+def send(destination: Destination, files: Sequence[File], go_on: GoOn) -> list[Outcome]:
     """Store files one after the other; the first answer that is about the service and not the instance ends it."""
     outcomes: dict[str, Outcome] = {}
     try:
         with _client(destination) as client:
             for path, _, uid in files:
+                go_on()
                 outcomes[uid] = _store(client, destination, path, uid)
     except (Transient, Permanent) as error:
         # No connection, no permission, a wrong URL: nothing is known against the instances. It ends when the network or

@@ -22,13 +22,15 @@ class Sender:
     """The step of workflow `deliver`."""
 
     def __init__(self, settings: Settings, ledger: Ledger, results: Results, pseudonyms: Pseudonyms,
-                 clock: Callable[[], float] = time.time):
+                 clock: Callable[[], float] = time.time, go_on: Callable[[], None] = deliver.always):
+        """`go_on` is asked before each object and raises Transient when another sender may be sending it by now."""
         self._destinations = {d.name: d for d in settings.destinations}
         self._ledger = ledger
         self._results = results
         self._hash = pseudonyms
         self._clock = clock
         self._older_ledger = OlderLedger(ledger, pseudonyms)
+        self._go_on = go_on
 
     def register(self, engine: Engine) -> None:
         """Give the workflow to the engine."""
@@ -86,7 +88,7 @@ class Sender:
         damaged = [d.sop_instance_uid for d in batch if d not in sound]
         files = [(self._results.root / d.path, d.sop_class_uid, d.sop_instance_uid) for d in sound]
         text = "the stored object is missing or changed: not sent"
-        return (deliver.send(destination, files) if files else []) + [
+        return (deliver.send(destination, files, self._go_on) if files else []) + [
             deliver.Outcome(uid, "rejected", None, text) for uid in damaged
         ]
 

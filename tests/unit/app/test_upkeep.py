@@ -9,7 +9,7 @@ import pytest
 
 from dicom_peers import wait_until
 from ovcf_node.app import heartbeat as beats
-from ovcf_node.app.heartbeat import LEASE_S, heartbeat
+from ovcf_node.app.heartbeat import LEASE_S, Pulse, heartbeat
 from ovcf_node.app.upkeep import Upkeep
 from ovcf_node.errors import Transient
 from ovcf_node.ledger import Ledger
@@ -65,7 +65,7 @@ def test_after_an_outage_everybody_may_beat_before_anybody_is_given_up(node):
     node.upkeep.postpone()  # ten minutes without the database
     node.upkeep.perform(T0 + 600)
     assert node.ledger.leases.renew("executor:cut-off", "a", T0 + 602, LEASE_S)
-    node.upkeep.perform(T0 + 606)
+    node.upkeep.perform(T0 + 600 + LEASE_S / 2 + 1)
     assert node.engine.living == [{"cut-off"}]
 
 
@@ -90,6 +90,20 @@ def test_a_process_learns_that_it_was_given_up(node, monkeypatch):
         assert not given_up.is_set()
         node.ledger.leases.revoke_expired("executor:", node.ledger.leases.now() + LEASE_S + 1)
         wait_until(given_up.is_set)
+
+
+def test_a_process_doubts_itself_as_soon_as_others_may(node, monkeypatch):
+    pulse, now = Pulse(), beats._uptime()
+    pulse.check()
+    monkeypatch.setattr(beats, "_uptime", lambda: now + LEASE_S + 1)
+    with pytest.raises(Transient, match="given_up"):
+        pulse.check()
+    monkeypatch.setattr(beats, "_BEAT_S", 0.05)
+    with heartbeat(node.ledger, "executor:worker-0@here", "a", revoked=lambda: None, pulse=pulse):
+        pulse.check()
+        monkeypatch.setattr(beats, "_uptime", lambda: now + 10 * LEASE_S)
+        wait_until(lambda: pulse._beaten_at > now + 9 * LEASE_S)
+        pulse.check()
 
 
 def test_two_machines_of_one_host_name_do_not_share_an_executor_name(node):
