@@ -37,8 +37,8 @@ class Upkeep:
         self._engine = engine
         self._stores = stores
         self._chores = [
-            _Chore(_TAKE_OVER_S, self._take_over), _Chore(_MEND_S, self._mend), _Chore(_HEAL_S, healing.look),
-            _Chore(_PURGE_S, retaining.tick), _Chore(_SWEEP_S, self._sweep),
+            _Chore(_TAKE_OVER_S, self._take_over), _Chore(_MEND_S, self._mend), _Chore(_PURGE_S, retaining.tick),
+            _Chore(_HEAL_S, healing.look), _Chore(_SWEEP_S, self._sweep),
         ]
         self._postponed = True
 
