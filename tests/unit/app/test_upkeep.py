@@ -17,7 +17,7 @@ from ovcf_node.storage import atomic
 from ovcf_node.storage.spool import Spool
 
 T0 = 1_000_000.0
-WELL = SimpleNamespace(look=lambda now: None)  # nothing to heal
+WELL = SimpleNamespace(look=lambda now: None, tick=lambda now: None)  # nothing to heal, nothing to let go
 
 
 class Scheduler:
@@ -41,7 +41,7 @@ class Scheduler:
 def node(ledger_url):
     ledger = Ledger(ledger_url)
     engine = Scheduler()
-    yield SimpleNamespace(ledger=ledger, engine=engine, upkeep=Upkeep(ledger, engine, (), WELL))
+    yield SimpleNamespace(ledger=ledger, engine=engine, upkeep=Upkeep(ledger, engine, (), WELL, WELL))
     for name in ledger.leases.expiries(0.0):
         for owner in ("a", "b", ""):
             ledger.leases.give_back(name, owner)
@@ -76,7 +76,7 @@ def test_leftovers_of_a_crash_are_removed(tmp_path, node):
         path.write_bytes(b"half")
     now = time.time()
     os.utime(old, (now - 4000, now - 4000))
-    upkeep = Upkeep(node.ledger, node.engine, (spool,), WELL)
+    upkeep = Upkeep(node.ledger, node.engine, (spool,), WELL, WELL)
     upkeep.perform(now)
     upkeep.perform(now + LEASE_S)
     assert not old.exists() and young.exists()

@@ -90,7 +90,7 @@ def test_quarantined_series_is_answered_without_a_reading(site):
 
 
 @pytest.mark.parametrize("error", [
-    Transient("child_timeout"), Transient("child_died", "ended by SIGTERM"), Transient("disk_full"), Permanent("defect"),
+    Transient("child_timeout"), Transient("child_died", "ended by SIGTERM"), Permanent("defect"),
     ValueError("a defect of the worker"),
 ], ids=str)
 def test_no_other_end_counts(site, error):
@@ -99,6 +99,14 @@ def test_no_other_end_counts(site, error):
     assert {count for count, _ in reader.counts} == {1}
     assert (newest(site).crashes, newest(site).in_flight) == (0, False)
     assert newest(site).reason_code == "technical_failure"
+
+
+def test_full_disk_counts_for_nothing(site):
+    made, _ = worker(site, raising(Transient("disk_full")))
+    for _ in range(5):
+        made.infer(1, newest(site).attempt)
+    assert (newest(site).crashes, newest(site).in_flight, newest(site).failures) == (0, False, 0)
+    assert newest(site).state is RevisionState.COMPLETE
 
 
 def test_killed_worker_is_not_held_against_the_input(site):
