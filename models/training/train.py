@@ -34,7 +34,7 @@ REFERENCE = Path(__file__).resolve().parents[1] / "reference"  # the committed b
 RATE = {"label": 3e-3, "vertebra": 3e-3}
 BATCH = {"label": 2, "vertebra": 4}
 FEWEST = {"label": 24, "vertebra": 24}  # files to wait for before the first step
-CAPACITY = {"label": 2500, "vertebra": 500}  # files kept in memory (fields about 1 MB, crop files about 4 MB)
+CAPACITY = {"label": 2500, "vertebra": 1600}  # files kept in memory (fields about 1 MB, crop files about 4 MB)
 
 
 class Ema:
