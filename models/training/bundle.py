@@ -80,6 +80,13 @@ def denis(evidence: np.ndarray, points: dict[str, float]) -> str:
     return "A" if s and i else "B" if s else "C" if i else "D" if n else "none"
 
 
+def type_probabilities(evidence: np.ndarray, kind: np.ndarray) -> np.ndarray:
+    """Probabilities ``[N,4]`` of A..D given a compression: the mean of what signs and direct reading say (the contract)."""
+    s, i, n = evidence[:, 0], evidence[:, 1], evidence[:, 2]
+    signs = np.stack([s * i, s * (1 - i), (1 - s) * i, (1 - s) * (1 - i) * n], 1)
+    return 0.5 * (signs / signs.sum(1, keepdims=True) + kind[:, 1:] / kind[:, 1:].sum(1, keepdims=True))
+
+
 def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 

@@ -21,7 +21,7 @@ import torch
 
 import cohorts
 import second
-from bundle import probabilities
+from bundle import probabilities, type_probabilities
 from networks import EVIDENCE, TYPES
 from ovcf_node import assemble, infer
 from ovcf_node.config import Assemble
@@ -33,6 +33,7 @@ from scores import operating_point, temperature_binary, temperature_classes
 FIRST = {"study": 5_500_000, "negatives": 5_700_000, "second": second.SELECTION + 500_000}
 NEAR_MM = 12.0  # a vertebra found farther off belongs to no true one
 VERTEBRAE = 6  # graded ones of a patient
+TYPES_RIGHT = 0.95
 OLD_SHARE = 0.25  # cohorts of mimics repeat healed deformities
 
 
@@ -106,7 +107,19 @@ def fitted(rows: list[dict]) -> dict:
         # A false posterior sign withholds the type; every false alarm of the study was a D, which anterior alone makes.
         power = {"posterior": 3, "anterior": VERTEBRAE}.get(name, 1)
         points[name] = operating_point(p["evidence"][group, k], evidence[group, k], 0.3, 0.8, power, weight[group])
+    typed = broken & (evidence[:, 3] == 0) & (p["fracture"] >= points["fracture"])
+    points["abstain_below"] = type_point(type_probabilities(p["evidence"], p["type"])[typed], kind[typed])
     return {"temperature": temperature, "operating_points": points, "vertebrae": len(rows)}
+
+
+def type_point(probable: np.ndarray, kind: np.ndarray) -> float:
+    """The least probability from 0.5 at which at least ``TYPES_RIGHT`` of the types said are right (at most 0.7)."""
+    best, right = probable.max(1), probable.argmax(1) + 1 == kind
+    for point in np.arange(0.5, 0.7, 0.01):
+        said = best >= point
+        if said.any() and right[said].mean() >= TYPES_RIGHT:
+            return float(point)
+    return 0.7
 
 
 def mean_probabilities(logits: np.ndarray, temperature: dict) -> dict[str, np.ndarray]:
@@ -130,7 +143,9 @@ def summary(rows: list[dict], result: dict) -> str:
         hit, broken = sum(true[k] and called[k] for k in mine), sum(true.values())
         clear, sound = sum(not true[k] and not called[k] for k in mine), len(mine) - broken
         quiet = sum(not called[ks].any() for ks in healthy)
-        lines.append(f"{cohort}: fractures {hit}/{broken}, other vertebrae {clear}/{sound}, healthy patients {quiet}/{len(healthy)}")
+        lines.append(
+            f"{cohort}: fractures {hit}/{broken}, other vertebrae {clear}/{sound}, healthy patients {quiet}/{len(healthy)}"
+        )
         for k in mine:
             if true[k] != called[k]:
                 r = rows[k]

@@ -185,7 +185,8 @@ def _second(patient: Patient, folder: Path) -> Path:
         "vertebrae": [
             {
                 "level": v.level, "centre_mm": [round(float(x), 3) for x in v.centre], "fracture": v.denis is not None,
-                "denis": v.denis, "evidence": [int(v.signs[k]) for k in SIGNS], "old_deformity": v.old, "height_loss": round(v.loss, 4),
+                "denis": v.denis, "evidence": [int(v.signs[k]) for k in SIGNS], "old_deformity": v.old,
+                "height_loss": round(v.loss, 4),
                 "heights_mm": {k: round(x, 3) for k, x in v.heights.items()}, "mimic": v.mimic,
             } for v in shown
         ],

@@ -75,8 +75,8 @@ def label_loss(out, labels: Tensor, body: Tensor, offset: Tensor, level: Tensor)
 def vertebra_loss(out, masks: Tensor, evidence: Tensor, kind: Tensor, old: Tensor) -> tuple[Tensor, dict[str, float]]:
     """Loss of ``VertebraNet`` in training mode.
 
-    ``masks [N,4,56,72,32]`` (vertebra, body, fracture, broken back wall), ``evidence [N,4]`` and ``old [N,1]`` in {0,1}, ``kind [N]`` int64
-    (0 none, 1..4 Denis A..D). Label smoothing 0.03.
+    ``masks [N,4,56,72,32]`` (vertebra, body, fracture, broken back wall), ``evidence [N,4]`` and ``old [N,1]`` in {0,1},
+    ``kind [N]`` int64 (0 none, 1..4 Denis A..D). Label smoothing 0.03.
     """
     vertebra, body, fracture, e, t, o, deep = out
     smooth = 0.03

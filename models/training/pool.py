@@ -126,7 +126,7 @@ def crop_tensors(sample: dict, k: int, rng: np.random.Generator | None) -> tuple
 
 def back_wall(masks: Tensor, broken: bool) -> Tensor:
     """Where the back wall is broken ``[1,w,v,u]``: the fracture region within 6 mm of the back of the body."""
-    vertebra, body, fracture = masks
+    _, body, fracture = masks
     if not broken or not body.any():
         return torch.zeros_like(masks[:1])
     rows = torch.arange(body.shape[1], dtype=torch.float32)[None, :, None]
