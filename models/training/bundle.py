@@ -128,7 +128,9 @@ def _table(name: str, values: dict) -> list[str]:
     return [f"[{name}]", *(f"{k} = {_value(v)}" for k, v in values.items()), ""]
 
 
-def write(folder: Path, identity: dict, points: dict, temperature: dict, tolerance: float = 0.02) -> None:
+def write(
+    folder: Path, identity: dict, points: dict, temperature: dict, usual: dict | None = None, tolerance: float = 0.02
+) -> None:
     """Write ``bundle.toml`` beside ``label.onnx`` and ``vertebra.onnx``; self-test numbers come from onnxruntime."""
     lines = _table("bundle", identity)
     fixed = {
@@ -152,6 +154,8 @@ def write(folder: Path, identity: dict, points: dict, temperature: dict, toleran
         if stage == "vertebra":
             lines += _table("stages.vertebra.operating_points", {k: round(float(v), 4) for k, v in points.items()})
             lines += _table("stages.vertebra.temperature", {k: round(float(v), 4) for k, v in temperature.items()})
+            if usual:
+                lines += _table("stages.vertebra.usual", usual)
         shape = SELF_TEST_SHAPE[stage]
         out = run(session(path), stage, self_test_input(shape))
         lines += _table(f"stages.{stage}.self_test", {"shape": list(shape), "tolerance": tolerance})

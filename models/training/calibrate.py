@@ -25,8 +25,10 @@ from bundle import probabilities, type_probabilities
 from networks import EVIDENCE, TYPES
 from ovcf_node import assemble, infer
 from ovcf_node.config import Assemble
+from ovcf_node.infer.bundle import STATISTICS
 from ovcf_node.infer.label import field_for, locate
 from ovcf_node.infer.morphometry import measure
+from ovcf_node.infer.usual import statistics
 from ovcf_node.infer.vertebra import read_vertebrae
 from scores import operating_point, temperature_binary, temperature_classes
 
@@ -34,6 +36,7 @@ FIRST = {"study": 5_500_000, "negatives": 5_700_000, "second": second.SELECTION 
 NEAR_MM = 12.0  # a vertebra found farther off belongs to no true one
 VERTEBRAE = 6  # graded ones of a patient
 TYPES_RIGHT = 0.95
+FAR = 1.5  # phantoms are alike; pictures of other scanners must not be refused for being a little different
 OLD_SHARE = 0.25  # cohorts of mimics repeat healed deformities
 
 
@@ -68,7 +71,7 @@ def looks(case: Path, bundle: infer.Bundle) -> Iterator[dict]:
         yield {
             "case": case.name, "cohort": truth["cohort"], "level": near["level"], "logits": reading.looks.tolist(),
             "evidence": near["evidence"], "type": kind, "old": bool(near["old_deformity"]), "loss": near["height_loss"],
-            "mimic": near["mimic"], "slice_mm": truth["facts"]["slice_mm"],
+            "mimic": near["mimic"], "slice_mm": truth["facts"]["slice_mm"], "statistics": statistics(reading).tolist(),
         }
 
 
@@ -109,7 +112,19 @@ def fitted(rows: list[dict]) -> dict:
         points[name] = operating_point(p["evidence"][group, k], evidence[group, k], 0.3, 0.8, power, weight[group])
     typed = broken & (evidence[:, 3] == 0) & (p["fracture"] >= points["fracture"])
     points["abstain_below"] = type_point(type_probabilities(p["evidence"], p["type"])[typed], kind[typed])
-    return {"temperature": temperature, "operating_points": points, "vertebrae": len(rows)}
+    usual = usual_of(np.array([r["statistics"] for r in rows]))
+    return {"temperature": temperature, "operating_points": points, "usual": usual, "vertebrae": len(rows)}
+
+
+def usual_of(values: np.ndarray) -> dict:
+    """Mean, inverse covariance and limit of the statistics: ``FAR`` times the farthest vertebra of the calibration."""
+    mean, precision = values.mean(0), np.linalg.inv(np.cov(values.T) + 1e-6 * np.eye(values.shape[1]))
+    off = values - mean
+    farthest = float(np.sqrt(np.einsum("ni,ij,nj->n", off, precision, off).max()))
+    return {
+        "statistics": list(STATISTICS), "mean": [round(float(x), 5) for x in mean],
+        "precision": [round(float(x), 4) for x in precision.ravel()], "limit": round(FAR * farthest, 2),
+    }
 
 
 def type_point(probable: np.ndarray, kind: np.ndarray) -> float:

@@ -163,6 +163,7 @@ def export(work: Path | None, out: Path) -> dict:
             identity,
             {**bundle.DEFAULT_POINTS, **extra.get("operating_points", {})},
             {**bundle.DEFAULT_TEMPERATURE, **extra.get("temperature", {})},
+            extra.get("usual"),
         )
         bundle.read(folder)
         notes = work / "notes.md" if work else None
