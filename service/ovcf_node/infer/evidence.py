@@ -21,7 +21,8 @@ _SIGNS = ("superior", "inferior", "anterior", "posterior")
 _TYPES = (None, "A", "B", "C", "D")
 _DEFORMED = 0.20  # height loss that is a deformity without any broken surface
 _UNEXPLAINED = 0.25  # height loss (Genant 2) that rules out "no fracture" unless the deformity is surely old
-_SURELY_OLD = 0.8  # least probability of an old deformity that explains such a loss
+_SURELY_OLD = 0.6  # least probability of an old deformity that explains such a loss
+_SURELY_WHOLE = 0.15  # and most probability of a fracture beside which it does
 _MEASURABLE = 0.05  # height loss below which geometry sees nothing
 _UNSTEADY = 0.5  # looks that differ by this much in the probability of fracture contradict each other
 _CLOSE = 0.2  # distance of that probability from the operating point that is a close call
@@ -125,7 +126,7 @@ def _unbroken(signs: Signs, named: FractureClass, old: bool, height_loss: float 
         )
     notes = (lost,) if lost else ()
     unexplained = lost is not None and height_loss >= _UNEXPLAINED
-    if old and not (unexplained and signs.old < _SURELY_OLD):
+    if old and not (unexplained and (signs.old < _SURELY_OLD or signs.fracture > _SURELY_WHOLE)):
         return Grading(False, signs.fracture, signs.evidence, age="old", old_deformity=True, notes=notes)
     if unexplained:
         return _undetermined(signs, lost)

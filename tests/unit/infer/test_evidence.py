@@ -167,7 +167,7 @@ def test_one_look_against_a_clear_majority_changes_nothing():
 
 
 @pytest.mark.parametrize(("old", "loss", "said", "code"), [
-    (0.75, 0.26, None, "height_loss_without_break"), (0.85, 0.26, False, None), (0.75, 0.24, False, None),
+    (0.55, 0.26, None, "height_loss_without_break"), (0.65, 0.26, False, None), (0.55, 0.24, False, None),
 ])
 def test_only_what_surely_looks_old_explains_a_quarter_of_the_height(old, loss, said, code):
     grading = grade(_signs("", "none", old=np.log(old / (1 - old))), STAGE, loss)
