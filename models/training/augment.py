@@ -82,6 +82,34 @@ def intensity(hu: Tensor, bone: Tensor, rng: np.random.Generator, noise: float =
     return torch.where(field, hu, torch.full_like(hu, AIR))
 
 
+def resliced(hu: Tensor, spacing, rng: np.random.Generator) -> Tensor:
+    """What is left when the scanner averages over slices and the crop is interpolated between them.
+
+    A crop of a real series is linear between slices up to 3 mm apart that cross it at any tilt; blur alone is smoother.
+    ``spacing`` is the crop's, in mm along (w, v, u); the padding outside the field stays.
+    """
+    thick = uniform(rng, 1.2, 3.3)
+    tilt = [math.radians(uniform(rng, -35, 35)), math.radians(uniform(rng, -15, 15))]  # v and u against the slices
+    normal = torch.tensor([math.cos(tilt[0]) * math.cos(tilt[1]), math.sin(tilt[0]), math.sin(tilt[1])])
+    if rng.random() < 0.12:  # sagittal series
+        normal = torch.tensor([0.0, 0.0, 1.0])
+    normal = normal / normal.norm()
+    step = torch.tensor(spacing, dtype=torch.float32)
+    size = torch.tensor(hu.shape, dtype=torch.float32)
+    axes = [(torch.arange(int(n), dtype=torch.float32) - (n - 1) / 2) * s for n, s in zip(size, step, strict=True)]
+    place = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
+    along = (place @ normal) / thick + uniform(rng, 0, 1)
+    below = along.floor()
+    out = torch.zeros_like(hu)
+    for slice_at, weight in ((below, 1 - (along - below)), (below + 1, along - below)):
+        for part in (-0.3, 0.3):  # two points across the slice stand for its average
+            moved = place + ((slice_at - along + part) * thick)[..., None] * normal
+            grid = (moved / (step * (size - 1) / 2)).flip(-1)[None]
+            read = F.grid_sample(hu[None, None], grid, padding_mode="border", align_corners=True)[0, 0]
+            out = out + 0.5 * weight * read
+    return torch.where(hu > AIR + 1, out.clamp(min=AIR + 2), hu)
+
+
 def tone(hu: Tensor, rng: np.random.Generator) -> Tensor:
     """A random rising curve through five knots between -200 and 1400 HU: tissues nearer or farther apart."""
     knots = np.linspace(-200, 1400, 5)

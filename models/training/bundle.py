@@ -80,6 +80,13 @@ def denis(evidence: np.ndarray, points: dict[str, float]) -> str:
     return "A" if s and i else "B" if s else "C" if i else "D" if n else "none"
 
 
+def type_probabilities(evidence: np.ndarray, kind: np.ndarray) -> np.ndarray:
+    """Probabilities ``[N,4]`` of A..D given a compression: the mean of what signs and direct reading say (the contract)."""
+    s, i, n = evidence[:, 0], evidence[:, 1], evidence[:, 2]
+    signs = np.stack([s * i, s * (1 - i), (1 - s) * i, (1 - s) * (1 - i) * n], 1)
+    return 0.5 * (signs / signs.sum(1, keepdims=True) + kind[:, 1:] / kind[:, 1:].sum(1, keepdims=True))
+
+
 def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -121,7 +128,9 @@ def _table(name: str, values: dict) -> list[str]:
     return [f"[{name}]", *(f"{k} = {_value(v)}" for k, v in values.items()), ""]
 
 
-def write(folder: Path, identity: dict, points: dict, temperature: dict, tolerance: float = 0.02) -> None:
+def write(
+    folder: Path, identity: dict, points: dict, temperature: dict, usual: dict | None = None, tolerance: float = 0.02
+) -> None:
     """Write ``bundle.toml`` beside ``label.onnx`` and ``vertebra.onnx``; self-test numbers come from onnxruntime."""
     lines = _table("bundle", identity)
     fixed = {
@@ -145,6 +154,8 @@ def write(folder: Path, identity: dict, points: dict, temperature: dict, toleran
         if stage == "vertebra":
             lines += _table("stages.vertebra.operating_points", {k: round(float(v), 4) for k, v in points.items()})
             lines += _table("stages.vertebra.temperature", {k: round(float(v), 4) for k, v in temperature.items()})
+            if usual:
+                lines += _table("stages.vertebra.usual", usual)
         shape = SELF_TEST_SHAPE[stage]
         out = run(session(path), stage, self_test_input(shape))
         lines += _table(f"stages.{stage}.self_test", {"shape": list(shape), "tolerance": tolerance})

@@ -201,7 +201,8 @@ def crops(seed: int, profile: str = "training", jitter: bool = True, every: bool
 
 SCANNED_KINDS = ("A", "B", "C", "D", "old", "mimic", "plain")
 SACRAL = 0.09  # one level of eight at run time, one shape of many here
-SCANNED_SHARE = (0.10, 0.12, 0.10, 0.13, 0.13, 0.17, 0.25)
+SCANNED_SHARE = (0.12, 0.13, 0.12, 0.11, 0.13, 0.16, 0.23)
+LOW_LUMBAR = 2.0  # how much more often L4 and L5 are drawn than the other levels: few shapes, many false alarms
 
 
 def scanned_crops(seed: int, solids, profile: str = "training", count: int = 8) -> dict[str, np.ndarray]:
@@ -210,8 +211,9 @@ def scanned_crops(seed: int, solids, profile: str = "training", count: int = 8) 
     rows = {name: [] for name in ("hu", "masks", "evidence", "type", "old", "mimic", "level", "loss")}
     for n in range(count):
         sacral = [s for s in solids if s.level == "S1"]
-        pool = sacral if sacral and rng.random() < SACRAL else solids
-        solid = pool[int(rng.integers(len(pool)))]
+        pool = sacral if sacral and rng.random() < SACRAL else [s for s in solids if s.level != "S1"]
+        weight = np.array([LOW_LUMBAR if s.level in ("L4", "L5") else 1.0 for s in pool])
+        solid = pool[int(rng.choice(len(pool), p=weight / weight.sum()))]
         kind = str(rng.choice(SCANNED_KINDS, p=SCANNED_SHARE))
         if solid.level == "S1" and kind in "ABCD":
             kind = "plain"

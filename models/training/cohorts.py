@@ -32,6 +32,7 @@ NEGATIVES = (
     "wedge", "biconcave", "short", "schmorl", "limbus", "osteophytes", "sclerosis", "lines", "haemangioma", "cupid",
     "lesion", "scheuermann", "cement", "screws", "old", "sacralised", "lumbarised", "T13", "L6", "four_lumbar",
 )
+SIGNS = ("superior", "inferior", "anterior", "posterior")  # only `calibrate.py` reads them
 LIMIT = 7_000_000  # voxels of one series
 TRANSITIONAL = ("T13", "L6", "four_lumbar")
 
@@ -59,27 +60,28 @@ def quotas(shares: dict[str, float], n: int) -> dict[str, int]:
     return out
 
 
-def patients(cohort: str, n: int) -> list[Patient]:
-    """The patients of a cohort, mixed so that any first part has about the same mix."""
+def patients(cohort: str, n: int, first: int | None = None) -> list[Patient]:
+    """The patients of a cohort, mixed so that any first part has about the same mix; `first` replaces its first seed."""
+    first = FIRST_SEED[cohort] if first is None else first
     if cohort == "study":
-        found = list(_search(cohort, quotas(CASE_MIX, n), "study", _study_kind))
+        found = list(_search(cohort, quotas(CASE_MIX, n), "study", _study_kind, first))
     elif cohort == "natural":
         broken = quotas(NATURAL_MIX, round(n / 4))
-        found = list(_search(cohort, {**broken, "none": n - sum(broken.values())}, "study", _study_kind))
+        found = list(_search(cohort, {**broken, "none": n - sum(broken.values())}, "study", _study_kind, first))
     elif cohort == "negatives":
         wanted = {k: n // len(NEGATIVES) + (i < n % len(NEGATIVES)) for i, k in enumerate(NEGATIVES)}
-        found = list(_search(cohort, wanted, "training", _negative_kind))
+        found = list(_search(cohort, wanted, "training", _negative_kind, first))
     else:
         mix = quotas({**CASE_MIX, "burst": 9}, n)
         kinds = [k for k, m in mix.items() for _ in range(m)]
-        found = [Patient(cohort, k, FIRST_SEED[cohort] + i) for i, k in enumerate(kinds)]
+        found = [Patient(cohort, k, first + i) for i, k in enumerate(kinds)]
     order = np.random.default_rng(n).permutation(len(found))
     return [found[i] for i in order]
 
 
-def _search(cohort: str, wanted: dict[str, int], profile: str, kind_of) -> Iterator[Patient]:
+def _search(cohort: str, wanted: dict[str, int], profile: str, kind_of, first: int) -> Iterator[Patient]:
     left = {k: v for k, v in wanted.items() if v > 0}
-    for seed in count(FIRST_SEED[cohort]):
+    for seed in count(first):
         if not left:
             return
         kind = kind_of(phantoms.sample_case(seed, profile=profile), left)
@@ -146,6 +148,7 @@ def _first(patient: Patient, folder: Path) -> Path:
             {
                 "level": v.level, "centre_mm": [round(float(x), 3) for x in v.centre_mm], "fracture": bool(v.fracture),
                 "denis": "burst" if v.fracture and v.evidence["posterior"] else v.denis if v.fracture else None,
+                "evidence": [int(v.evidence[k]) for k in SIGNS],
                 "old_deformity": bool(v.old_deformity), "height_loss": round(float(v.height_loss), 4),
                 "heights_mm": {k: round(float(x), 3) for k, x in v.heights_mm.items()}, "mimic": v.mimic,
             } for v in shown
@@ -182,7 +185,8 @@ def _second(patient: Patient, folder: Path) -> Path:
         "vertebrae": [
             {
                 "level": v.level, "centre_mm": [round(float(x), 3) for x in v.centre], "fracture": v.denis is not None,
-                "denis": v.denis, "old_deformity": v.old, "height_loss": round(v.loss, 4),
+                "denis": v.denis, "evidence": [int(v.signs[k]) for k in SIGNS], "old_deformity": v.old,
+                "height_loss": round(v.loss, 4),
                 "heights_mm": {k: round(x, 3) for k, x in v.heights.items()}, "mimic": v.mimic,
             } for v in shown
         ],

@@ -2,15 +2,12 @@
 
 ``python models/training/evaluate.py --bundle models/reference --cases 40 [--profile study] [--out DIR]``
 ``python models/training/evaluate.py --bundle models/reference --samples FOLDER --name second --out DIR``
-``python models/training/evaluate.py --bundle models/reference --calibrate FOLDER [FOLDER ...] --out DIR``
 
 Label stage: whole fields at 6 mm; a vertebra counts as right when its body centre, voted by the voxels that carry its
 name, lies within 12 mm of the truth. Vertebra stage: crops at frames jittered by up to 4 mm and 6 degrees, as an
 imperfect first stage places them. This is not the pipeline from DICOM: stages are scored apart. Writes
 ``evaluation.json`` (with the markdown that the model card shows); ``--samples`` scores rendered ones instead (the second
-generator's) and writes ``evaluation_NAME.json``. ``--calibrate`` fits temperatures and operating points on folders of
-rendered samples (seeds of neither training nor evaluation, each folder with the same say) and writes
-``calibration.json``.
+generator's) and writes ``evaluation_NAME.json``.
 """
 
 from __future__ import annotations
@@ -26,11 +23,9 @@ import bundle
 import cases
 from networks import EVIDENCE, LABELS, TYPES
 from pool import Pool, field_tensors
-from scores import auc, dice, operating_point, share, show, temperature_binary, temperature_classes
+from scores import auc, dice, share, show
 
 LEVELS = LABELS[2:10]
-NOISE = 0.02  # what about 70 positives leave undecided between two thresholds
-PATIENT = 7  # vertebrae that one patient has: how many negatives a false alarm spoils
 NEAR = 12.0  # mm
 
 
@@ -134,9 +129,11 @@ def vertebra_scores(g: dict[str, np.ndarray], points: dict, temperature: dict) -
     wanted[burst & (g["true_evidence"][:, :2].any(1))] = "burst"
     rule = np.array([bundle.denis(e, points) for e in p["evidence"]])
     direct = np.array(TYPES)[p["type"].argmax(1)]
+    both = bundle.type_probabilities(p["evidence"], p["type"])
+    mean = np.where(rule == "burst", "burst", np.array(TYPES[1:])[both.argmax(1)])
     compression = truth & (wanted != "burst")
     hit = compression & called
-    unsure = (p["type"].max(1) < points["abstain_below"]) | ((rule != direct) & (rule != "burst"))
+    unsure = called & (both.max(1) < points["abstain_below"]) & (rule != "burst")
     small = compression & (g["loss"] < 0.2)
     old = g["true_old"] > 0
     out = {
@@ -148,8 +145,9 @@ def vertebra_scores(g: dict[str, np.ndarray], points: dict, temperature: dict) -
         "specificity_old": share((~truth & ~called & old).sum(), (~truth & old).sum()),
         "denis_by_rule_of_detected": share((hit & (rule == wanted)).sum(), hit.sum()),
         "denis_direct_of_detected": share((hit & (direct == wanted)).sum(), hit.sum()),
+        "denis_by_mean_of_detected": share((hit & (mean == wanted)).sum(), hit.sum()),
         "denis_by_rule_of_all": share((hit & (rule == wanted)).sum(), compression.sum()),
-        "abstained": share(unsure.sum(), len(unsure)),
+        "abstained": share(unsure.sum(), called.sum()),
     }
     for k, name in enumerate(EVIDENCE):
         t, c = g["true_evidence"][:, k] > 0, p["evidence"][:, k] >= points[name]
@@ -170,36 +168,6 @@ def vertebra_scores(g: dict[str, np.ndarray], points: dict, temperature: dict) -
     kinds = ("none", "A", "B", "C", "D", "burst")
     out["confusion"] = {t: {r: int(((wanted == t) & (rule == r)).sum()) for r in kinds} for t in kinds}
     return out
-
-
-def calibrate(sess, folders: list[Path]) -> dict:
-    """Temperatures, then operating points, on the crops of ``folders``."""
-    parts = [gather(sess, Pool(folder / "crops", 10_000).samples.values()) for folder in folders]
-    g = {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
-    say = np.concatenate([np.full(len(p["type"]), 1 / len(p["type"])) for p in parts])
-    say = say / say.mean()
-    evidence = g["true_evidence"].astype(float)
-    temperature = {
-        "evidence": temperature_binary(g["evidence"], evidence),
-        "type": temperature_classes(g["type"], g["true_type"].astype(int)),
-        "old": temperature_binary(g["old"][:, 0], g["true_old"].astype(float)),
-    }
-    p = bundle.probabilities(g["evidence"], g["type"], g["old"], temperature)
-    broken = evidence[:, :3].any(1)
-    usual = say * np.where(g["true_old"] > 0, 0.25, 1.0)  # our own cases repeat healed deformities
-    points = {
-        "fracture": operating_point(p["fracture"], broken, 0.4, 0.6, 3, usual, NOISE),
-        "old": operating_point(p["old"], g["true_old"], 0.3, power=2, weight=say),
-    }
-    for k, name in enumerate(EVIDENCE):  # signs name the type: judged among fractures and their false alarms
-        group = broken | (p["fracture"] >= points["fracture"])
-        if name == "anterior":  # decides only where no endplate is broken
-            group = ~evidence[:, :2].any(1)
-        # A false posterior sign withholds the type; every false alarm of the study was a D, which anterior alone makes.
-        power = {"posterior": 3, "anterior": PATIENT}.get(name, 1)
-        low = 0.5 if name == "posterior" else 0.3  # a sign that is seldom sure must not take the type from a compression
-        points[name] = operating_point(p["evidence"][group, k], evidence[group, k], low, 0.75, power, usual[group])
-    return {"temperature": temperature, "operating_points": points, "crops": len(evidence)}
 
 
 def markdown(result: dict) -> str:
@@ -232,8 +200,9 @@ def markdown(result: dict) -> str:
             "specificity_old": "specificity among old deformities",
             "denis_by_rule_of_detected": "Denis type by rule, of detected",
             "denis_direct_of_detected": "Denis type by direct head, of detected",
+            "denis_by_mean_of_detected": "Denis type by the mean of both, of detected",
             "denis_by_rule_of_all": "Denis type by rule, of all fractures",
-            "abstained": "would abstain on the type",
+            "abstained": "would withhold the type, of called",
         }
         lines += ["| vertebra stage (jittered crops, T11-S1) | |", "|---|---|", f"| fracture, AUC | {number(b['auc'])} |"]
         lines += [f"| {text} | {show(b[key])} |" for key, text in named.items()]
@@ -260,18 +229,11 @@ def main() -> None:
     parser.add_argument("--profile", default="study")
     parser.add_argument("--out", type=Path, help="folder for evaluation.json")
     parser.add_argument("--cache", type=Path, help="keep rendered cases here; a later run of the same profile reads them")
-    parser.add_argument("--calibrate", type=Path, nargs="+", metavar="FOLDER", help="folders with crops/")
     parser.add_argument("--samples", type=Path, metavar="FOLDER", help="score FOLDER/fields and FOLDER/crops")
     parser.add_argument("--name", default="samples", help="what to call them")
     a = parser.parse_args()
     settings = bundle.read(a.bundle)["stages"]
     label, vertebra = (bundle.session(a.bundle / settings[k]["file"]) for k in ("label", "vertebra"))
-    if a.calibrate:
-        result = calibrate(vertebra, a.calibrate)
-        if a.out:
-            (a.out / "calibration.json").write_text(json.dumps(result, indent=1))
-        print(json.dumps(result, indent=1))
-        return
     began, labels, files = time.time(), [], []
     if a.samples:
         fields, crops = (Pool(a.samples / kind, 10_000) for kind in ("fields", "crops"))

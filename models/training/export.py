@@ -4,7 +4,7 @@
 
 Reads ``DIR/label.pt`` and ``DIR/vertebra.pt`` (EMA weights), exports opset 17 with dynamic field size and crop count,
 compares torch with onnxruntime and refuses to write where they differ. Temperatures and operating points are taken
-from ``DIR/calibration.json`` (written by ``evaluate.py --calibrate``) where it exists; the figures of
+from ``DIR/calibration.json`` (written by ``calibrate.py``) where it exists; the figures of
 ``DIR/evaluation.json`` and the observations of ``DIR/notes.md`` go into ``MODEL_CARD.md``.
 """
 
@@ -23,7 +23,7 @@ import torch
 import bundle
 from networks import CROP_SHAPE, LabelNet, VertebraNet, gmac, parameters
 
-VERSION = "0.2.0"
+VERSION = "0.3.0"
 TRAINED_ON = (
     "synthetic CT painted by this project (models/training) on analytic shapes, on the label map of one CT "
     "(TotalSegmentator data set s0327, CC BY 4.0) and on two open mesh models (remus BSD-3, clouthier MIT); no patient image"
@@ -163,6 +163,7 @@ def export(work: Path | None, out: Path) -> dict:
             identity,
             {**bundle.DEFAULT_POINTS, **extra.get("operating_points", {})},
             {**bundle.DEFAULT_TEMPERATURE, **extra.get("temperature", {})},
+            extra.get("usual"),
         )
         bundle.read(folder)
         notes = work / "notes.md" if work else None

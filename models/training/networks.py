@@ -158,8 +158,9 @@ class VertebraNet(nn.Module):
     """One crop per vertebra: ``crop [N,1,56,72,32]`` -> masks ``[N,1,56,72,32]`` x3, evidence, type and age logits.
 
     Axes (w, v, u) at 1.0 x 1.25 x 3.0 mm: the two finest levels do not pool u, and the finest uses flat (3,3,1)
-    kernels and few channels, which is where the cost would be. In training mode a seventh output carries the coarse
-    mask logits (deep supervision at half resolution in w and v).
+    kernels and few channels, which is where the cost would be. The posterior sign has a map of its own, the broken back
+    wall at half resolution in w and v, whose log-sum-exp it adds to what the head says. In training mode a seventh output
+    carries the coarse logits (deep supervision of the three masks, then that map).
     """
 
     def __init__(self, channels=(8, 16, 32, 64)):
@@ -178,7 +179,11 @@ class VertebraNet(nn.Module):
         self.dec1 = conv(a, 2 * a, flat)
         self.masks = nn.Conv3d(2 * a, 3, 1)
         self.deep = nn.Conv3d(b, 3, 1)
+        self.wall = nn.Sequential(conv(2 * b, b), nn.Conv3d(b, 1, 1))
+        self.wall_gain = nn.Parameter(torch.zeros(2))
         self.read = EvidenceHead(d, c, b)
+        with torch.no_grad():
+            self.wall[1].bias.fill_(-4.0)
 
     def forward(self, crop: Tensor):
         e1 = self.enc1(crop)
@@ -190,8 +195,11 @@ class VertebraNet(nn.Module):
         masks = self.masks(self.dec1(e1 + resize(self.up1(d2), e1)))
         vertebra, body, fracture = masks[:, :1], masks[:, 1:2], masks[:, 2:]
         read = self.read(e4, d3, d2, body, fracture)
-        out = vertebra, body, fracture, read[:, :4], read[:, 4:9], read[:, 9:]
-        return (*out, self.deep(d2)) if self.training else out
+        wall = self.wall(torch.cat([e2, d2], 1)).float()
+        seen = torch.logsumexp(wall.flatten(2), 2) - 3.0  # about 20 voxels of a broken wall weigh 1
+        posterior = read[:, 3:4] + self.wall_gain[:1] * seen + self.wall_gain[1:]
+        out = vertebra, body, fracture, torch.cat([read[:, :3], posterior], 1), read[:, 4:9], read[:, 9:]
+        return (*out, torch.cat([self.deep(d2).float(), wall], 1)) if self.training else out
 
 
 def parameters(net: nn.Module) -> int:

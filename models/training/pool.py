@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 import bundle
-from augment import AIR, blur, crop_box, cut, intensity, rotation, shift, uniform, warp
+from augment import AIR, blur, crop_box, cut, intensity, resliced, rotation, shift, uniform, warp
 from networks import CROP_SPACING
 
 FIELD_LIMIT = 130_000  # voxels of one training field
+FRESH = 3.0  # newer crops are drawn more often: with 3 the newest fifth makes half of the batches
 
 
 def windowed(hu: Tensor, limits) -> Tensor:
@@ -98,23 +99,39 @@ def field_tensors(sample: dict, rng: np.random.Generator | None) -> tuple[Tensor
 
 
 def crop_tensors(sample: dict, k: int, rng: np.random.Generator | None) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Crop ``k`` of a file: ``crop [1,56,72,32], masks [3,56,72,32], evidence [4], type (int), old [1]``."""
+    """Crop ``k`` of a file: ``crop [1,56,72,32], masks [4,56,72,32], evidence [4], type (int), old [1]``."""
     hu = torch.from_numpy(sample["hu"][k].astype(np.float32))
     packed = torch.from_numpy(sample["masks"][k])
     masks = torch.stack([(packed & bit > 0).float() for bit in (1, 2, 4)])
+    masks = torch.cat([masks, back_wall(masks, bool(sample["evidence"][k][3]))])
     if rng is not None:
         steps = tuple(int(rng.integers(-n, n + 1)) for n in (2, 2, 1))
         if rng.random() < 0.5:
             hu, masks = shift(hu.clone(), steps, AIR), shift(masks, steps, 0)
         if rng.random() < 0.5:
             hu, masks = hu.flip(2), masks.flip(3)
+        draw = rng.random()  # noise comes before the slices are interpolated, what tones do to them after
+        if draw < 0.2:
+            hu = resliced(hu, CROP_SPACING, rng)
         hu = intensity(hu, masks[0], rng)
+        if draw > 0.8:
+            hu = resliced(hu, CROP_SPACING, rng)
         if rng.random() < 0.15:
             gone = cut(tuple(hu.shape), CROP_SPACING, rng)
             hu, masks = hu.masked_fill(gone, AIR), masks.masked_fill(gone[None], 0)
     evidence = torch.from_numpy(sample["evidence"][k].astype(np.float32))
     kind = torch.tensor(int(sample["type"][k]))
     return windowed(hu, bundle.VERTEBRA_WINDOW)[None], masks, evidence, kind, torch.tensor([float(sample["old"][k])])
+
+
+def back_wall(masks: Tensor, broken: bool) -> Tensor:
+    """Where the back wall is broken ``[1,w,v,u]``: the fracture region within 6 mm of the back of the body."""
+    _, body, fracture = masks
+    if not broken or not body.any():
+        return torch.zeros_like(masks[:1])
+    rows = torch.arange(body.shape[1], dtype=torch.float32)[None, :, None]
+    last = (body * rows).amax(1, keepdim=True)
+    return ((fracture > 0) & (rows > last - 6.0 / CROP_SPACING[1])).float()[None]
 
 
 class CropSampler:
@@ -141,11 +158,11 @@ class CropSampler:
                 self.groups.setdefault(group, []).append((name, k))
 
     def pick(self, rng: np.random.Generator):
-        share = {"A": 1, "B": 1.2, "C": 1, "D": 1.5, "burst": 1.2, "old": 1.8, "mimic": 2.0, "plain": 2.0}
+        share = {"A": 1, "B": 1.1, "C": 1, "D": 1.3, "burst": 1.8, "old": 1.6, "mimic": 2.2, "plain": 2.6}
         names = [g for g in share if g in self.groups]
         weight = np.array([share[g] for g in names])
         group = self.groups[names[int(rng.choice(len(names), p=weight / weight.sum()))]]
-        name, k = group[int(rng.integers(len(group)))]
+        name, k = group[int(len(group) * rng.random() ** (1 / FRESH))]  # in the order of their files
         return crop_tensors(self.pool.samples[name], k, rng)
 
     def batch(self, size: int, rng: np.random.Generator):

@@ -34,7 +34,7 @@ REFERENCE = Path(__file__).resolve().parents[1] / "reference"  # the committed b
 RATE = {"label": 3e-3, "vertebra": 3e-3}
 BATCH = {"label": 2, "vertebra": 4}
 FEWEST = {"label": 24, "vertebra": 24}  # files to wait for before the first step
-CAPACITY = {"label": 2500, "vertebra": 500}  # files kept in memory (fields about 1 MB, crop files about 4 MB)
+CAPACITY = {"label": 2500, "vertebra": 1600}  # files kept in memory (fields about 1 MB, crop files about 4 MB)
 
 
 class Ema:
@@ -174,23 +174,11 @@ def train(stage: str, work: Path, minutes: float, resume: bool, warm: Path | Non
 
 
 def train_all(work: Path, minutes: float, out: Path, profile: str, cases: int, fresh: bool) -> None:
-    """Producer beside both trainings, then export, calibration on held-out seeds, export again, evaluation."""
+    """Producer beside both trainings, then export, calibration on whole patients, export again, evaluation."""
     here = Path(__file__).resolve().parent
     call = lambda script, *args: [sys.executable, str(here / script), *map(str, args)]  # noqa: E731
-    subprocess.run(call("cases.py", "--work", work, "--held", "--count", 24), check=True)
-    for folder, start in (("selection", 0), ("second", 1_000_000)):  # the second generator never trains
-        module = [
-            sys.executable,
-            "-m",
-            "second.samples",
-            "--out",
-            str(work / folder),
-            "--start",
-            str(start),
-            "--count",
-            "24",
-        ]
-        subprocess.run(module, check=True, cwd=here)
+    samples = ("--out", str(work / "second"), "--start", "1000000", "--count", "24")  # the second generator never trains
+    subprocess.run([sys.executable, "-m", "second.samples", *samples], check=True, cwd=here)
     producer = subprocess.Popen(call("cases.py", "--work", work, "--minutes", minutes + 30))
     try:
         stages = [
@@ -206,8 +194,8 @@ def train_all(work: Path, minutes: float, out: Path, profile: str, cases: int, f
         producer.terminate()
         producer.wait()
     subprocess.run(call("export.py", "--work", work, "--out", work / "bundle"), check=True)
-    folders = ("--calibrate", work / "held", work / "selection")
-    subprocess.run(call("evaluate.py", "--bundle", work / "bundle", *folders, "--out", work), check=True)
+    cohort = ("--cohort", work / "calibration", "--out", work)
+    subprocess.run(call("calibrate.py", "--bundle", work / "bundle", *cohort), check=True)
     subprocess.run(call("export.py", "--work", work, "--out", work / "bundle"), check=True)
     evaluation = ("--cases", cases, "--profile", profile, "--out", work)
     subprocess.run(call("evaluate.py", "--bundle", work / "bundle", *evaluation), check=True)

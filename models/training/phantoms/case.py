@@ -170,7 +170,7 @@ def sample_case(seed: int, *, profile: str = "training") -> Case:
     extra = "none"  # T13, L6 or four lumbar vertebrae: own stream, so that regular patients stay as they are
     if profile == "training":
         number = np.random.default_rng([seed, 4])
-        extra = str(number.choice(["none", "T13", "L6", "four_lumbar"], p=[0.925, 0.02, 0.035, 0.02]))
+        extra = str(number.choice(["none", "T13", "L6", "four_lumbar"], p=[0.79, 0.06, 0.09, 0.06]))
     levels = sequence(extra)
     norms = [NORMS["L5" if extra == "four_lumbar" and level == "L4" else level] for level in levels]
     for level, norm in zip(levels, norms, strict=True):

@@ -26,12 +26,44 @@ MIMICS = (
 )
 
 
+#: From these height losses a deformity without any sign of its age counts as a fracture (Genant 2 is 25 %); below them
+#: at least one sign of a break is seen, or it is no fracture. A crush has no unhurt rim to compare with, a crop little of
+#: the neighbours: only a severe one is told from a short vertebra.
+UNDATED = {"biconcave": 0.22, "wedge": 0.25, "crush": 0.40}
+
+
 def sample_loss(rng: np.random.Generator) -> float:
-    """True largest height loss of a recent fracture: 55 % from 0.10 to 0.20, 30 % to 0.33, 15 % to 0.60."""
+    """True largest height loss of a recent fracture: 48 % from 0.10 to 0.20, 32 % to 0.33, 20 % to 0.65."""
     draw = rng.random()
-    if draw < 0.55:
+    if draw < 0.48:
         return float(rng.uniform(0.10, 0.20))
-    return float(rng.uniform(0.20, 0.33) if draw < 0.85 else rng.uniform(0.33, 0.60))
+    return float(rng.uniform(0.20, 0.33) if draw < 0.80 else rng.uniform(0.33, 0.65))
+
+
+def undated_plates(
+    rng: np.random.Generator, healthy: tuple[float, float, float], denis: str, shape: str, loss: float
+) -> tuple[EndplateDamage | None, EndplateDamage | None]:
+    """Plates that sank smoothly into `shape` (biconcave, wedge, crush) and show neither a break nor that they healed."""
+
+    def plate() -> EndplateDamage:
+        smooth, lateral = float(rng.uniform(0.1, 0.35)), float(rng.uniform(0.1, 0.35))
+        if shape == "crush":
+            front, back, wedge, edge = -1.6, 1.6, rng.uniform(0, 0.3), 1.5
+        elif shape == "wedge":
+            front, back, wedge, edge = -1.6, rng.uniform(-0.3, 0.4), rng.uniform(0.5, 1.0), rng.uniform(0.8, 1.5)
+        else:
+            middle, half = rng.uniform(-0.3, 0.2), rng.uniform(0.4, 0.7)
+            front, back, wedge, edge = middle - half, middle + half, rng.uniform(0, 0.2), rng.uniform(0.55, 0.95)
+        return EndplateDamage(
+            1.0, float(wedge), float(rng.choice([1.0, 1.6])), float(front), float(back), smooth, smooth,
+            float(rng.uniform(-0.2, 0.2)), float(edge), lateral,
+        )
+
+    if denis == "A":
+        share = float(rng.uniform(0.35, 0.65))
+        return scaled_to_loss((replace(plate(), amount=share), replace(plate(), amount=1 - share)), healthy, loss)
+    (one,) = scaled_to_loss(plate(), healthy, loss)
+    return (one, None) if denis == "B" else (None, one)
 
 
 def _plate(rng: np.random.Generator, *, superior: bool, recent: bool) -> EndplateDamage:
@@ -71,6 +103,18 @@ def _deep_enough(plate: EndplateDamage) -> EndplateDamage:
     return plate if plate.amount >= 2.3 else replace(plate, amount=2.3)
 
 
+def _seen_to_break(rng: np.random.Generator, plate: EndplateDamage | None) -> EndplateDamage | None:
+    """A mild failure shows a band, a line or an uneven plate at least: a mild shape alone is no fracture."""
+    if plate is None or not plate.broken or plate.line or plate.band_hu > 0 or plate.ripple > 0.35:
+        return plate
+    cue = str(rng.choice(["line", "band", "ripple"]))
+    if cue == "line":
+        return replace(plate, line=True)
+    if cue == "band":
+        return replace(plate, band_hu=float(rng.uniform(70, 250)))
+    return replace(plate, ripple=float(rng.uniform(0.4, 0.8)), back_soft=min(plate.back_soft, 0.1))
+
+
 def _front(rng: np.random.Generator, body: BodyShape, top: float, height: float, *, strong: bool, low: bool) -> WallDamage:
     """Buckled anterior cortex, mostly in the upper third; `low` puts it into the lower one."""
     fraction = rng.uniform(0.12, 0.36) if rng.random() < 0.85 else rng.uniform(0.36, 0.8)
@@ -104,11 +148,19 @@ def _retropulsion(rng: np.random.Generator, body: BodyShape, *, up: bool) -> Wal
 
 
 def fracture(rng: np.random.Generator, body: BodyShape, denis: str, loss: float) -> tuple[BodyShape, dict[str, bool]]:
-    """The body with a recent compression fracture of a Denis type and a height loss; evidence S, I, N, P as a dict."""
+    """The body with a compression fracture of a Denis type and a height loss; evidence S, I, N, P as a dict.
+
+    One in three of A, B and C carries no sign of recent failure but the deformity itself, which is then severe enough.
+    """
     healthy = heights(body)
     superior = inferior = None
     low = False
-    if denis == "A":
+    undated = denis != "D" and rng.random() < 0.34
+    if undated:
+        shape = str(rng.choice(list(UNDATED), p=[0.6, 0.27, 0.13]))
+        loss = loss if loss > UNDATED[shape] else float(rng.uniform(UNDATED[shape], UNDATED[shape] + 0.2))
+        superior, inferior = undated_plates(rng, healthy, denis, shape, loss)
+    elif denis == "A":
         share = rng.uniform(0.35, 0.65)
         pair = (
             replace(_plate(rng, superior=True, recent=True), amount=share),
@@ -124,20 +176,22 @@ def fracture(rng: np.random.Generator, body: BodyShape, denis: str, loss: float)
         tilt = EndplateDamage(amount=1.0, wedge=1.0, broken=False)
         (tilted,) = scaled_to_loss(tilt, healthy, min(loss, 0.33))
         superior, inferior = (None, tilted) if low else (tilted, None)
+    if not undated and loss < 0.25:
+        superior, inferior = _seen_to_break(rng, superior), _seen_to_break(rng, inferior)
     bent = replace(body, damage=Damage(superior=superior, inferior=inferior))
     height = heights(bent)[0]
     front_top = body.r0 - body.r1 - (0.9 * superior.amount if superior and (denis == "D" or superior.front < -1.1) else 0.0)
-    buckled = denis == "D" or rng.random() < 0.45
+    buckled = denis == "D" or (not undated and rng.random() < 0.45)
     anterior = _front(rng, body, front_top, height, strong=denis == "D", low=low) if buckled else None
     posterior = None
-    if denis != "D" and rng.random() < 0.22:
+    if denis != "D" and rng.random() < 0.28:
         posterior = _retropulsion(rng, body, up=superior is not None)
     damage = Damage(
         superior,
         inferior,
         anterior,
         posterior,
-        swelling=float(rng.uniform(2.5, 8)) if rng.random() < 0.45 else 0.0,
+        swelling=float(rng.uniform(2.5, 8)) if rng.random() < (0.1 if undated else 0.45) else 0.0,
         cleft=float(rng.uniform(0.5, 1.0)) if loss > 0.2 and rng.random() < 0.08 else 0.0,
     )
     evidence = {
@@ -174,7 +228,11 @@ def demo_fracture(body: BodyShape) -> tuple[BodyShape, dict[str, bool]]:
 
 
 def old_deformity(rng: np.random.Generator, body: BodyShape) -> BodyShape:
-    """A healed fracture: smooth corticated wedge or biconcave contour, no band, line, buckle or swelling."""
+    """A healed fracture: smooth wedge or biconcave contour, no band, line, buckle or swelling, and it looks its age.
+
+    Every one has a thick plate, and two of three have dense bone under it or remodelled, bridging corners or both:
+    a deformity that shows none of them is `undated_plates`.
+    """
     loss = float(rng.uniform(0.12, 0.45))
     healthy = heights(body)
     kind = rng.choice(["sup", "inf", "both"], p=[0.55, 0.15, 0.3])
@@ -193,12 +251,16 @@ def old_deformity(rng: np.random.Generator, body: BodyShape) -> BodyShape:
     hump = None
     if rng.random() < 0.15:  # healed retropulsion: smooth, not a recent break
         hump = WallDamage(float(rng.uniform(0.8, 3)), float(rng.uniform(-0.4, 0.6) * body.r0), "bulge", 20.0, broken=False)
+    remodelled, dense = ((True, True), (True, False), (False, True))[int(rng.integers(3))]
+    lip, lip_low = (float(x) for x in rng.uniform(3, 10, 2))
     details = replace(
         body.details,
-        endplate_factor=float(rng.uniform(1.4, 2.6)),
-        lip=max(body.details.lip, float(rng.uniform(0, 5))) if rng.random() < 0.6 else body.details.lip,
-        sclerosis_hu=float(rng.uniform(30, 120)) if rng.random() < 0.3 else 0.0,
-        sclerosis_mm=float(rng.uniform(2, 6)),
+        endplate_factor=float(rng.uniform(1.8, 3.4)),
+        lip=max(body.details.lip, lip) if remodelled else body.details.lip,
+        lip_inferior=max(body.details.lip_inferior, lip_low) if remodelled else body.details.lip_inferior,
+        sclerosis_hu=float(rng.uniform(70, 260)) if dense else body.details.sclerosis_hu,
+        sclerosis_mm=float(rng.uniform(2, 7)),
+        sclerosis_superior=float({"sup": 1.0, "inf": 0.0, "both": 0.5}[str(kind)]),
     )
     return replace(body, damage=Damage(superior, inferior, bulge, hump), details=details)
 

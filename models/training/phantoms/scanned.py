@@ -29,11 +29,16 @@ _SOFT = tuple(TISSUE_NAMES.index(n) for n in ("fat", "muscle", "artery", "vein",
 
 @dataclass(frozen=True)
 class Pose:
-    """How the shape sits in the crop: `scale` per axis (u, v, w), mirrored or not, warp displacements on a lattice (mm)."""
+    """How the shape sits in the crop: `scale` per axis (u, v, w), mirrored or not, warp displacements on a lattice (mm).
+
+    `wedge` and `concave` are what people differ by: relative height of front against back, and of rim against middle.
+    """
 
     scale: tuple[float, float, float]
     mirrored: bool
     warp: Tensor  # [1, 3 (u, v, w), w, v, u]
+    wedge: float = 0.0
+    concave: float = 0.0
 
 
 def sample_pose(rng: np.random.Generator, solid: Solid) -> Pose:
@@ -49,7 +54,8 @@ def sample_pose(rng: np.random.Generator, solid: Solid) -> Pose:
         torch.nn.functional.interpolate(torch.from_numpy(x.astype(np.float32)), size=size, mode="trilinear")
         for x in (coarse, fine)
     ]
-    return Pose(tuple(float(x) for x in scale), bool(rng.random() < 0.5), both[0] + both[1])
+    shape = float(rng.uniform(-0.06, 0.06)), float(rng.uniform(-0.05, 0.08))
+    return Pose(tuple(float(x) for x in scale), bool(rng.random() < 0.5), both[0] + both[1], *shape)
 
 
 @dataclass(frozen=True)
@@ -174,6 +180,7 @@ def _placed(solid: Solid, shape: BodyShape, pose: Pose, grid: Grid) -> Place:
     bend = _read(pose.warp, u, v, w)
     u, v, w = u + bend[0], v + bend[1], w + bend[2]
     q, s = u / shape.half_width, v / shape.half_depth
+    w = w * (1 + pose.wedge * s.clamp(-1.2, 1.2) * -1 + pose.concave * (1 - s * s - q * q).clamp(0, 1))
     lip = max(shape.details.lip, shape.details.lip_inferior)
     v1 = v - _walls(shape, w, q, s, v)
     u1 = u

@@ -107,15 +107,16 @@ def _paint(patient: Patient, rng, z, y, x, contrast: str) -> np.ndarray:
     heart = ((x - 18) / 62) ** 2 + ((y - middle_y + 30) / 50) ** 2 + ((z - top["T8"]) / 58) ** 2 < k**2
     hu = np.where(chest & heart, 42 + 0.7 * gain["aorta"], hu)
     frame_y = (y - spine_y) / k
+    low = top.get("L5", top["L4"])  # a spine with four lumbar vertebrae has no L5
     for side in (-1, 1):
         off = (x - spine_x) / k
-        size = np.interp(z, [top["S2"], top["L5"], top["L3"], top["L1"], top["T12"]], [19, 22, 19, 11, 4])
-        centre = half_w / k + size * np.interp(z, [top["S2"], top["L5"], top["L2"]], [1.6, 1.05, 0.95])
-        forward = np.interp(z, [top["S2"], top["L5"], top["L2"]], [-24, -9, 3])
+        size = np.interp(z, [top["S2"], low, top["L3"], top["L1"], top["T12"]], [19, 22, 19, 11, 4])
+        centre = half_w / k + size * np.interp(z, [top["S2"], low, top["L2"]], [1.6, 1.05, 0.95])
+        forward = np.interp(z, [top["S2"], low, top["L2"]], [-24, -9, 3])
         psoas = ((off - side * centre) / size) ** 2 + ((frame_y - forward) / (1.12 * size)) ** 2
         hu = np.where((psoas < 1) & (depth > skin), marbled, hu)
         quad = ((off - side * (half_w / k + 33)) / 17) ** 2 + ((frame_y - 30) / 8) ** 2
-        hu = np.where((quad < 1) & (z < top["T12"]) & (z > top["L5"]) & (depth > skin), marbled, hu)
+        hu = np.where((quad < 1) & (z < top["T12"]) & (z > low) & (depth > skin), marbled, hu)
         wasted = np.clip(marbled - 25 * (fine + big > 0.6), -90, 80)
         tall = np.interp(z, [top["S2"], top["L4"]], [15, 24])
         erector = ((off - side * 31) / 26) ** 2 + ((frame_y - half_d / k - 36) / tall) ** 2

@@ -68,6 +68,7 @@ VERTEBRA: dict[str, str] = {
     "evidence_conflict": "signs, direct reading and probability do not agree",
     "no_sign": "the direct reading says fracture, no single sign does",
     "unsteady": "several looks at the same vertebra contradict each other",
+    "unusual": "unlike the pictures the models were calibrated on: not graded",
     "low_confidence": "the class of the fracture is not probable enough",
     "posterior_wall": "the posterior wall is involved: not a compression type",
     "height_loss_without_break": "height loss without a broken surface",

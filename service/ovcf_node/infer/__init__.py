@@ -18,6 +18,7 @@ from ovcf_node.infer.evidence import Grading, Signs, calibrated, grade, is_suspe
 from ovcf_node.infer.label import Labels, Placed, field_for, locate
 from ovcf_node.infer.masks import masks_on_grid
 from ovcf_node.infer.morphometry import Geometry, measure
+from ovcf_node.infer.usual import is_unusual
 from ovcf_node.infer.vertebra import VertebraReading, read_vertebrae
 
 __all__ = ["Bundle", "Reading", "load", "load_identity", "looks_like_spine", "read"]
@@ -27,6 +28,7 @@ LEAST_COMPLETE = 3
 
 _READ_LEVELS = ("T11", *REPORTED)  # T11 is a neighbour to measure against, never reported
 _METAL = Reason("metal", "metal or cement at this vertebra: not graded")
+_UNUSUAL = Reason("unusual", "the picture of this vertebra is unlike those the models were calibrated on: not graded")
 _NOT_MEASURABLE = Reason("not_measurable", "seen but not measurable (collapse, metal or cut field)")
 _INCOMPLETE_BODY = Reason("incomplete_body", "the body is not wholly in the field: not graded")
 
@@ -157,13 +159,14 @@ class _Judgement:
 
 
 def _judge(readings: list[VertebraReading], geometry: dict[str, Geometry], bundle: Bundle) -> dict[str, _Judgement]:
-    """Grade the complete vertebrae; S1 and what metal disturbs are not judged."""
+    """Grade the complete vertebrae; S1, what metal disturbs and what the stage does not know are not judged."""
     stage = bundle.vertebra
+    unusual = {r.level for r in readings if is_unusual(r, stage.usual)}
     usable = [r for r in readings if geometry[r.level].complete and not geometry[r.level].metal]
     signs: dict[str, Signs] = {r.level: calibrated(r.looks, stage) for r in usable}
     expectations = expected.expectations(
         {level: geometry[level].heights for level in signs},
-        [level for level in signs if not is_suspect(signs[level], stage)],
+        [level for level in signs if level not in unusual and not is_suspect(signs[level], stage)],
         {level: geometry[level].width for level in signs},
     )
     out = {}
@@ -172,7 +175,9 @@ def _judge(readings: list[VertebraReading], geometry: dict[str, Geometry], bundl
             continue
         expectation = expectations.get(level)
         loss = expected.height_loss(geometry[level].heights, expectation.heights) if expectation else None
-        grading = grade(signs[level], stage, loss) if level in GRADED else Grading()
+        grading = Grading()
+        if level in GRADED:
+            grading = Grading(abstain=_UNUSUAL) if level in unusual else grade(signs[level], stage, loss)
         out[level] = _Judgement(grading, expectation, loss)
     for level in REPORTED:
         if level in geometry and geometry[level].metal:

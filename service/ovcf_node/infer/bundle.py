@@ -34,6 +34,8 @@ _RUNTIME_ERRORS = (
 _RESERVED = ("segment", "restore")
 _POINTS = ("fracture", "superior", "inferior", "anterior", "posterior", "old", "abstain_below")
 _TEMPERATURES = ("evidence", "type", "old")
+STATISTICS = ("log_body_cm3", "body_softness", "vertebra_softness", "body_100hu", "body_sd_100hu", "contrast_100hu")
+"""What `usual` describes; `usual.statistics` computes them."""
 _LABELS = ("background", "above", "T11", "T12", "L1", "L2", "L3", "L4", "L5", "S1", "below")
 
 
@@ -49,6 +51,15 @@ class LabelStage:
 
 
 @dataclass(frozen=True)
+class Usual:
+    """What crops of the calibration look like: mean and inverse covariance (row by row) of `STATISTICS`, and the limit."""
+
+    mean: tuple[float, ...]
+    precision: tuple[float, ...]
+    limit: float
+
+
+@dataclass(frozen=True)
 class VertebraStage:
     """How the vertebra network wants its crops, in (w, v, u) order, and how its outputs become calls."""
 
@@ -58,6 +69,7 @@ class VertebraStage:
     window_hu: tuple[float, float]
     operating_points: Mapping[str, float]
     temperature: Mapping[str, float]
+    usual: Usual | None = None
 
 
 @dataclass(frozen=True)
@@ -194,7 +206,15 @@ def _vertebra_stage(table: dict[str, Any]) -> VertebraStage:
         _numbers(table, "spacing_mm", 3), tuple(int(n) for n in _numbers(table, "shape", 3)),
         _numbers(table, "origin_index", 3), (low, high),
         _named(table, "operating_points", _POINTS), _named(table, "temperature", _TEMPERATURES),
+        _usual(_section(table, "usual")) if "usual" in table else None,
     )
+
+
+def _usual(table: dict[str, Any]) -> Usual:
+    if tuple(table.get("statistics", ())) != STATISTICS:
+        raise Permanent("bundle_manifest", f"usual.statistics must be {list(STATISTICS)}, is {table.get('statistics')!r}")
+    count = len(STATISTICS)
+    return Usual(_numbers(table, "mean", count), _numbers(table, "precision", count**2), _positive(table, "limit"))
 
 
 def _open(

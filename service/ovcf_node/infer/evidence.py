@@ -1,9 +1,10 @@
 """From logits to what is said of a vertebra: calibrated probabilities, operating points, Denis by the one table.
 
-The network says which signs it sees, the table says what they are called, and a second, direct reading of the type must
-agree; where it does not, the class is withheld with the reason. Probabilities are means over several looks at the same
-vertebra; looks that contradict each other about a close call leave it undetermined. "No fracture" is never said against
-a sign above its operating point, nor of a body that lost a quarter of its height for no known reason. Unknown is None.
+The network says which signs it sees and, in a second reading, which type; the type's probability is the mean of what
+the two say. Where they contradict each other no type is probable enough, and the class is withheld with the reason.
+Probabilities are means over several looks at the same vertebra; looks that contradict each other about a close call leave
+it undetermined. "No fracture" is never said against a sign above its operating point, nor of a body that lost a quarter
+of its height unless it surely looks old. Unknown is None.
 """
 
 from dataclasses import dataclass
@@ -19,7 +20,9 @@ UNKNOWN_EVIDENCE = Evidence()
 _SIGNS = ("superior", "inferior", "anterior", "posterior")
 _TYPES = (None, "A", "B", "C", "D")
 _DEFORMED = 0.20  # height loss that is a deformity without any broken surface
-_UNEXPLAINED = 0.25  # height loss (Genant 2) that rules out "no fracture" unless the deformity is seen to be old
+_UNEXPLAINED = 0.25  # height loss (Genant 2) that rules out "no fracture" unless the deformity is surely old
+_SURELY_OLD = 0.6  # least probability of an old deformity that explains such a loss
+_SURELY_WHOLE = 0.15  # and most probability of a fracture beside which it does
 _MEASURABLE = 0.05  # height loss below which geometry sees nothing
 _UNSTEADY = 0.5  # looks that differ by this much in the probability of fracture contradict each other
 _CLOSE = 0.2  # distance of that probability from the operating point that is a close call
@@ -87,7 +90,10 @@ def grade(signs: Signs, stage: VertebraStage, height_loss: float | None) -> Grad
         return _undetermined(signs, Reason("unsteady", "mirrored or slightly shifted, the same vertebra is read otherwise"))
     if signs.fracture < points["fracture"]:
         return _unbroken(signs, named, signs.old >= points["old"], height_loss)
-    abstain = _abstain(signs, named, points["abstain_below"])
+    denis, abstain = _type_of(signs, named, points["abstain_below"])
+    if denis is not None:
+        named = classify(superior=denis in "AB", inferior=denis in "AC", anterior=denis == "D" or broken["anterior"],
+                         posterior=False)
     notes = []
     if height_loss is not None and height_loss < _MEASURABLE:
         notes.append(Reason("no_measurable_deformity", f"signs of fracture, but height loss is {height_loss:.0%}"))
@@ -95,7 +101,7 @@ def grade(signs: Signs, stage: VertebraStage, height_loss: float | None) -> Grad
     recent = named.fracture and signs.old < points["old"] / 2
     return Grading(
         True, signs.fracture, signs.evidence,
-        named.denis if abstain is None else None,
+        denis,
         named.ao if certain else None,
         named.of if certain else None,
         abstain,
@@ -115,13 +121,14 @@ def _unbroken(signs: Signs, named: FractureClass, old: bool, height_loss: float 
     if height_loss is not None and height_loss >= _DEFORMED:
         lost = Reason(
             "height_loss_without_break",
-            f"height loss {height_loss:.0%} without a broken endplate or cortex: old fracture, Scheuermann or a short "
-            "vertebra",
+            f"height loss {height_loss:.0%} without a broken endplate or cortex, age not certain: fracture, old fracture, "
+            "Scheuermann or a short vertebra",
         )
     notes = (lost,) if lost else ()
-    if old:
+    unexplained = lost is not None and height_loss >= _UNEXPLAINED
+    if old and not (unexplained and (signs.old < _SURELY_OLD or signs.fracture > _SURELY_WHOLE)):
         return Grading(False, signs.fracture, signs.evidence, age="old", old_deformity=True, notes=notes)
-    if lost and height_loss >= _UNEXPLAINED:
+    if unexplained:
         return _undetermined(signs, lost)
     if lost:
         return Grading(False, signs.fracture, signs.evidence, age="indeterminate", notes=notes)
@@ -132,19 +139,29 @@ def _undetermined(signs: Signs, why: Reason) -> Grading:
     return Grading(None, signs.fracture, signs.evidence, abstain=why)
 
 
-def _abstain(signs: Signs, named: FractureClass, least: float) -> Reason | None:
-    """Why the class of a fracture is withheld, or None."""
+def type_probabilities(signs: Signs) -> tuple[float, float, float, float]:
+    """Probabilities of A, B, C, D given a compression fracture: the mean of what the signs and the direct reading say."""
+    s, i, n = signs.evidence.superior, signs.evidence.inferior, signs.evidence.anterior
+    by_signs = np.array([s * i, s * (1 - i), (1 - s) * i, (1 - s) * (1 - i) * n])
+    direct = np.array(signs.types[1:])
+    shares = [p / p.sum() if p.sum() > 0 else np.full(4, 0.25) for p in (by_signs, direct)]
+    return tuple(float(p) for p in np.mean(shares, axis=0))
+
+
+def _type_of(signs: Signs, named: FractureClass, least: float) -> tuple[str | None, Reason | None]:
+    """The Denis type of a fracture, or None and why it is withheld; `named` is what the signs alone spell."""
     if named.review:
-        return Reason("posterior_wall", named.review)
+        return None, Reason("posterior_wall", named.review)
     if not named.fracture:
-        return Reason("no_sign", "the direct reading says fracture, no single sign reaches its operating point")
-    direct = int(np.argmax(signs.types))
-    if named.denis != _TYPES[direct]:
-        by_type = _TYPES[direct] or "none"
-        return Reason("evidence_conflict", f"single signs say {named.denis}, the direct reading says {by_type}")
-    if signs.types[direct] < least:
-        return Reason("low_confidence", f"probability of the class is {signs.types[direct]:.2f}, below {least:.2f}")
-    return None
+        return None, Reason("no_sign", "the direct reading says fracture, no single sign reaches its operating point")
+    probable = type_probabilities(signs)
+    best = int(np.argmax(probable))
+    if probable[best] >= least:
+        return _TYPES[1 + best], None
+    direct = _TYPES[1 + int(np.argmax(signs.types[1:]))]
+    if named.denis != direct:
+        return None, Reason("evidence_conflict", f"single signs say {named.denis}, the direct reading says {direct}")
+    return None, Reason("low_confidence", f"probability of the class is {probable[best]:.2f}, below {least:.2f}")
 
 
 def _sigmoid(logits: np.ndarray | float) -> np.ndarray:

@@ -105,6 +105,7 @@ def test_another_answer_than_promised_is_refused(folder):
     (r"^window_hu = \[.*?\]", "window_hu = [1.0]", "window_hu"),
     (r"^\[stages\.label\.self_test\]", "[stages.label.other]", "tolerance"),
     (r"^\[bundle\]", "[bundle", "TOML"),
+    (r"^statistics = \[.*?\]", 'statistics = ["hat_size"]', "hat_size"),
 ])
 def test_incomplete_manifest_is_refused_by_name(folder, pattern, replacement, word):
     _edit(folder, pattern, replacement)

@@ -37,8 +37,8 @@ def test_agreeing_signs_give_the_class_of_the_table(pattern, kind, denis, of):
 
 
 @pytest.mark.parametrize(("pattern", "kind", "certainty", "code"), [
-    ("S", "A", 5.0, "evidence_conflict"), ("SI", "B", 5.0, "evidence_conflict"), ("S", "none", 1.0, "evidence_conflict"),
-    ("S", "B", 1.0, "low_confidence"), ("SP", "B", 5.0, "posterior_wall"), ("SIP", "A", 5.0, "posterior_wall"),
+    ("S", "A", 5.0, "evidence_conflict"), ("SI", "B", 5.0, "evidence_conflict"), ("N", "B", 5.0, "evidence_conflict"),
+    ("SP", "B", 5.0, "posterior_wall"), ("SIP", "A", 5.0, "posterior_wall"),
 ])
 def test_doubt_withholds_the_class_but_not_the_fracture(pattern, kind, certainty, code):
     grading = grade(_signs(pattern, kind, certainty), STAGE, 0.3)
@@ -164,3 +164,28 @@ def test_looks_that_contradict_each_other_leave_a_close_call_open():
 def test_one_look_against_a_clear_majority_changes_nothing():
     grading = grade(_looks(6.0, 6.0, 6.0, -4.0), STAGE, 0.3)
     assert grading.fracture is True
+
+
+@pytest.mark.parametrize(("old", "loss", "said", "code"), [
+    (0.55, 0.26, None, "height_loss_without_break"), (0.65, 0.26, False, None), (0.55, 0.24, False, None),
+])
+def test_only_what_surely_looks_old_explains_a_quarter_of_the_height(old, loss, said, code):
+    grading = grade(_signs("", "none", old=np.log(old / (1 - old))), STAGE, loss)
+    assert grading.fracture is said and (grading.abstain.code if grading.abstain else None) == code
+    assert grading.old_deformity is (None if said is None else True)
+
+
+def _unsure(inferior, kind, certainty):
+    """A surely broken upper plate and a lower one that the signs leave open."""
+    types = [certainty if name == kind else 0.0 for name in ("none", "A", "B", "C", "D")]
+    return calibrated(np.array([3.0, inferior, -3, -3, *types, -3]), STAGE)
+
+
+@pytest.mark.parametrize(("inferior", "kind", "certainty", "denis", "code"), [
+    (0.2, "B", 4.0, "B", None), (-0.2, "A", 4.0, "A", None),  # the direct reading settles what the signs leave open
+    (-0.2, "B", 0.2, None, "low_confidence"), (0.2, "B", 0.2, None, "evidence_conflict"),
+])
+def test_type_is_the_mean_of_both_readings(inferior, kind, certainty, denis, code):
+    grading = grade(_unsure(inferior, kind, certainty), STAGE, 0.3)
+    assert grading.denis == denis and (grading.abstain.code if grading.abstain else None) == code
+    assert grading.of == {"A": "OF4", "B": "OF2", None: None}[denis]

@@ -1,13 +1,15 @@
 """The front door on analytic spines: masks on the source grid, statuses, what stays unknown, same answer twice."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from synthetic_spine import KnowingBundle, axial_volume, paint, spine, volume_on
+from synthetic_spine import VERTEBRA_STAGE, KnowingBundle, axial_volume, paint, spine, volume_on
 
-from ovcf_node.domain.levels import REPORTED, mask_value
+from ovcf_node.domain.levels import GRADED, REPORTED, mask_value
 from ovcf_node.domain.volume import Masks, Volume
 from ovcf_node.infer import looks_like_spine, read
-from ovcf_node.infer.bundle import Bundle
+from ovcf_node.infer.bundle import STATISTICS, Bundle, Usual
 
 _FULL = ("T10", "T11", *REPORTED, "S2")
 
@@ -203,6 +205,19 @@ def test_metal_takes_a_vertebra_out_and_much_of_it_the_series(monkeypatch):
     assert reading.ovcf is None, "two levels were not graded"
     hidden = read(with_screws(("T12", "L1", "L2", "L3")), bundle)
     assert hidden.status == "not_assessed" and [r.code for r in hidden.reasons] == ["metal"]
+
+
+@pytest.mark.parametrize(("limit", "graded"), [(1e-3, False), (1e3, True)])
+def test_what_is_unlike_the_calibration_is_not_graded(monkeypatch, limit, graded):
+    blocks = _fractured()
+    count = len(STATISTICS)
+    usual = Usual((0.0,) * count, tuple(np.eye(count).ravel()), limit)
+    bundle = KnowingBundle(blocks, vertebra=replace(VERTEBRA_STAGE, usual=usual)).watch(monkeypatch)
+    reading = read(axial_volume(blocks, spacing=(2.0, 1.5, 1.5)), bundle)
+    said = {v.level: v.abstain.code if v.abstain else v.fracture for v in reading.vertebrae if v.level in GRADED}
+    assert (True in said.values()) == graded and (set(said.values()) == {"unusual"}) == (not graded)
+    assert reading.ovcf is (True if graded else None)
+    assert all(v.heights_mm.middle for v in reading.vertebrae if v.level in GRADED), "what was measured stays"
 
 
 def test_a_bundle_without_vertebra_stage_names_levels_only(monkeypatch):

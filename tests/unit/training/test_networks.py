@@ -158,7 +158,7 @@ def test_vertebra_loss_falls_and_prefers_the_truth(tmp_path):
     batch = sampler.batch(2, np.random.default_rng(0))
     assert [tuple(x.shape) for x in batch] == [
         (2, 1, *networks.CROP_SHAPE),
-        (2, 3, *networks.CROP_SHAPE),
+        (2, 4, *networks.CROP_SHAPE),
         (2, 4),
         (2,),
         (2, 1),
@@ -222,3 +222,26 @@ def test_jittered_frames_stay_right_handed():
         centre, frame, factor = cases.jittered(vertebra, np.random.default_rng(seed))
         assert np.allclose(frame @ frame.T, np.eye(3), atol=1e-9) and np.linalg.det(frame) == pytest.approx(1)
         assert np.linalg.norm(centre - np.array(vertebra.centre_mm)) < 14 and 0.95 <= factor <= 1.05
+
+
+def test_back_wall_is_the_broken_rear_of_the_body_and_nothing_without_the_sign():
+    masks = torch.zeros(3, *networks.CROP_SHAPE)
+    masks[:2, 14:42, 10:40, 8:24] = 1
+    masks[2, 30:34, 10:40, 8:24] = 1
+    wall = pool.back_wall(masks, broken=True)
+    assert wall.shape == (1, *networks.CROP_SHAPE) and wall[0, 32, 36:40, 12].all()
+    assert wall[0, :, :34].sum() == 0 and wall[0, 14:30].sum() == 0
+    assert pool.back_wall(masks, broken=False).sum() == 0
+
+
+def test_slices_leave_a_flat_picture_alone_and_blur_a_thin_plate():
+    flat, plate = torch.full(networks.CROP_SHAPE, 40.0), torch.full(networks.CROP_SHAPE, 0.0)
+    plate[28], flat[:6] = 1000.0, augment.AIR
+    peaks = []
+    for seed in range(6):
+        out = augment.resliced(flat, networks.CROP_SPACING, np.random.default_rng(seed))
+        assert out[:6].eq(augment.AIR).all() and (out[12:] - 40).abs().max() < 0.1
+        out = augment.resliced(plate, networks.CROP_SPACING, np.random.default_rng(seed))
+        peaks.append(float(out.max()))
+        assert float(out[20:36].sum()) == pytest.approx(float(plate.sum()), rel=0.35)
+    assert max(peaks) <= 1000.1 and sorted(peaks)[2] < 900  # only sagittal slices keep a plate across them whole

@@ -84,6 +84,11 @@ def test_transitional_anatomy(variant, lumbar):
     assert heights == sorted(heights, reverse=True)
 
 
+def test_a_patient_with_four_lumbar_vertebrae_can_be_painted():
+    patient = S.sample_patient(7_000_321, kind="none", variant="four_lumbar")
+    assert np.isfinite(S.scan(patient, narrow(patient, 5, "L4"), 5).hu).all()
+
+
 def test_samples_have_the_trainers_format():
     field = samples.field(7_000_002)
     assert field["hu"].dtype == np.int16 and field["labels"].max() <= 10 and field["centres"].shape == (22, 3)

@@ -1,0 +1,194 @@
+"""Temperatures and operating points from whole patients, read as the node reads them.
+
+``python models/training/calibrate.py --bundle DIR/bundle --cohort DIR/calibration --out DIR [--n 16]``
+
+Crops that a generator renders are not what the node sees: a series has slices, the first stage places the crop, and three
+looks are averaged. Here patients of calibration seeds (never trained on, never evaluated) become DICOM series, the label
+and vertebra stages read them, and the looks of each vertebra are set against its truth. Points are chosen for patients: a
+patient has six graded vertebrae, and one false alarm among them spoils the answer. Writes ``calibration.json``.
+Rendered cases are kept in the cohort folder, so another bundle is calibrated without rendering again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import cohorts
+import second
+from bundle import probabilities, type_probabilities
+from networks import EVIDENCE, TYPES
+from ovcf_node import assemble, infer
+from ovcf_node.config import Assemble
+from ovcf_node.infer.bundle import STATISTICS
+from ovcf_node.infer.label import field_for, locate
+from ovcf_node.infer.morphometry import measure
+from ovcf_node.infer.usual import statistics
+from ovcf_node.infer.vertebra import read_vertebrae
+from scores import operating_point, temperature_binary, temperature_classes
+
+FIRST = {"study": 5_500_000, "negatives": 5_700_000, "second": second.SELECTION + 500_000}
+NEAR_MM = 12.0  # a vertebra found farther off belongs to no true one
+VERTEBRAE = 6  # graded ones of a patient
+TYPES_RIGHT = 0.9
+NOISE = 0.02  # what some thirty fractures leave undecided between two thresholds: decided for sensitivity
+FAR = 1.5  # phantoms are alike; pictures of other scanners must not be refused for being a little different
+OLD_SHARE = 0.25  # cohorts of mimics repeat healed deformities
+
+
+def render(folder: Path, n: int) -> None:
+    """The calibration patients as cases: ``n`` of the study's mix, ``n`` negatives, ``n`` + n/2 healthy of the second."""
+    lists = [cohorts.patients(name, n, FIRST[name]) for name in FIRST]
+    healthy = FIRST["second"] + 1000
+    lists.append([cohorts.Patient("second", "none", healthy + k) for k in range(n // 2)])
+    for patient in (p for turn in range(max(map(len, lists))) for p in (x[turn] for x in lists if turn < len(x))):
+        case = folder / patient.cohort / patient.name
+        if not case.exists():
+            case.parent.mkdir(parents=True, exist_ok=True)
+            print(cohorts.make(patient, case), flush=True)
+
+
+def looks(case: Path, bundle: infer.Bundle) -> Iterator[dict]:
+    """The looks at every complete graded vertebra of a case, with its truth."""
+    truth = json.loads((case / "truth.json").read_text())
+    files = sorted(p for p in (case / "ct").rglob("*") if p.is_file())
+    volume = assemble.build(assemble.inspect(files, Assemble()).verdict.stack, regularise=False)
+    labels = locate(field_for(volume, bundle), bundle)
+    for reading in read_vertebrae(volume, bundle, labels, tuple(cohorts.GRADED)):
+        if not reading.has_body:
+            continue
+        geometry = measure(reading.crop, reading.vertebra, reading.body)
+        gap = [float(np.linalg.norm(np.subtract(v["centre_mm"], geometry.centroid))) for v in truth["vertebrae"]]
+        near = truth["vertebrae"][int(np.argmin(gap))]
+        if min(gap) > NEAR_MM or not geometry.complete or geometry.metal:
+            continue
+        s, i, n, _ = near["evidence"]
+        kind = 1 if s and i else 2 if s else 3 if i else 4 if n else 0
+        yield {
+            "case": case.name, "cohort": truth["cohort"], "level": near["level"], "logits": reading.looks.tolist(),
+            "evidence": near["evidence"], "type": kind, "old": bool(near["old_deformity"]), "loss": near["height_loss"],
+            "mimic": near["mimic"], "slice_mm": truth["facts"]["slice_mm"], "statistics": statistics(reading).tolist(),
+        }
+
+
+def collect(folder: Path, bundle: infer.Bundle) -> list[dict]:
+    rows: list[dict] = []
+    for case in sorted(p.parent for p in folder.rglob("truth.json") if not p.parent.name.startswith(".")):
+        rows += looks(case, bundle)
+        print(f"{case.name}: {len(rows)} vertebrae", flush=True)
+    return rows
+
+
+def fitted(rows: list[dict]) -> dict:
+    """Temperatures on all looks, points on the mean over the looks of a vertebra."""
+    logits = np.array([r["logits"] for r in rows])  # vertebra, look, 10
+    evidence, kind = np.array([r["evidence"] for r in rows], float), np.array([r["type"] for r in rows])
+    old = np.array([r["old"] for r in rows], float)
+    count = logits.shape[1]
+    flat = logits.reshape(-1, 10)
+    again = lambda x: np.repeat(x, count, axis=0)  # noqa: E731
+    temperature = {
+        "evidence": temperature_binary(flat[:, :4], again(evidence)),
+        "type": temperature_classes(flat[:, 4:9], again(kind)),
+        "old": temperature_binary(flat[:, 9], again(old)),
+    }
+    p = mean_probabilities(logits, temperature)
+    broken = evidence[:, :3].any(1)
+    weight = np.where(old > 0, OLD_SHARE, 1.0)
+    points = {
+        "fracture": operating_point(p["fracture"], broken, 0.4, 0.8, VERTEBRAE, weight, NOISE),
+        "old": operating_point(p["old"], old, 0.3, power=2),
+    }
+    for k, name in enumerate(EVIDENCE):  # signs name the type: judged among fractures and their false alarms
+        group = broken | (p["fracture"] >= points["fracture"])
+        if name == "anterior":  # decides only where no endplate is broken
+            group = ~evidence[:, :2].any(1)
+        # A false posterior sign withholds the type; every false alarm of the study was a D, which anterior alone makes.
+        power = {"posterior": 3, "anterior": VERTEBRAE}.get(name, 1)
+        points[name] = operating_point(p["evidence"][group, k], evidence[group, k], 0.5, 0.85 if name == "posterior" else 0.6, power, weight[group])
+    typed = broken & (evidence[:, 3] == 0) & (p["fracture"] >= points["fracture"])
+    points["abstain_below"] = type_point(type_probabilities(p["evidence"], p["type"])[typed], kind[typed])
+    usual = usual_of(np.array([r["statistics"] for r in rows]))
+    return {"temperature": temperature, "operating_points": points, "usual": usual, "vertebrae": len(rows)}
+
+
+def usual_of(values: np.ndarray) -> dict:
+    """Mean, inverse covariance and limit of the statistics: ``FAR`` times the farthest vertebra of the calibration."""
+    mean, precision = values.mean(0), np.linalg.inv(np.cov(values.T) + 1e-6 * np.eye(values.shape[1]))
+    off = values - mean
+    farthest = float(np.sqrt(np.einsum("ni,ij,nj->n", off, precision, off).max()))
+    return {
+        "statistics": list(STATISTICS), "mean": [round(float(x), 5) for x in mean],
+        "precision": [round(float(x), 4) for x in precision.ravel()], "limit": round(FAR * farthest, 2),
+    }
+
+
+def type_point(probable: np.ndarray, kind: np.ndarray) -> float:
+    """The least probability from 0.5 at which at least ``TYPES_RIGHT`` of the types said are right (at most 0.7)."""
+    best, right = probable.max(1), probable.argmax(1) + 1 == kind
+    for point in np.arange(0.5, 0.7, 0.01):
+        said = best >= point
+        if said.any() and right[said].mean() >= TYPES_RIGHT:
+            return float(point)
+    return 0.7
+
+
+def mean_probabilities(logits: np.ndarray, temperature: dict) -> dict[str, np.ndarray]:
+    """Means over the looks ``[N, looks, 10]``, as the node takes them."""
+    every = [probabilities(x[:, :4], x[:, 4:9], x[:, 9:], temperature) for x in logits.transpose(1, 0, 2)]
+    return {name: np.mean([e[name] for e in every], axis=0) for name in every[0]}
+
+
+def summary(rows: list[dict], result: dict) -> str:
+    """What these points do to the patients they were chosen on."""
+    p = mean_probabilities(np.array([r["logits"] for r in rows]), result["temperature"])
+    called = p["fracture"] >= result["operating_points"]["fracture"]
+    lines = []
+    for cohort in FIRST:
+        mine = [k for k, r in enumerate(rows) if r["cohort"] == cohort]
+        true = {k: any(rows[k]["evidence"][:3]) for k in mine}
+        cases: dict[str, list[int]] = {}
+        for k in mine:
+            cases.setdefault(rows[k]["case"], []).append(k)
+        healthy = [ks for ks in cases.values() if not any(true[k] for k in ks)]
+        hit, broken = sum(true[k] and called[k] for k in mine), sum(true.values())
+        clear, sound = sum(not true[k] and not called[k] for k in mine), len(mine) - broken
+        quiet = sum(not called[ks].any() for ks in healthy)
+        lines.append(
+            f"{cohort}: fractures {hit}/{broken}, other vertebrae {clear}/{sound}, healthy patients {quiet}/{len(healthy)}"
+        )
+        for k in mine:
+            if true[k] != called[k]:
+                r = rows[k]
+                kind = TYPES[r["type"]]
+                lines.append(f"  {r['case']} {r['level']} {kind} loss {r['loss']:.2f} {r['mimic']} old {r['old']} "
+                             f"{r['slice_mm']} mm: {p['fracture'][k]:.2f}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cohort", type=Path, required=True, help="folder of rendered cases; missing ones are rendered")
+    parser.add_argument("--n", type=int, default=18, help="patients of each part (three and a half parts)")
+    parser.add_argument("--bundle", type=Path, help="bundle to calibrate; only renders when left out")
+    parser.add_argument("--out", type=Path, help="folder for calibration.json")
+    a = parser.parse_args()
+    torch.set_num_threads(1)
+    render(a.cohort, a.n)
+    if a.bundle is None:
+        return
+    rows = collect(a.cohort, infer.load(a.bundle, threads=1))
+    result = fitted(rows)
+    print(json.dumps(result, indent=1), summary(rows, result), sep="\n")
+    if a.out:
+        (a.out / "calibration.json").write_text(json.dumps(result, indent=1))
+        (a.out / "looks.json").write_text(json.dumps(rows))
+
+
+if __name__ == "__main__":
+    main()
