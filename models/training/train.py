@@ -1,6 +1,6 @@
 """Trains the networks of the reference bundle on cached phantom samples.
 
-``python models/training/train.py label|vertebra --work DIR --minutes M [--resume | --warm FILE]``
+``python models/training/train.py label|vertebra|restore --work DIR --minutes M [--resume | --warm FILE]``
 ``python models/training/train.py all --work DIR --minutes 100 [--out models/reference]``
 
 One schedule: AdamW, short warm-up, cosine to zero over the given minutes (the clock, not the step count, drives it, so
@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+import train_restore
 from losses import label_loss, vertebra_loss
 from networks import LabelNet, VertebraNet, parameters
 from pool import CropSampler, Pool, field_tensors
@@ -218,7 +219,7 @@ def train_all(work: Path, minutes: float, out: Path, profile: str, cases: int, f
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stage", choices=("label", "vertebra", "all"))
+    parser.add_argument("stage", choices=("label", "vertebra", "restore", "all"))
     parser.add_argument("--work", type=Path, required=True, help="cache and checkpoints; keep it out of git")
     parser.add_argument("--minutes", type=float, default=100)
     parser.add_argument("--resume", action="store_true", help="continue the schedule of DIR/<stage>.ckpt")
@@ -232,6 +233,8 @@ def main() -> None:
     a = parser.parse_args()
     if a.stage == "all":
         train_all(a.work, a.minutes, a.out, a.profile, a.cases, a.fresh)
+    elif a.stage == "restore":
+        train_restore.train(a.work, a.minutes, a.resume, a.warm, a.seed, a.rate)
     else:
         train(a.stage, a.work, a.minutes, a.resume, a.warm, a.seed, a.rate)
 
