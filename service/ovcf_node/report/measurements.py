@@ -96,11 +96,11 @@ MEASUREMENTS: tuple[Measurement, ...] = (
         column="Loss\n%",
     ),
     Measurement(
-        _own("VBH-LOSS-RST", "Largest vertebral body height loss against its restored model"), PERCENT,
+        _own("VBH-LOSS-RST", "Largest vertebral body height loss against restored body"), PERCENT,
         lambda v: v.restored_loss, 0, factor=100.0,
     ),
     Measurement(
-        _own("DAMAGE", "Mean attenuation difference from the vertebral body's restored model"), HOUNSFIELD_UNIT,
+        _own("DAMAGE", "Mean attenuation difference from restored vertebral body"), HOUNSFIELD_UNIT,
         lambda v: v.damage_hu, 0,
     ),
     Measurement(

@@ -80,7 +80,6 @@ def test_loss_and_damage_of_a_crushed_body():
 class RestoringBundle(KnowingBundle):
     """Paints as body what the region holds without its margin: what the neighbours let expect."""
 
-    restore = RestoreStage(WINDOW)
     calls = 0
 
     def run(self, stage: str, tensors: dict) -> dict:
@@ -104,7 +103,7 @@ def readings():
     with pytest.MonkeyPatch.context() as patch:
         plain = read(volume, KnowingBundle(blocks).watch(patch))
     with pytest.MonkeyPatch.context() as patch:
-        restored = read(volume, RestoringBundle(blocks).watch(patch))
+        restored = read(volume, RestoringBundle(blocks, restore=RestoreStage(WINDOW)).watch(patch))
     return plain, restored
 
 
