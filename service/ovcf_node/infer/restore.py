@@ -32,7 +32,8 @@ class Restoration:
     """One vertebra restored, on its crop's grid (w, v, u).
 
     hu, body  the hypothesis: CT numbers, and probability of the undamaged body.
-    damage    HU by which the picture differs from it, without noise; 0 outside the undamaged body.
+    damage    HU by which the picture differs from it, without noise and without what is brighter or darker all over (age,
+              scanner, the network's guess); 0 outside the undamaged body.
     heights   of the undamaged body.
     loss      largest fraction of them that the seen body lost; None where nothing can be measured.
     score     mean of `damage` over the undamaged body, HU; None where there is none.
@@ -88,7 +89,8 @@ def compared(
     if not inner.any():
         return Restoration(hu, body, np.zeros_like(hu), Heights(), None, None)
     sigma = [_GRAIN_MM / s for s in crop.grid.spacing]
-    damage = np.abs(ndimage.gaussian_filter(np.clip(crop.hu, low, high) - hu, sigma)) * inner
+    apart = ndimage.gaussian_filter(np.clip(crop.hu, low, high) - hu, sigma)
+    damage = np.abs(apart - np.median(apart[inner])) * inner
     heights = measure(crop, body, body).heights
     return Restoration(
         hu, body, damage, heights, height_loss(seen, heights), round(float(damage[inner].mean()), 1)
