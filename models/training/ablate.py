@@ -193,6 +193,8 @@ def main() -> None:
     for name in ("held", "test", "second"):
         files = sorted((a.work / name / "pairs").glob("*.npz"))
         sets[name] = [r for path in files for r in read(path, node, temperature)]
+        if not sets[name]:
+            raise SystemExit(f"{a.work / name} holds no pairs: python pairs.py --work {a.work} --{name} --count 24")
     names = sorted({r["file"] for r in sets["second"]})
     first = set(names[: len(names) // 2])
     fit = sets["held"] + [r for r in sets["second"] if r["file"] in first]
