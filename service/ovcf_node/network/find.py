@@ -16,6 +16,7 @@ from ovcf_node.network.associate import Remote, association, comment_of, status_
 _PENDING = (0xFF00, 0xFF01)
 _CANCELLED = 0xFE00
 _MESSAGE_ID = 1
+_AFTER_CANCEL = 5_000  # responses under way when a C-CANCEL is sent; beyond that nobody listens
 
 
 @dataclass(frozen=True)
@@ -88,18 +89,24 @@ class Query:
 
     def _find(self, identifier: Dataset, limit: int | None = None) -> list[Dataset]:
         matches: list[Dataset] = []
+        received = 0
         responses = self._association.send_c_find(identifier, contexts.STUDY_ROOT_FIND, msg_id=_MESSAGE_ID)
         for answer, match in responses:
             status = status_of(answer)
             if status in _PENDING and match is not None:
-                matches.append(match)
-                if len(matches) - 1 == limit:  # it ignores our key and would go on with everything it has
+                received += 1
+                if limit is None or received <= limit:
+                    matches.append(match)
+                elif received == limit + 1:  # it ignores our key and would go on with everything it has
                     self._association.send_c_cancel(_MESSAGE_ID, query_model=contexts.STUDY_ROOT_FIND)
+                elif received > limit + _AFTER_CANCEL:  # it ignores C-CANCEL too
+                    self._association.abort()
+                    break
             elif status == 0xA700:
                 raise Transient("find_failed", "status 0xA700: out of resources")
             elif status not in (0x0000, _CANCELLED, *_PENDING):
                 raise Permanent("find_failed", f"status 0x{status:04X} {comment_of(answer)}".rstrip())
-        if limit is not None and len(matches) > limit:
+        if limit is not None and received > limit:
             raise Permanent("too_many_matches", f"more than {limit}: the archive does not match the key it was given")
         return matches
 

@@ -1,3 +1,6 @@
+import threading
+import time
+
 import pytest
 
 from archive import archive, match
@@ -62,21 +65,42 @@ def test_studies_by_accession_number():
     assert "A1" not in repr(first)
 
 
-def test_an_archive_that_ignores_the_key_is_stopped():
-    sent = []
+def test_an_archive_that_ignores_the_key_is_cancelled():
+    cancelled = threading.Event()
 
     def everything(event):
         for number in range(100_000):
-            if event.is_cancelled:
+            if number > 20 and event.is_cancelled:
+                cancelled.set()
                 yield 0xFE00, None
                 return
-            sent.append(number)
+            if number > 200:
+                time.sleep(0.01)  # or it had sent all before our C-CANCEL could be read on a busy machine
             yield match("STUDY", StudyInstanceUID=f"1.2.{number}", AccessionNumber=str(number))
+
+    with (archive(find=everything) as remote, find.querying(remote) as query,
+          pytest.raises(Permanent, match="too_many_matches")):
+        query.studies(accession_number="A1", limit=20)
+    assert cancelled.is_set()
+
+
+def test_an_archive_that_ignores_the_cancel_too_is_left(monkeypatch):
+    monkeypatch.setattr(find, "_AFTER_CANCEL", 50)
+    over = threading.Event()
+
+    def everything(event):
+        try:
+            for number in range(1_000_000):
+                if not event.assoc.is_established:
+                    return
+                yield match("STUDY", StudyInstanceUID=f"1.2.{number}", AccessionNumber=str(number))
+        finally:
+            over.set()
 
     with archive(find=everything) as remote, find.querying(remote) as query:
         with pytest.raises(Permanent, match="too_many_matches"):
             query.studies(accession_number="A1", limit=20)
-        assert len(sent) < 10_000
+        assert over.wait(60)
 
 
 def test_series_of_a_study_with_unknown_and_odd_values():
