@@ -30,11 +30,12 @@ from phantoms.pictures import grey
 from scores import auc
 
 SPECIFICITY = 0.95  # at which sensitivities are compared
+GEOMETRY, ALL = "network + neighbours' height loss", "network + all three"
 SETS = {  # name: columns of the features that the regression sees
     "network alone": ("logit",),
-    "network + neighbours' height loss": ("logit", "loss"),
+    GEOMETRY: ("logit", "loss"),
     "network + restored loss + damage": ("logit", "restored_loss", "damage"),
-    "network + all three": ("logit", "loss", "restored_loss", "damage"),
+    ALL: ("logit", "loss", "restored_loss", "damage"),
     "restored loss + damage alone": ("restored_loss", "damage"),
 }
 
@@ -133,6 +134,12 @@ def ablation(fit: list[dict], groups: dict[str, list[dict]], draws: int = 400) -
             result.setdefault(group, {})[name] = figure
             gain = "" if name == "network alone" else f"{figure['auc'] - auc(base, truth):+.3f} ({low:+.3f} to {high:+.3f})"
             lines.append(f"| {name} | {figure['auc']:.3f} | {gain} | {figure['sensitivity']:.3f} |")
+        with_it, without = (models[n](columns(rows, SETS[n])) for n in (ALL, GEOMETRY))
+        gains = [auc(with_it[i], truth[i]) - auc(without[i], truth[i]) for i in resampled if 0 < truth[i].sum() < len(i)]
+        low, high = np.quantile(gains, [0.025, 0.975])
+        more = auc(with_it, truth) - auc(without, truth)
+        figure = f"{more:+.3f} AUC ({low:+.3f} to {high:+.3f})"
+        lines += ["", f"What restoring adds to network and neighbours' height loss: {figure}."]
     return result, lines
 
 

@@ -1,9 +1,11 @@
 """Puts the restoring stage into a bundle folder that has the other stages: ``restore.onnx``, its tables, its card section.
 
-``python models/training/export_restore.py --work DIR --bundle models/reference``
+``python models/training/export_restore.py --bundle models/reference --work DIR``: from ``DIR/restore.pt`` (EMA weights) and,
+where it exists, ``DIR/ablation.json`` (``ablate.py``).
+``python models/training/export_restore.py --bundle models/reference --before OTHER``: the stage of another bundle folder.
 
-Reads ``DIR/restore.pt`` (EMA weights) and, where it exists, ``DIR/ablation.json`` (``ablate.py``). ``export.py`` calls `add`
-after the other stages: with new weights where ``DIR`` has them, otherwise with the stage that the bundle had.
+``export.py`` calls `add` after the other stages: with new weights where ``DIR`` has them, otherwise with the stage that the
+bundle had.
 """
 
 from __future__ import annotations
@@ -116,14 +118,16 @@ def card(facts: dict, ablation: Path) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True, help="folder with restore.pt")
     parser.add_argument("--bundle", type=Path, required=True, help="bundle folder that gets the stage")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--work", type=Path, help="folder with restore.pt")
+    source.add_argument("--before", type=Path, help="bundle folder that has the stage")
     a = parser.parse_args()
     torch.set_num_threads(1)
-    facts = add(a.bundle, a.work)
-    if facts is None:
-        raise SystemExit(f"{a.work / 'restore.pt'} is not there")
-    print(json.dumps(facts))
+    facts = add(a.bundle, a.work, a.before)
+    if "file" not in bundle.read(a.bundle)["stages"].get("restore", {}):
+        raise SystemExit(f"no restoring stage in {a.work or a.before}")
+    print(json.dumps(facts or {"from": str(a.before)}))
 
 
 if __name__ == "__main__":
