@@ -140,6 +140,7 @@ def make_vertebra(level: str, **changes: Any) -> VertebraFinding:
         probability=None if level == "S1" else 0.97 if level == BROKEN else 0.04,
         heights_mm=Heights(anterior, 21.0, 24.0), expected_mm=Heights(23.6, 22.9, 24.1),
         expected_from="T12 and L2", height_loss=0.331 if level == BROKEN else 0.012,
+        restored_loss=0.294 if level == BROKEN else 0.021, damage_hu=86.4 if level == BROKEN else 31.7,
         genant=Genant(2 if level == BROKEN else 0, False), mean_hu=118.4, volume_cm3=41.27,
         centroid_mm=tuple(float(c) for c in centre), height_lines_mm=HeightLines(*lines),
         evidence=Evidence(0.93, 0.1, 0.4, 0.02) if level == BROKEN else Evidence(0.02, 0.03, 0.05, 0.01),

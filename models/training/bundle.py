@@ -128,6 +128,11 @@ def _table(name: str, values: dict) -> list[str]:
     return [f"[{name}]", *(f"{k} = {_value(v)}" for k, v in values.items()), ""]
 
 
+def table(name: str, values: dict) -> str:
+    """One table of ``bundle.toml``, an empty line after it."""
+    return "\n".join(_table(name, values)) + "\n"
+
+
 def write(
     folder: Path, identity: dict, points: dict, temperature: dict, usual: dict | None = None, tolerance: float = 0.02
 ) -> None:

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 import bundle
+import export_restore
 from networks import CROP_SHAPE, LabelNet, VertebraNet, gmac, parameters
 
 VERSION = "0.3.0"
@@ -169,8 +170,10 @@ def export(work: Path | None, out: Path) -> dict:
         notes = work / "notes.md" if work else None
         card(folder, facts, evaluation, second, notes.read_text().strip() if notes and notes.exists() else "")
         out.mkdir(parents=True, exist_ok=True)
-        for name in ("label.onnx", "vertebra.onnx", "bundle.toml", "MODEL_CARD.md"):
-            shutil.copyfile(folder / name, out / name)
+        export_restore.add(folder, work, out)
+        for name in ("label.onnx", "vertebra.onnx", "restore.onnx", "bundle.toml", "MODEL_CARD.md"):
+            if (folder / name).exists():
+                shutil.copyfile(folder / name, out / name)
     return facts
 
 

@@ -1,12 +1,12 @@
 """Trains the networks of the reference bundle on cached phantom samples.
 
-``python models/training/train.py label|vertebra --work DIR --minutes M [--resume | --warm FILE]``
+``python models/training/train.py label|vertebra|restore --work DIR --minutes M [--resume | --warm FILE]``
 ``python models/training/train.py all --work DIR --minutes 100 [--out models/reference]``
 
 One schedule: AdamW, short warm-up, cosine to zero over the given minutes (the clock, not the step count, drives it, so
 a busy machine still ends on time), EMA of the weights, bfloat16 autocast. ``DIR/<stage>.ckpt`` is written every two
 minutes for ``--resume``; ``DIR/<stage>.pt`` (EMA weights) too. ``--warm`` starts a new schedule from such weights or from
-an exported ONNX file. ``all`` goes on from the committed bundle (``--fresh``: from nothing): the producer beside both
+an exported ONNX file. ``all`` goes on from the committed bundle (``--fresh``: from nothing): the producers beside the
 trainings, then export, calibration and evaluation on both generators.
 """
 
@@ -25,11 +25,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+import train_restore
 from losses import label_loss, vertebra_loss
 from networks import LabelNet, VertebraNet, parameters
 from pool import CropSampler, Pool, field_tensors
 from warm import warm_weights
 
+STAGES = ("label", "vertebra", "restore")
 REFERENCE = Path(__file__).resolve().parents[1] / "reference"  # the committed bundle
 RATE = {"label": 3e-3, "vertebra": 3e-3}
 BATCH = {"label": 2, "vertebra": 4}
@@ -174,25 +176,31 @@ def train(stage: str, work: Path, minutes: float, resume: bool, warm: Path | Non
 
 
 def train_all(work: Path, minutes: float, out: Path, profile: str, cases: int, fresh: bool) -> None:
-    """Producer beside both trainings, then export, calibration on whole patients, export again, evaluation."""
+    """Producers beside the trainings, then export, calibration on whole patients, export again, evaluation."""
     here = Path(__file__).resolve().parent
     call = lambda script, *args: [sys.executable, str(here / script), *map(str, args)]  # noqa: E731
     samples = ("--out", str(work / "second"), "--start", "1000000", "--count", "24")  # the second generator never trains
     subprocess.run([sys.executable, "-m", "second.samples", *samples], check=True, cwd=here)
-    producer = subprocess.Popen(call("cases.py", "--work", work, "--minutes", minutes + 30))
+    for kind in ("held", "test", "second"):
+        subprocess.run(call("pairs.py", "--work", work, f"--{kind}", "--count", 24), check=True)
+    known = [] if fresh else [stage for stage in STAGES if (REFERENCE / f"{stage}.onnx").exists()]
+    producers = [
+        subprocess.Popen(call(script, "--work", work, "--minutes", minutes + 30)) for script in ("cases.py", "pairs.py")
+    ]
     try:
         stages = [
             subprocess.Popen(
                 call("train.py", stage, "--work", work, "--minutes", minutes)
-                + ([] if fresh else ["--warm", str(REFERENCE / f"{stage}.onnx")])
+                + (["--warm", str(REFERENCE / f"{stage}.onnx")] if stage in known else [])
             )
-            for stage in ("label", "vertebra")
+            for stage in STAGES
         ]
         if any([p.wait() for p in stages]):
             raise SystemExit("a training ended with an error; continue with --resume")
     finally:
-        producer.terminate()
-        producer.wait()
+        for producer in producers:
+            producer.terminate()
+            producer.wait()
     subprocess.run(call("export.py", "--work", work, "--out", work / "bundle"), check=True)
     cohort = ("--cohort", work / "calibration", "--out", work)
     subprocess.run(call("calibrate.py", "--bundle", work / "bundle", *cohort), check=True)
@@ -201,12 +209,13 @@ def train_all(work: Path, minutes: float, out: Path, profile: str, cases: int, f
     subprocess.run(call("evaluate.py", "--bundle", work / "bundle", *evaluation), check=True)
     evaluation = ("--samples", work / "second", "--name", "second", "--out", work)
     subprocess.run(call("evaluate.py", "--bundle", work / "bundle", *evaluation), check=True)
+    subprocess.run(call("ablate.py", "--bundle", work / "bundle", "--work", work), check=True)
     subprocess.run(call("export.py", "--work", work, "--out", out), check=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stage", choices=("label", "vertebra", "all"))
+    parser.add_argument("stage", choices=(*STAGES, "all"))
     parser.add_argument("--work", type=Path, required=True, help="cache and checkpoints; keep it out of git")
     parser.add_argument("--minutes", type=float, default=100)
     parser.add_argument("--resume", action="store_true", help="continue the schedule of DIR/<stage>.ckpt")
@@ -220,6 +229,8 @@ def main() -> None:
     a = parser.parse_args()
     if a.stage == "all":
         train_all(a.work, a.minutes, a.out, a.profile, a.cases, a.fresh)
+    elif a.stage == "restore":
+        train_restore.train(a.work, a.minutes, a.resume, a.warm, a.seed, a.rate)
     else:
         train(a.stage, a.work, a.minutes, a.resume, a.warm, a.seed, a.rate)
 

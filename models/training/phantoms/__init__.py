@@ -13,6 +13,7 @@ from .dicom import write_series
 from .grids import Grid, axial_grid, crop_grid, sample_field
 from .labelmaps import LabelledCentre, label_map_case
 from .norms import LABELS, LEVELS, label_index
+from .pairs import Pair, leaning, render_pair, render_scanned_pair
 from .patient import Case, VertebraTruth, healthy_twin
 from .render import Rendered, render, render_crop
 from .scanned import render_scanned, sample_pose, sample_scanned
@@ -24,6 +25,7 @@ __all__ = [
     "Case",
     "Grid",
     "LabelledCentre",
+    "Pair",
     "Rendered",
     "VertebraTruth",
     "axial_grid",
@@ -32,9 +34,12 @@ __all__ = [
     "healthy_twin",
     "label_index",
     "label_map_case",
+    "leaning",
     "render",
     "render_crop",
+    "render_pair",
     "render_scanned",
+    "render_scanned_pair",
     "sample_acquisition",
     "sample_case",
     "sample_field",

@@ -87,7 +87,7 @@ def _plates_at_centre(body: BodyShape) -> tuple[float, float]:
     return up, down
 
 
-def _wedge_degrees(body: BodyShape) -> float:
+def wedge_degrees(body: BodyShape) -> float:
     """Kyphosis (degrees) that damage adds: the spine above follows most of the tilt of the damaged plates."""
     if body.damage.superior is None and body.damage.inferior is None:
         return 0.0
@@ -106,7 +106,7 @@ def stack(
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Frames (rows u, v, w) and origins (LPS mm) of all levels, cranial first, built outwards from S1 (index `sacrum`)."""
     count = len(bodies)
-    bends = [_wedge_degrees(body) for body in bodies]
+    bends = [wedge_degrees(body) for body in bodies]
     pitch = np.zeros(count)
     s1_half_wedge = np.rad2deg(np.arctan(-bodies[sacrum].r1 / bodies[sacrum].half_depth))
     pitch[sacrum] = pose.sacral_slope + s1_half_wedge * 0.5

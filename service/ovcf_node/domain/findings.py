@@ -69,6 +69,8 @@ class VertebraFinding:
     expected_from: str | None = None
     height_loss: float | None = None
     genant: Genant | None = None
+    restored_loss: float | None = None  # height_loss against the bundle's painted, undamaged vertebra
+    damage_hu: float | None = None  # mean difference between picture and painted vertebra
     mean_hu: float | None = None
     volume_cm3: float | None = None
     centroid_mm: Point | None = None

@@ -18,6 +18,7 @@ from ovcf_node.infer.evidence import Grading, Signs, calibrated, grade, is_suspe
 from ovcf_node.infer.label import Labels, Placed, field_for, locate
 from ovcf_node.infer.masks import masks_on_grid
 from ovcf_node.infer.morphometry import Geometry, measure
+from ovcf_node.infer.restore import Restoration, restorations
 from ovcf_node.infer.usual import is_unusual
 from ovcf_node.infer.vertebra import VertebraReading, read_vertebrae
 
@@ -105,11 +106,15 @@ def read(
     found = [r.level for r in readings if r.level in REPORTED]
     verdict, reasons = _verdict(geometry, found)
     judged = {} if withhold_grading or verdict == "not_assessed" else _judge(readings, geometry, bundle)
+    clock.done("measure", 0.8)
+    restored = _restored(volume, bundle, readings, geometry, judged)
+    if restored:
+        clock.done("restore", 0.85)
     vertebrae = tuple(
-        _finding(v.label, geometry[v.label], judged) if v.label in found else _seen(v, _NOT_MEASURABLE)
+        _finding(v.label, geometry[v.label], judged, restored.get(v.label)) if v.label in found
+        else _seen(v, _NOT_MEASURABLE)
         for v in reversed(labels.reported)
     )
-    clock.done("measure", 0.8)
     masks = None
     if verdict in ("assessed", "limited"):
         fractured = frozenset(v.level for v in vertebrae if v.fracture)
@@ -185,7 +190,18 @@ def _judge(readings: list[VertebraReading], geometry: dict[str, Geometry], bundl
     return out
 
 
-def _finding(level: str, geometry: Geometry, judged: dict[str, _Judgement]) -> VertebraFinding:
+def _restored(
+    volume: Volume, bundle: Bundle, readings: list[VertebraReading], geometry: dict[str, Geometry],
+    judged: dict[str, _Judgement],
+) -> dict[str, Restoration]:
+    """Restore the graded vertebrae; what comes of it explains the reading and does not enter the judgement."""
+    expected = {level: j.expectation for level, j in judged.items() if level in GRADED and j.expectation}
+    return restorations(volume, bundle, readings, {level: geometry[level].heights for level in expected}, expected)
+
+
+def _finding(
+    level: str, geometry: Geometry, judged: dict[str, _Judgement], restored: Restoration | None
+) -> VertebraFinding:
     """Put one vertebra together; without judgement there are no heights either."""
     facts = {
         "level": level, "complete": geometry.complete, "mean_hu": geometry.mean_hu, "volume_cm3": geometry.volume_cm3,
@@ -209,6 +225,8 @@ def _finding(level: str, geometry: Geometry, judged: dict[str, _Judgement]) -> V
         expected_from=expectation.source if expectation else None,
         height_loss=judgement.loss,
         genant=expected.genant(judgement.loss, expectation.standard_error) if expectation else None,
+        restored_loss=restored.loss if restored else None,
+        damage_hu=restored.score if restored else None,
     )
 
 

@@ -19,19 +19,20 @@ from onnxruntime.capi import onnxruntime_pybind11_state as _runtime
 from ovcf_node.domain.findings import BundleIdentity
 from ovcf_node.errors import Permanent
 
-_TENSORS: dict[str, tuple[tuple[str, int], tuple[tuple[str, int], ...]]] = {
-    # stage: (input, rank), ((output, rank), ...)
-    "label": (("image", 5), (("classes", 5), ("body", 5), ("offset", 5))),
+_TENSORS: dict[str, tuple[tuple[tuple[str, int], ...], tuple[tuple[str, int], ...]]] = {
+    # stage: ((input, rank), ...), ((output, rank), ...)
+    "label": ((("image", 5),), (("classes", 5), ("body", 5), ("offset", 5))),
     "vertebra": (
-        ("crop", 5),
+        (("crop", 5),),
         (("vertebra", 5), ("body", 5), ("fracture", 5), ("evidence", 2), ("type", 2), ("old", 2)),
     ),
+    "restore": ((("crop", 5), ("context", 5), ("region", 5)), (("restored", 5), ("body", 5))),
 }
 _RUNTIME_ERRORS = (
     RuntimeError, ValueError, _runtime.Fail, _runtime.InvalidArgument, _runtime.InvalidGraph, _runtime.InvalidProtobuf,
     _runtime.NotImplemented, _runtime.RuntimeException,
 )  # onnxruntime's own errors have no common base below Exception
-_RESERVED = ("segment", "restore")
+_RESERVED = ("segment",)
 _POINTS = ("fracture", "superior", "inferior", "anterior", "posterior", "old", "abstain_below")
 _TEMPERATURES = ("evidence", "type", "old")
 STATISTICS = ("log_body_cm3", "body_softness", "vertebra_softness", "body_100hu", "body_sd_100hu", "contrast_100hu")
@@ -73,12 +74,20 @@ class VertebraStage:
 
 
 @dataclass(frozen=True)
+class RestoreStage:
+    """How the restoring network wants its pictures: the vertebra stage's crops, in its own window (HU)."""
+
+    window_hu: tuple[float, float]
+
+
+@dataclass(frozen=True)
 class Bundle:
-    """A checked bundle. `absent` holds the stages it lacks with their reason; `vertebra` is None when absent."""
+    """A checked bundle. `absent` holds the stages it lacks with their reason; optional stages are None then."""
 
     identity: BundleIdentity
     label: LabelStage
     vertebra: VertebraStage | None
+    restore: RestoreStage | None
     absent: Mapping[str, str]
     sessions: Mapping[str, onnxruntime.InferenceSession]
 
@@ -108,6 +117,7 @@ def load(folder: Path, *, providers: Sequence[str] = ("CPUExecutionProvider",), 
         raise Permanent("bundle_manifest", "stage label is required")
     label = _label_stage(_section(stages, "label"))
     vertebra = _vertebra_stage(_section(stages, "vertebra")) if _present(stages, "vertebra") else None
+    restore = _restore_stage(_section(stages, "restore"), vertebra) if _present(stages, "restore") else None
     absent |= {name: "not named by the bundle" for name in (*_TENSORS, *_RESERVED) if name not in stages}
     sessions = {}
     for name in _TENSORS:
@@ -117,7 +127,13 @@ def load(folder: Path, *, providers: Sequence[str] = ("CPUExecutionProvider",), 
         sessions[name] = _open(folder, name, table, providers, threads)
         _check_shapes(name, table, sessions[name], label, vertebra)
         _self_test(name, table, sessions[name])
-    return Bundle(identity, label, vertebra, absent, sessions)
+    return Bundle(identity, label, vertebra, restore, absent, sessions)
+
+
+def context_shape(crop: Sequence[int]) -> tuple[int, int, int]:
+    """Shape (w, v, u) of the neighbours' picture around a crop: twice the spacing, twice the length along the spine."""
+    w, v, u = crop
+    return w, v // 2, u // 2
 
 
 def load_identity(folder: Path) -> BundleIdentity:
@@ -217,6 +233,13 @@ def _usual(table: dict[str, Any]) -> Usual:
     return Usual(_numbers(table, "mean", count), _numbers(table, "precision", count**2), _positive(table, "limit"))
 
 
+def _restore_stage(table: dict[str, Any], vertebra: VertebraStage | None) -> RestoreStage:
+    if vertebra is None:
+        raise Permanent("bundle_manifest", "stage restore needs the crops of stage vertebra, which is absent")
+    low, high = _numbers(table, "window_hu", 2)
+    return RestoreStage((low, high))
+
+
 def _open(
     folder: Path, stage: str, table: dict[str, Any], providers: Sequence[str], threads: int
 ) -> onnxruntime.InferenceSession:
@@ -244,7 +267,7 @@ def _check_shapes(
     stage: str, table: dict[str, Any], session: onnxruntime.InferenceSession,
     label: LabelStage, vertebra: VertebraStage | None,
 ) -> None:
-    (source, rank), outputs = _TENSORS[stage]
+    sources, outputs = _TENSORS[stage]
     fixed: dict[str, tuple[int | None, ...]] = {}
     if stage == "label":
         free = (None, None, None)
@@ -253,16 +276,19 @@ def _check_shapes(
     else:
         grid = (None, 1, *vertebra.shape)
         fixed = {"crop": grid, "vertebra": grid, "body": grid, "fracture": grid, "evidence": (None, 4),
-                 "type": (None, 5), "old": (None, 1)}
+                 "type": (None, 5), "old": (None, 1), "context": (None, 1, *context_shape(vertebra.shape)),
+                 "region": grid, "restored": grid}
     file = table["file"]
     inputs = {tensor.name: tensor for tensor in session.get_inputs()}
     results = {tensor.name: tensor for tensor in session.get_outputs()}
-    if set(inputs) != {source}:
-        raise Permanent("bundle_shape", f"{file}: inputs are {sorted(inputs)}, must be {[source]}")
+    names = sorted(name for name, _ in sources)
+    if sorted(inputs) != names:
+        raise Permanent("bundle_shape", f"{file}: inputs are {sorted(inputs)}, must be {names}")
     missing = [name for name, _ in outputs if name not in results]
     if missing:
         raise Permanent("bundle_shape", f"{file}: outputs {', '.join(missing)} are missing, it has {sorted(results)}")
-    for tensor, wanted_rank in ((inputs[source], rank), *((results[name], r) for name, r in outputs)):
+    ranks = (*((inputs[name], r) for name, r in sources), *((results[name], r) for name, r in outputs))
+    for tensor, wanted_rank in ranks:
         wanted = fixed[tensor.name]
         clash = len(tensor.shape) != wanted_rank or any(
             isinstance(have, int) and want is not None and have != want
@@ -277,12 +303,12 @@ def _self_test(stage: str, table: dict[str, Any], session: onnxruntime.Inference
     test = _section(table, "self_test")
     tolerance = _positive(test, "tolerance")
     expected = _section(test, "expected")
-    source = _TENSORS[stage][0][0]
     try:
         shape = [int(n) for n in test.get("shape", ())]
-        outputs = dict(zip(
-            (o.name for o in session.get_outputs()), session.run(None, {source: self_test_input(shape)}), strict=True
-        ))
+        tensors = {name: self_test_input(shape) for name, _ in _TENSORS[stage][0]}
+        if "context" in tensors:
+            tensors["context"] = self_test_input((*shape[:2], *context_shape(shape[2:])))
+        outputs = dict(zip((o.name for o in session.get_outputs()), session.run(None, tensors), strict=True))
     except _RUNTIME_ERRORS as error:
         raise Permanent("bundle_self_test", f"{table['file']} cannot run its self-test: {error}") from error
     if not expected:

@@ -96,6 +96,14 @@ MEASUREMENTS: tuple[Measurement, ...] = (
         column="Loss\n%",
     ),
     Measurement(
+        _own("VBH-LOSS-RST", "Largest vertebral body height loss against restored body"), PERCENT,
+        lambda v: v.restored_loss, 0, factor=100.0,
+    ),
+    Measurement(
+        _own("DAMAGE", "Mean attenuation difference from restored vertebral body"), HOUNSFIELD_UNIT,
+        lambda v: v.damage_hu, 0,
+    ),
+    Measurement(
         Code("112031", "DCM", "Attenuation Coefficient"), HOUNSFIELD_UNIT, lambda v: v.mean_hu, 0, derivation=MEAN,
         column="Mean\nHU",
     ),

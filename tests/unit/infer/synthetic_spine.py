@@ -9,7 +9,7 @@ import numpy as np
 
 from ovcf_node.domain.findings import BundleIdentity
 from ovcf_node.domain.volume import FrameSource, Volume
-from ovcf_node.infer.bundle import LabelStage, VertebraStage
+from ovcf_node.infer.bundle import LabelStage, RestoreStage, VertebraStage
 from ovcf_node.infer.label import frame_from
 from ovcf_node.infer.norms import NORMS
 
@@ -116,6 +116,7 @@ class KnowingBundle:
     absent: dict = field(default_factory=dict)
     label: LabelStage = LABEL_STAGE
     vertebra: VertebraStage | None = VERTEBRA_STAGE
+    restore: RestoreStage | None = None
     identity: BundleIdentity = BundleIdentity("knowing", "1", "0" * 64, "research")  # noqa: RUF009
 
     def has(self, stage: str) -> bool:

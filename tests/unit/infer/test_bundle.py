@@ -113,13 +113,33 @@ def test_incomplete_manifest_is_refused_by_name(folder, pattern, replacement, wo
     assert refusal.code == "bundle_manifest" and word in refusal.text
 
 
-def test_absent_vertebra_stage_is_a_valid_bundle(folder):
+def _without(folder, stage, reason):
+    """Declare a stage absent: its table and those below it go."""
     path = folder / "bundle.toml"
-    text = path.read_text()
-    head, tail = text.split("[stages.vertebra]", 1)
-    path.write_text(head + '[stages.vertebra]\nabsent = "labels only"\n\n' + tail[tail.index("[stages.segment]"):])
+    text = re.sub(rf"^\[stages\.{stage}[\].][\s\S]*?(?=^\[(?!stages\.{stage})|\Z)", "", path.read_text(), flags=re.MULTILINE)
+    path.write_text(f'{text}\n[stages.{stage}]\nabsent = "{reason}"\n')
+
+
+def test_absent_vertebra_stage_is_a_valid_bundle(folder):
+    _without(folder, "vertebra", "labels only")
+    _without(folder, "restore", "nothing to restore")
     loaded = bundles.load(folder)
     assert not loaded.has("vertebra") and loaded.vertebra is None and loaded.absent["vertebra"] == "labels only"
+
+
+def test_absent_restore_stage_is_a_valid_bundle(folder):
+    _without(folder, "restore", "not painted here")
+    loaded = bundles.load(folder)
+    assert loaded.has("vertebra") and not loaded.has("restore") and loaded.restore is None
+    assert loaded.absent["restore"] == "not painted here"
+
+
+def test_a_restore_stage_without_crops_is_refused(folder):
+    _without(folder, "restore", "made present below")
+    _without(folder, "vertebra", "labels only")
+    _edit(folder, r'absent = "made present below"', 'file = "restore.onnx"\nwindow_hu = [-300.0, 1300.0]')
+    refusal = _refusal(folder)
+    assert refusal.code == "bundle_manifest" and "restore" in refusal.text and "vertebra" in refusal.text
 
 
 def test_missing_folder_names_the_path(tmp_path):

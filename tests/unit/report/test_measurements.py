@@ -18,8 +18,8 @@ def test_values_of_a_fracture():
     values = {m.concept.value: m.value(vertebra) for m in MEASUREMENTS}
     assert values == {
         "P-VCF": 97, "VBH-ANT": 15.8, "VBH-ANT-EXP": 23.6, "VBH-MID": 21.0, "VBH-MID-EXP": 22.9, "VBH-POST": 24.0,
-        "VBH-POST-EXP": 24.1, "VBH-LOSS": 33, "112031": 118, "118565006": 41.3, "P-SUPERIOR": 93, "P-INFERIOR": 10,
-        "P-ANTERIOR": 40, "P-POSTERIOR": 2,
+        "VBH-POST-EXP": 24.1, "VBH-LOSS": 33, "VBH-LOSS-RST": 29, "DAMAGE": 86, "112031": 118, "118565006": 41.3,
+        "P-SUPERIOR": 93, "P-INFERIOR": 10, "P-ANTERIOR": 40, "P-POSTERIOR": 2,
     }
 
 

@@ -71,7 +71,7 @@ def test_shipped_bundle_is_consistent():
     data = bundle.read(shipped)
     points = data["stages"]["vertebra"]["operating_points"]
     assert set(points) == set(bundle.DEFAULT_POINTS) and all(0 < v < 1 for v in points.values())
-    total = sum((shipped / data["stages"][s]["file"]).stat().st_size for s in ("label", "vertebra"))
+    total = sum((shipped / s["file"]).stat().st_size for s in data["stages"].values() if "file" in s)
     assert total < 25e6
     assert tomllib.loads((shipped / "bundle.toml").read_text()) == data
     for stage in ("label", "vertebra"):

@@ -1,0 +1,205 @@
+"""Trains the restoring GAN on pairs from ``pairs.py``; ``python models/training/train.py restore`` runs it.
+
+The schedule is ``train.py``'s (clock-driven cosine, EMA, bfloat16, checkpoints ``DIR/restore.ckpt`` and ``restore.pt``).
+Generator and critics take turns; the critics join after a tenth of the time, when there is something to criticise.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+import bundle
+from augment import intensity, uniform
+from networks import CROP_SPACING, parameters
+from ovcf_node.domain.findings import Heights
+from ovcf_node.infer.restore import region_of
+from pool import windowed
+from restorer import PLANES, Critics, RestoreNet, critic_loss, restore_loss
+from warm import warm_weights
+
+RATE = 2e-3  # peak, generator; the critics learn at a fifth of it
+BATCH = 4
+FEWEST = 12  # files to wait for before the first step
+CAPACITY = 1200  # files kept in memory (about 2 MB each)
+DAMAGED = 0.6  # share of fractured or deformed vertebrae in a batch
+CRITICS_FROM = 0.1  # of the schedule
+CUT = 0.02  # a pair whose undamaged body leaves the region by more than this share is left out
+
+
+def coarse(volume: np.ndarray) -> np.ndarray:
+    """``[K,56,72,32]`` -> means on the working grid, ``[K,56,36,16]``."""
+    k, w, v, u = volume.shape
+    return volume.astype(np.float32).reshape(k, w, v // 2, 2, u // 2, 2).mean((3, 5))
+
+
+def blanked(body: np.ndarray, expected: np.ndarray, off_centre_mm: float = 0.0) -> np.ndarray:
+    """The node's region of one crop, bool ``[56,72,32]``."""
+    return region_of(body, Heights(*map(float, expected)), np.array(CROP_SPACING), off_centre_mm)
+
+
+class PairPool:
+    """Pairs of ``DIR/pairs`` on the working grid; ``refresh`` finds new files."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.names: set[str] = set()
+        self.damaged: list[dict] = []
+        self.whole: list[dict] = []
+        self.refresh()
+
+    def refresh(self) -> int:
+        for path in sorted(self.folder.glob("*.npz"), key=lambda p: p.stat().st_mtime):
+            if path.name not in self.names and len(self.names) < CAPACITY:
+                self.names.add(path.name)
+                with np.load(path) as data:
+                    self.take({k: data[k] for k in data.files})
+        return len(self.names)
+
+    def take(self, sample: dict[str, np.ndarray]) -> None:
+        seen, healthy = (np.round(coarse(sample[k])).astype(np.int16) for k in ("seen", "healthy"))
+        undamaged = (sample["masks"] & 8) > 0
+        target = np.round(coarse(undamaged) * 255).astype(np.uint8)
+        for k in range(len(seen)):
+            body = (sample["masks"][k] & 2) > 0
+            region = blanked(body, sample["expected"][k])
+            if (undamaged[k] & ~region).sum() > CUT * undamaged[k].sum():
+                continue
+            hurt = bool(sample["evidence"][k].any() or sample["old"][k])
+            row = {"seen": seen[k], "healthy": healthy[k], "context": sample["context"][k], "body": body,
+                   "target": target[k], "expected": sample["expected"][k]}
+            (self.damaged if hurt else self.whole).append(row)
+
+    def batch(self, rng: np.random.Generator) -> list[Tensor]:
+        """Crop, context, region, undamaged picture and body (fraction), each ``[BATCH,1,56,36,16]``."""
+        picks = []
+        for _ in range(BATCH):
+            group = self.damaged if rng.random() < DAMAGED else self.whole
+            picks.append(prepared(group[int(rng.integers(len(group)))], rng))
+        return [torch.stack(x)[:, None] for x in zip(*picks, strict=True)]
+
+
+def prepared(row: dict, rng: np.random.Generator | None) -> list[Tensor]:
+    """One pair as network input and target; varied alike in all its pictures when ``rng`` is given."""
+    expected, off = row["expected"], 0.0
+    if rng is not None:
+        expected, off = expected * np.exp(rng.normal(0, 0.01)), rng.normal(0, 0.8)
+    region = torch.from_numpy(blanked(row["body"], expected, off).astype(np.float32))
+    region = F.max_pool3d(region[None, None], PLANES)[0, 0]
+    pictures = [torch.from_numpy(row[k].astype(np.float32)) for k in ("seen", "context", "healthy")]
+    target = torch.from_numpy(row["target"].astype(np.float32) / 255)
+    if rng is not None:
+        draw = int(rng.integers(2**31))
+        nothing = torch.zeros_like(target)  # no tissue of its own tone: it would differ between the pictures
+        pictures = [intensity(p, nothing, np.random.default_rng(draw), 25.0) for p in pictures]
+        if rng.random() < 0.1:  # the field ends near the vertebra
+            rows = int(uniform(rng, 4, 16))
+            part = slice(0, rows) if rng.random() < 0.5 else slice(56 - rows, 56)
+            pictures[1] = pictures[1].clone()
+            pictures[1][part] = -1024.0
+        if rng.random() < 0.5:
+            pictures, target, region = [p.flip(2) for p in pictures], target.flip(2), region.flip(2)
+    seen, context, healthy = (windowed(p, bundle.VERTEBRA_WINDOW) for p in pictures)
+    return [seen, context, region, healthy, target]
+
+
+def train(work: Path, minutes: float, resume: bool, warm: Path | None, seed: int, peak: float | None) -> None:
+    """Run one schedule of ``minutes`` of training time."""
+    from train import Ema, rate, save  # the door that calls this module
+
+    torch.manual_seed(seed)
+    rng = np.random.default_rng([seed, os.getpid()])
+    torch.set_num_threads(1)
+    net, critics = RestoreNet(), Critics()
+    if warm is not None:
+        fitting = warm_weights(warm, net.state_dict())
+        net.load_state_dict(fitting, strict=False)
+        print(f"warm start from {warm.name}: {len(fitting)} of {len(net.state_dict())} tensors", flush=True)
+    ema, peak = Ema(net), peak or RATE
+    painter = torch.optim.AdamW(net.parameters(), lr=1e-4, betas=(0.9, 0.98), weight_decay=0.01)
+    judges = torch.optim.AdamW(critics.parameters(), lr=1e-4, betas=(0.5, 0.99), weight_decay=0.0)
+    spent, steps, checkpoint = 0.0, 0, work / "restore.ckpt"
+    if resume and checkpoint.exists():
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        for name, part in (("net", net), ("critics", critics), ("ema", ema.net), ("painter", painter), ("judges", judges)):
+            part.load_state_dict(state[name])
+        spent, steps, ema.steps = state["spent"], state["steps"], state["steps"]
+    pool = PairPool(work / "pairs")
+    while len(pool.names) < FEWEST:
+        time.sleep(5)
+        pool.refresh()
+    print(f"restore: {parameters(net) / 1e6:.2f} M parameters, {minutes:.0f} min, {len(pool.names)} files", flush=True)
+
+    def write() -> None:
+        count = len(pool.damaged) + len(pool.whole)
+        about = f"{steps} steps of {BATCH} in {spent / 60:.0f} minutes over {count} cached pairs"
+        save(work / "restore.pt", {"ema": ema.net.state_dict(), "about": about})
+        state = {"net": net, "critics": critics, "ema": ema.net, "painter": painter, "judges": judges}
+        save(checkpoint, {**{k: v.state_dict() for k, v in state.items()}, "spent": spent, "steps": steps})
+
+    last = saved = refreshed = time.time()
+    report: list[dict[str, float]] = []
+    while spent < 60 * minutes:
+        progress = spent / (60 * minutes)
+        painter.param_groups[0]["lr"], judges.param_groups[0]["lr"] = peak * rate(progress), 0.2 * peak * rate(progress)
+        parts = step(net, critics, painter, judges, pool.batch(rng), progress >= CRITICS_FROM)
+        if math.isfinite(parts["loss"]):
+            ema.update(net)
+            report.append(parts)
+        else:
+            print(f"step {steps}: loss {parts['loss']}: skipped", flush=True)
+        steps += 1
+        now = time.time()
+        spent, last = spent + now - last, now
+        if steps % 50 == 0 and report:
+            mean = {k: round(sum(p[k] for p in report) / len(report), 3) for k in report[0]}
+            print(f"{steps} {spent / 60:.1f} min files {len(pool.names)} {json.dumps(mean)}", flush=True)
+            report = []
+        if now - saved > 120:
+            write()
+            saved = now
+        if now - refreshed > 60:
+            pool.refresh()
+            refreshed = last = time.time()
+    write()
+    print(f"restore: done, {steps} steps", flush=True)
+
+
+def step(net, critics, painter, judges, batch: list[Tensor], criticised: bool) -> dict[str, float]:
+    """One update of the generator and, where ``criticised``, of the critics; nothing is updated on a loss that is not
+    finite.
+    """
+    crop, context, region, healthy, body = batch
+    with torch.autocast("cpu", torch.bfloat16):
+        picture, logits = net.paint(crop, context, region)
+        shown = crop * (1 - region) + picture * region
+    critics.requires_grad_(False)
+    verdicts = critics(shown.float(), region) if criticised else []  # small, and bfloat16 ruins their spectral norm
+    loss, parts = restore_loss((picture, logits), healthy, body, region, verdicts)
+    parts["loss"] = float(loss.detach())
+    painter.zero_grad(set_to_none=True)
+    loss.backward()
+    size = float(torch.nn.utils.clip_grad_norm_(net.parameters(), 2.0))
+    if not (math.isfinite(parts["loss"]) and math.isfinite(size)):
+        return {**parts, "loss": math.nan}
+    painter.step()
+    if criticised:
+        critics.requires_grad_(True)
+        real, painted = critics(crop * (1 - region) + healthy * region, region), critics(shown.detach().float(), region)
+        wrong = critic_loss(real, painted)
+        parts["critic"] = float(wrong.detach())
+        judges.zero_grad(set_to_none=True)
+        if math.isfinite(parts["critic"]):
+            wrong.backward()
+            judges.step()
+    else:
+        parts["critic"] = 0.0
+    return parts
