@@ -80,7 +80,13 @@ class _Draining(BaseException):
 
 
 def _json_value(function: Callable[..., Any], *args: Any) -> Any:
-    return json.loads(json.dumps(function(*args)))
+    try:
+        return json.loads(json.dumps(function(*args)))
+    except OvcfError:
+        raise
+    except Exception as error:
+        # DBOS keeps the message of what a step raised in its database, and a library's may quote the data set.
+        raise RuntimeError(f"a defect: {type(error).__name__}") from error
 
 
 def _one_line(record: logging.LogRecord) -> bool:
@@ -135,8 +141,8 @@ class Engine:
     def step(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
         """Run one step of the current workflow; never again once recorded, but again when killed before that.
 
-        Returns the JSON value of the result. Raises what the function raised; an error that is not ours is a defect and
-        comes back from a replay as another class, so no workflow may catch it.
+        Returns the JSON value of the result. Raises what the function raised; an error that is not ours is a
+        defect, raised and recorded as a RuntimeError without its message, and no workflow may catch it.
         """
         if self._draining.is_set():
             raise _Draining

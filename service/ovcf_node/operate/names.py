@@ -6,7 +6,8 @@ import re
 from ovcf_node.ledger import Ledger, Revision
 from ovcf_node.observe.logging import Pseudonyms
 
-_TOKEN = re.compile(r"([1-9][0-9]{0,17})-([0-9a-f]{12})")
+TOKEN = re.compile(r"([1-9][0-9]{0,17})-([0-9a-f]{12})")
+"""What a name of a study looks like."""
 
 
 class Names:
@@ -26,7 +27,7 @@ class Names:
 
     def resolve(self, token: str) -> str:
         """Return the Study Instance UID behind a name. Raises KeyError for one that we never gave."""
-        found = _TOKEN.fullmatch(token)
+        found = TOKEN.fullmatch(token)
         if not found:
             raise KeyError(token)
         uid = self._ledger.revisions.get(int(found[1])).study_instance_uid

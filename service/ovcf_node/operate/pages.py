@@ -30,7 +30,7 @@ from ovcf_node.observe.logging import Pseudonyms
 from ovcf_node.operate import configuration, decisions, moments, objects
 from ovcf_node.operate.access import Access, Visitor
 from ovcf_node.operate.board import Boards
-from ovcf_node.operate.names import Names
+from ovcf_node.operate.names import TOKEN, Names
 from ovcf_node.operate.protection import Protection
 from ovcf_node.operate.study import Studies
 from ovcf_node.operate.users import Role
@@ -313,6 +313,6 @@ def _assessment(level: str, value: str) -> Assessment | None:
 def _own_path(path: str) -> str:
     """Return a path of ours to go to after signing in: of a study its page; anything else leads to the status page."""
     token = path.removeprefix("/study/").partition("/")[0]
-    if path.startswith("/study/") and token.isascii() and token.replace("-", "").isalnum():
+    if path.startswith("/study/") and TOKEN.fullmatch(token):  # whatever else somebody wrote there is not repeated
         return f"/study/{token}"
     return path if path == "/configuration" else "/"
