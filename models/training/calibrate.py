@@ -110,10 +110,8 @@ def fitted(rows: list[dict]) -> dict:
             group = ~evidence[:, :2].any(1)
         # A false posterior sign withholds the type; every false alarm of the study was a D, which anterior alone makes.
         power = {"posterior": 3, "anterior": VERTEBRAE}.get(name, 1)
-        highest = 0.85 if name == "posterior" else 0.6
-        points[name] = operating_point(
-            p["evidence"][group, k], evidence[group, k], 0.5, highest, power, weight[group]
-        )
+        high = 0.85 if name == "posterior" else 0.6
+        points[name] = operating_point(p["evidence"][group, k], evidence[group, k], 0.5, high, power, weight[group])
     typed = broken & (evidence[:, 3] == 0) & (p["fracture"] >= points["fracture"])
     points["abstain_below"] = type_point(type_probabilities(p["evidence"], p["type"])[typed], kind[typed])
     usual = usual_of(np.array([r["statistics"] for r in rows]))

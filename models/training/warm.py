@@ -43,6 +43,8 @@ def onnx_weights(path: Path, like: dict[str, torch.Tensor]) -> dict[str, torch.T
                 else "channel_gain"
             )
             gains.setdefault(f"{owner}.{kind}", []).append(float(value))
+        elif not owner:  # gain and shift of the back wall's map, in this order
+            gains.setdefault("wall_gain", []).append(float(value))
         else:
             found[f"{owner}.{'weight' if node.op_type == 'Mul' else 'bias'}"] = value.reshape(-1)
     found |= {name: torch.tensor(values) for name, values in gains.items()}

@@ -1,0 +1,56 @@
+"""Calibration on whole patients: points, temperatures and what is usual, from looks whose truth is known."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "models" / "training"))
+
+import calibrate
+
+
+def _row(rng, kind, case):
+    """Three looks at a vertebra of a type (0 none, 1..4), as a network that mostly sees it would answer."""
+    evidence = [int(kind in (1, 2)), int(kind in (1, 3)), int(kind == 4), 0]
+    signs = (np.array(evidence) * 2 - 1) * 3.0 + rng.normal(0, 1.5, (3, 4))
+    types = np.eye(5)[kind] * 4 + rng.normal(0, 1, (3, 5))
+    return {
+        "case": case, "cohort": "study", "level": "L1",
+        "logits": np.hstack([signs, types, rng.normal(-3, 1, (3, 1))]).tolist(),
+        "evidence": evidence, "type": kind, "old": bool(rng.random() < 0.1), "loss": 0.2, "mimic": None, "slice_mm": 1.0,
+        "statistics": rng.normal(0, 1, 6).tolist(),
+    }
+
+
+def test_points_separate_what_the_looks_separate():
+    rng = np.random.default_rng(0)
+    rows = [_row(rng, k % 5 if k % 3 == 0 else 0, f"c{k // 6}") for k in range(240)]
+    result = calibrate.fitted(rows)
+    p = calibrate.mean_probabilities(np.array([r["logits"] for r in rows]), result["temperature"])
+    broken = np.array([any(r["evidence"]) for r in rows])
+    called = p["fracture"] >= result["operating_points"]["fracture"]
+    assert called[broken].mean() > 0.9 and (~called[~broken]).mean() > 0.98
+    assert set(result["operating_points"]) == {
+        "fracture", "old", "superior", "inferior", "anterior", "posterior", "abstain_below"
+    }
+    assert "study: fractures" in calibrate.summary(rows, result)
+
+
+def test_types_are_said_from_where_enough_of_them_are_right():
+    sure = np.tile([0.9, 0.05, 0.03, 0.02], (20, 1))
+    open_ = np.tile([0.55, 0.4, 0.03, 0.02], (20, 1))
+    kind = np.array([1] * 20 + [1, 2] * 10)
+    assert calibrate.type_point(np.vstack([sure, open_]), kind) == pytest.approx(0.56)
+    assert calibrate.type_point(sure, kind[:20]) == 0.5
+    assert calibrate.type_point(open_, kind[20:]) == 0.7
+
+
+def test_the_limit_lies_beyond_every_vertebra_of_the_calibration():
+    values = np.random.default_rng(1).normal(3, 2, (300, 6))
+    usual = calibrate.usual_of(values)
+    off = values - np.array(usual["mean"])
+    distance = np.sqrt(np.einsum("ni,ij,nj->n", off, np.array(usual["precision"]).reshape(6, 6), off))
+    assert distance.max() * calibrate.FAR == pytest.approx(usual["limit"], rel=0.01)
