@@ -137,7 +137,8 @@ class Node:
         children = Reader(self.settings)
         worker = Worker(self.settings, self.ledger, spool.root, results, children, hash_, clock)
         sender = Sender(self.settings, self.ledger, results, hash_, clock)
-        self.judge = Judge(self.settings, self.ledger, spool.root, world.durable, children, hash_, lambda at, stat: 1)
+        self.judge = Judge(self.settings, self.ledger, spool.root, world.durable, children, hash_, lambda at, stat: 1,
+                           free_bytes=spool.free_bytes)
         self.healing = Healing(self.ledger, spool, self.storing.receipt_of, hash_)
         self.steps = {"read": [("infer", worker.infer), ("encode", worker.encode)], "deliver": [("send", sender.send)]}
 

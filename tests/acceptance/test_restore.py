@@ -60,7 +60,7 @@ class Life:
                                        clock=lambda: self.now)
         self.scheduler.sender = Sender(self.settings, self.ledger, results, hash_, clock=lambda: self.now)
         self.judge = Judge(self.settings, self.ledger, self.spool.root, self.scheduler, self.children, hash_,
-                           lambda at, stat: 1)
+                           lambda at, stat: 1, free_bytes=self.spool.free_bytes)
 
     def receive(self, instances) -> None:
         for instance in instances:

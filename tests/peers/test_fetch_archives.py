@@ -200,7 +200,7 @@ def test_ctrl_c(tmp_path, presses):
                 if presses == 1:
                     yield 0xFE00, None
                     return
-            time.sleep(0.1)
+            time.sleep(0.5)
             yield 0xFF00, instance(number)
 
     with archive(find=find, get=slowly, storage=[CT_IMAGE]) as remote:
@@ -213,7 +213,7 @@ def test_ctrl_c(tmp_path, presses):
         wait_until(lambda: cancelled)
         if presses == 2:
             process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=10)
+        out, err = process.communicate(timeout=60)  # all 200 take longer
     assert process.returncode == Exit.INTERRUPTED, out + err
     assert presses == 2 or ("interrupted: what has arrived stays" in err and "cancelled" in out and " of 200" in out)
 
