@@ -226,11 +226,10 @@ class Scene:
 
     def commanded(self) -> None:
         """Ask the commands."""
-        for arguments in (("check",), ("config", "show"), ("jobs", "list"), ("destinations", "list"), ("alive",),
-                          ("users", "list"), ("tokens", "list")):
+        for arguments in (("check",), ("config", "show"), ("jobs", "list"), ("destinations", "list")):
             self.told[f"ovcf-node {' '.join(arguments)}"] = self._run(*arguments).encode()
         self.told["errors of commands"] = "".join(
-            self._run("jobs", decision, "7.7.7") for decision in ("show", "retry", "release", "discard")
+            self._run("jobs", decision, "7.7.7") for decision in ("show", "release")
         ).encode()
 
     def processes(self) -> None:
@@ -308,6 +307,7 @@ def test_everything_was_met(scene):
     for account in ("otto", "rita"):
         assert mark("PatientID") in scene.shown[account] and IDEOGRAPHS in scene.shown[account]
     assert mark("Error Comment") in scene.shown["otto"]
+    assert "<h3>Objects</h3>" in scene.shown["vera"] and "# HELP ovcf_" in scene.shown[None]
 
 
 def test_nothing_leaked(scene):
