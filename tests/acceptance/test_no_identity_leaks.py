@@ -186,7 +186,8 @@ class Scene:
     def browsed(self, account: str | None) -> str:
         """Look at every page that is linked, and send forms that are wrong; returns everything that was shown."""
         page = f"pages of {account or 'nobody'}"
-        with httpx.Client(base_url=self.web, timeout=60) as client:
+        # A page that fails ends its connection behind the answer: none is used twice.
+        with httpx.Client(base_url=self.web, timeout=60, headers={"Connection": "close"}) as client:
             if account:
                 self._sign_in(client, account, PASSWORD)
             todo, seen = ["/", "/live", "/configuration", "/health", "/ready", "/metrics",
@@ -335,8 +336,8 @@ def test_the_data_folder(scene):
 def test_the_search_finds_what_is_there(scene, tmp_path):
     """The canary: every form, put into a copy of the log, is found; and the places where identity may be do hold it."""
     log = scene.told["log"]
-    middle = len(log) // 2
-    missed = [form for form in every_form() if not leaks(log[:middle] + form + log[middle:])]
+    lines = log.splitlines()[-10:]
+    missed = [form for form in every_form() if not leaks(b"\n".join([*lines[:5], form, *lines[5:]]))]
     assert missed == []
     assert leaks(log + uids(scene)[0].encode(), uids(scene))
     root = scene.node.settings.node.data
