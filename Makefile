@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 WORK   ?= .work
 PEERS  := dcmtk dicom3tools orthanc orthanc-dicomweb postgresql prometheus systemd curl openssl chromium chromium-driver \
-          fonts-dejavu-core haproxy libxml2-utils rsyslog rsyslog-gnutls
+          fonts-dejavu-core haproxy libxml2-utils rsyslog rsyslog-gnutls gnupg
 
 .PHONY: demo test lint bench capacity soak viewers image-test evaluate train lock sbom conformance clean
 .DEFAULT_GOAL := demo
@@ -71,7 +71,7 @@ $(VENV)-deploy/.installed: Makefile
 .PHONY: peers
 # RUNLEVEL=1: Debian's packages of services then do not start them.
 peers:                              ## the real programs that the tests talk to (Debian packages)
-	@missing=""; for tool in storescu dciodvfy Orthanc pg_createcluster promtool systemd-analyze curl openssl chromedriver haproxy xmllint rsyslogd; do \
+	@missing=""; for tool in storescu dciodvfy Orthanc pg_createcluster promtool systemd-analyze curl openssl chromedriver haproxy xmllint rsyslogd gpg; do \
 	  command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
 	[ -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so ] || missing="$$missing orthanc-dicomweb"; \
 	if [ -n "$$missing" ]; then \

@@ -140,7 +140,10 @@ class Node:
         self.judge = Judge(self.settings, self.ledger, spool.root, world.durable, children, hash_, lambda at, stat: 1,
                            free_bytes=spool.free_bytes)
         self.healing = Healing(self.ledger, spool, self.storing.receipt_of, hash_)
-        self.steps = {"read": [("infer", worker.infer), ("encode", worker.encode)], "deliver": [("send", sender.send)]}
+        self.steps = {
+            "read": [("infer", worker.infer), ("encode", worker.encode)], "deliver": [("send", sender.send)],
+            "probe": [("probe", sender.probe)],
+        }
 
     def work(self) -> None:
         self.judge.tick(self.world.now)

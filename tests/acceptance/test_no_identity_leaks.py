@@ -186,7 +186,8 @@ class Scene:
     def browsed(self, account: str | None) -> str:
         """Look at every page that is linked, and send forms that are wrong; returns everything that was shown."""
         page = f"pages of {account or 'nobody'}"
-        with httpx.Client(base_url=self.web, timeout=60) as client:
+        # A page that fails ends its connection behind the answer: none is used twice.
+        with httpx.Client(base_url=self.web, timeout=60, headers={"Connection": "close"}) as client:
             if account:
                 self._sign_in(client, account, PASSWORD)
             todo, seen = ["/", "/live", "/configuration", "/health", "/ready", "/metrics",
@@ -226,11 +227,10 @@ class Scene:
 
     def commanded(self) -> None:
         """Ask the commands."""
-        for arguments in (("check",), ("config", "show"), ("jobs", "list"), ("destinations", "list"), ("alive",),
-                          ("users", "list"), ("tokens", "list")):
+        for arguments in (("check",), ("config", "show"), ("jobs", "list"), ("destinations", "list")):
             self.told[f"ovcf-node {' '.join(arguments)}"] = self._run(*arguments).encode()
         self.told["errors of commands"] = "".join(
-            self._run("jobs", decision, "7.7.7") for decision in ("show", "retry", "release", "discard")
+            self._run("jobs", decision, "7.7.7") for decision in ("show", "release")
         ).encode()
 
     def processes(self) -> None:
@@ -308,6 +308,7 @@ def test_everything_was_met(scene):
     for account in ("otto", "rita"):
         assert mark("PatientID") in scene.shown[account] and IDEOGRAPHS in scene.shown[account]
     assert mark("Error Comment") in scene.shown["otto"]
+    assert "<h3>Objects</h3>" in scene.shown["vera"] and "# HELP ovcf_" in scene.shown[None]
 
 
 def test_nothing_leaked(scene):
@@ -335,8 +336,8 @@ def test_the_data_folder(scene):
 def test_the_search_finds_what_is_there(scene, tmp_path):
     """The canary: every form, put into a copy of the log, is found; and the places where identity may be do hold it."""
     log = scene.told["log"]
-    middle = len(log) // 2
-    missed = [form for form in every_form() if not leaks(log[:middle] + form + log[middle:])]
+    lines = log.splitlines()[-10:]
+    missed = [form for form in every_form() if not leaks(b"\n".join([*lines[:5], form, *lines[5:]]))]
     assert missed == []
     assert leaks(log + uids(scene)[0].encode(), uids(scene))
     root = scene.node.settings.node.data

@@ -200,10 +200,13 @@ def test_pages_hold_nothing_that_the_policy_would_block(site, study, browser):
         assert re.findall(r'(?:src|href|action)="(?!/(?!/)|#)', html) == []
 
 
-@pytest.mark.parametrize("target", ["https://evil.example/", "//evil.example", "/\\evil.example", "/live", "javascript:x"])
-def test_sign_in_leads_nowhere_else(browser, target):
+@pytest.mark.parametrize("target", [
+    "https://evil.example/", "//evil.example", "/\\evil.example", "/live", "javascript:x", "/study/Doe-1940",
+])
+def test_sign_in_leads_nowhere_else_and_repeats_nothing(browser, target):
     client = browser()
     form = client.get("/sign-in", params={"next": target}).text
+    assert target not in form
     given = {"account": "otto", "password": PASSWORDS["otto"], "token": token_in(form)}
     assert client.post("/sign-in", params={"next": target}, data=given).headers["location"] == "/"
 
