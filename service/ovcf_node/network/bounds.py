@@ -9,6 +9,8 @@ import struct
 import structlog
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pynetdicom.dimse import DIMSEServiceProvider
+from pynetdicom.dul import DULServiceProvider
+from pynetdicom.pdu import _PDUType
 from pynetdicom.pdu_primitives import P_DATA
 
 _log = structlog.get_logger(__name__)
@@ -21,6 +23,17 @@ _MALFORMED = (
     ArithmeticError, AssertionError, AttributeError, BytesLengthException, EOFError, InvalidDicomError, LookupError,
     NotImplementedError, OSError, RecursionError, TypeError, ValueError, struct.error,
 )
+
+
+class CheckedDul(DULServiceProvider):
+    """Takes no PDU whose fields are none of the standard's: it is invalid (PS3.8 9.2.3), and its association is aborted."""
+
+    def _decode_pdu(self, bytestream: bytearray) -> tuple[_PDUType, str]:
+        pdu, event = super()._decode_pdu(bytestream)
+        # pynetdicom looks at the values only when its state machine acts on the PDU: an error there ends the thread, and the
+        # association keeps its place until a timeout. Here it becomes an invalid PDU.
+        pdu.to_primitive()
+        return pdu, event
 
 
 class BoundedDimse(DIMSEServiceProvider):
