@@ -4,12 +4,15 @@ pynetdicom collects the fragments of a message without a limit and decodes the c
 one would end for good.
 """
 
+import queue
 import struct
+from contextlib import suppress
 
 import structlog
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dul import DULServiceProvider
+from pynetdicom.fsm import TRANSITION_TABLE, StateMachine
 from pynetdicom.pdu import _PDUType
 from pynetdicom.pdu_primitives import P_DATA
 
@@ -18,6 +21,7 @@ _log = structlog.get_logger(__name__)
 COMMAND_AT_MOST = 1 << 16
 PDU_AT_MOST = 1 << 20  # other than of data: a request with 128 presentation contexts has some 100 kB
 _INVALID_PDU = "Evt19"  # PS3.8 9.2.3: the association is aborted
+_OURS = frozenset({"Evt7", "Evt8", "Evt9", "Evt11", "Evt14", "Evt15"})  # primitives that our own side sends
 
 _MALFORMED = (
     ArithmeticError, AssertionError, AttributeError, BytesLengthException, EOFError, InvalidDicomError, LookupError,
@@ -34,6 +38,18 @@ class CheckedDul(DULServiceProvider):
         # association keeps its place until a timeout. Here it becomes an invalid PDU.
         pdu.to_primitive()
         return pdu, event
+
+
+class CheckedStateMachine(StateMachine):
+    """Forgets what our side still wanted to say when the peer has just ended the association."""
+
+    def do_action(self, event: str) -> None:
+        """Act on an event; an answer that came too late for its state would end the DUL's thread (PS3.8 9.2.3 has no row)."""
+        if event in _OURS and (event, self.current_state) not in TRANSITION_TABLE:
+            with suppress(queue.Empty):
+                self.dul.to_provider_queue.get(block=False)
+            return
+        super().do_action(event)
 
 
 class BoundedDimse(DIMSEServiceProvider):

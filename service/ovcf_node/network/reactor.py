@@ -18,7 +18,7 @@ from contextlib import suppress
 from pynetdicom import Association, evt
 from pynetdicom.transport import AssociationSocket, RequestHandler
 
-from ovcf_node.network.bounds import PDU_AT_MOST, BoundedDimse, CheckedDul
+from ovcf_node.network.bounds import PDU_AT_MOST, BoundedDimse, CheckedDul, CheckedStateMachine
 
 _DATA_TRANSFER = "Sta6"  # PS3.8 9.2.2; every other state lasts a moment and has timers to look at
 _WAIT_MS = 100
@@ -38,6 +38,7 @@ class WaitingRequestHandler(RequestHandler):
         transport.wake_writer.setblocking(False)
         association.dul.to_provider_queue = _WakingQueue(transport.wake_writer)
         association.dul.__class__ = CheckedDul
+        association.dul.state_machine.__class__ = CheckedStateMachine
         association.dul._run_loop_delay = 0  # `ready` does the waiting
         association.dimse.__class__ = BoundedDimse
         association.dimse.data_set_at_most = self.server.data_set_at_most
