@@ -1,15 +1,15 @@
 """What an honest peer sends, PDU by PDU: where the changes begin."""
 
-import io
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from pydicom import Dataset
 from pynetdicom import AE, build_role, evt
-from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RJ
 from pynetdicom.pdu_primitives import (
-    A_ASSOCIATE, AsynchronousOperationsWindowNegotiation, SOPClassCommonExtendedNegotiation, SOPClassExtendedNegotiation,
+    AsynchronousOperationsWindowNegotiation,
+    SOPClassCommonExtendedNegotiation,
+    SOPClassExtendedNegotiation,
     UserIdentityNegotiation,
 )
 from pynetdicom.presentation import build_context

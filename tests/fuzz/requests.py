@@ -1,0 +1,95 @@
+"""Target: identifiers of C-FIND and requests of DICOMweb, made by the strategies of the query tests and from changed paths."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import httpx
+from pynetdicom import Association
+from starlette.applications import Starlette
+
+from catalogue_rows import SR
+from dicom_peers import encoded, uid
+from fuzz.mutating import Mutator
+from fuzz.tallies import Tally, memory_mb
+from ovcf_node.config import Settings, Web
+from ovcf_node.network import contexts
+from ovcf_node.query.dicomweb import dicomweb
+from query_peers import answering, association, identifier
+from unit.query.test_fuzz import ask
+from web_server import serving
+
+_KNOWN = (0x0000, 0xA700, 0xA900, 0xC000, 0xFE00)
+_HEADERS = (
+    "application/dicom+json", 'multipart/related; type="application/dicom"', "image/png", "*/*", "",
+    "multipart/related" + "; x=1" * 200, 'multipart/related; type="application/dicom"; transfer-syntax=*',
+)
+
+
+def run(seed: int, going: Callable[[int], bool]) -> Tally:
+    """Ask while `going(tried)`, an identifier and a DICOMweb request in turn."""
+    tally = Tally("queries and DICOMweb")
+    with TemporaryDirectory() as folder, ExitStack() as running:
+        asked = running.enter_context(answering(Path(folder), patients={"visible": {}}))
+        application = Starlette(routes=[dicomweb(Settings(web=Web(open=True)), asked.ledger, asked.results.root)])
+        port = running.enter_context(serving(application))
+        client = running.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30))
+        opened = running.enter_context(association(asked.port, contexts.STUDY_ROOT_FIND))
+        identifiers, paths, begin = Mutator(seed, _identifiers()), Mutator(seed, _paths()), memory_mb()
+        while going(tally.tried):
+            find(tally, opened, identifiers.one())
+            get(tally, client, paths.one(), paths.random.choice(_HEADERS))
+        tally.notes |= {"MB grown": memory_mb() - begin}
+    return tally
+
+
+def find(tally: Tally, opened: Association, data: bytes) -> None:
+    """Ask with an encoded identifier; every one must be answered over the same association."""
+    tally.tried += 1
+    try:
+        _, status = ask(opened, data)
+    except AssertionError as error:
+        tally.found(f"C-FIND: {error}", data)
+        raise
+    tally.outcomes[f"C-FIND 0x{status:04X}"] += 1
+    if status not in _KNOWN:
+        tally.found(f"C-FIND: status 0x{status:04X}", data)
+
+
+def get(tally: Tally, client: httpx.Client, path: bytes, accept: str) -> None:
+    """Get a path; whatever it is, it is no error of the server's."""
+    tally.tried += 1
+    try:
+        url = httpx.URL(str(client.base_url), raw_path=b"/" + path.lstrip(b"/"))
+        response = client.get(url, headers={"Accept": accept})
+    except (httpx.InvalidURL, httpx.LocalProtocolError):
+        tally.outcomes["DICOMweb not sent"] += 1  # this client could not even write it
+        return
+    except httpx.TransportError as error:
+        tally.found(f"DICOMweb: {type(error).__name__}", path)
+        return
+    tally.outcomes[f"DICOMweb {response.status_code}"] += 1
+    if response.status_code >= 500 and response.status_code != 501:
+        tally.found(f"DICOMweb: {response.status_code}", accept.encode() + b"\n" + path)
+
+
+def _identifiers() -> list[bytes]:
+    return [
+        encoded(identifier("STUDY", StudyInstanceUID="", PatientName="*", StudyDate="20200101-", ModalitiesInStudy="SR")),
+        encoded(identifier("SERIES", StudyInstanceUID=uid("visible"), SeriesInstanceUID="", Modality="")),
+        encoded(identifier("IMAGE", StudyInstanceUID=uid("visible"), SOPInstanceUID="", ConceptNameCodeSequence=[])),
+        encoded(identifier("PATIENT", PatientID="ID-visible", PatientBirthDate="")),
+    ]
+
+
+def _paths() -> list[bytes]:
+    study, series, one = uid("visible"), uid("visible", "series", SR), uid("visible", SR)
+    below = f"/dicom-web/studies/{study}"
+    return [text.encode() for text in (
+        "/dicom-web/studies", "/dicom-web/studies?PatientName=*&includefield=all&limit=5&offset=1&fuzzymatching=true",
+        "/dicom-web/series?Modality=SR", "/dicom-web/instances?00080016=1.2&StudyDate=20200101-20260101", below,
+        f"{below}/metadata", f"{below}/series", f"{below}/series/{series}/instances/{one}",
+        f"{below}/series/{series}/instances/{one}/frames/1,2", f"{below}/series/{series}/instances/{one}/rendered?quality=5",
+        f"{below}/thumbnail?viewport=10,10", "/dicom-web/studies/../../../etc/passwd", "/dicom-web/studies/%2e%2e%2f%00",
+    )]
