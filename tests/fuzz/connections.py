@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from dicom_peers import instance, receiving, write
 from fuzz import pdus, recorded
 from fuzz.mutating import Mutator
-from fuzz.tallies import Tally, descriptors, memory_mb
+from fuzz.tallies import Tally, descriptors, fast_folder, memory_mb
 from ovcf_node.network import associate
 from ovcf_node.network.associate import Remote, StoreFile
 from query_peers import answering
@@ -34,7 +34,7 @@ def run(seed: int, going: Callable[[int], bool]) -> Tally:
     tally = Tally("connections")
     recorded.pdus()
     with (
-        TemporaryDirectory() as folder,
+        TemporaryDirectory(dir=fast_folder()) as folder,
         receiving(Path(folder), network_timeout_s=_SILENCE_S) as (receiver, _),
         answering(Path(folder), patients={"visible": {}}, network_timeout_s=_SILENCE_S) as asked,
     ):
@@ -92,7 +92,8 @@ class _Attack:
         seconds = time.monotonic() - begun
         settled = memory[len(memory) // 3:]
         grown = (settled[-1][1] - settled[0][1]) / max(1, settled[-1][0] - settled[0][0]) * 10000
-        self.notes = {"peak MB": max(mb for _, mb in memory), "MB for 10,000": grown, "a second": self._tally.tried / seconds}
+        self.notes = {"peak MB": max(mb for _, mb in memory), "MB for 10,000": grown,
+                      "a second": self._tally.tried / seconds}
 
     def _client(self, number: int) -> None:
         changes = Mutator(self._seed * 1000 + number, recorded.pdus())
@@ -139,7 +140,8 @@ def input_of(changes: Mutator, ports: tuple[int, ...]) -> tuple[int, bytes, str]
     if kind == 0:
         data = chance.randbytes(chance.randrange(1, 300))
     elif kind == 1:  # longer than anybody may say
-        data = bytes([chance.randrange(1, 8), 0]) + chance.choice((1 << 20, 1 << 24, 1 << 31, (1 << 32) - 1)).to_bytes(4, "big")
+        length = chance.choice((1 << 20, 1 << 24, 1 << 31, (1 << 32) - 1))
+        data = bytes([chance.randrange(1, 8), 0]) + length.to_bytes(4, "big")
     elif kind == 2:  # the wrong state
         data = b"".join(chance.choice(recorded.pdus()) for _ in range(chance.randrange(1, 4)))
     elif kind == 3:  # a request that is welcome, and then anything

@@ -21,7 +21,7 @@ from pydicom import dcmread
 from ct_series import grid, linear_hu, write_ct
 from dicom_peers import CT_IMAGE, SECRET, encoded, instance, uid
 from fuzz.mutating import Mutator
-from fuzz.tallies import Tally, memory_mb, place
+from fuzz.tallies import Tally, fast_folder, memory_mb, place
 from ovcf_node.config import Settings
 from ovcf_node.errors import OvcfError, Refused
 from ovcf_node.ledger import Ledger, migrate
@@ -35,7 +35,7 @@ from ovcf_node.workflow.child import Children
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 _LIMITS = {"timeout_s": 60.0, "memory_mb": 2048, "threads": 1}
-_READ_OF = 8  # one in so many is also read: pixels, and the network that looks for a spine
+_READ_OF = 25  # one in so many is also read: pixels, and the network that looks for a spine
 _LARGEST = 600_000
 
 
@@ -141,7 +141,9 @@ class Site:
         self._tally.tried += 1
         case = f"{name}\n{sent.transfer_syntax_uid}\n".encode() + sent.data
         try:
-            self._storing.store(self._request(sent))
+            if not self._storing.store(self._request(sent)):
+                self._tally.outcomes["known already"] += 1
+                return
         except Refused as refused:
             self._tally.outcomes[f"refused: {refused.code}"] += 1
             return
@@ -189,7 +191,7 @@ class Site:
 def run(seed: int, going: Callable[[int], bool], *, hurt: bool = True) -> Tally:
     """Take the hurtful inputs and then changed ones while `going(tried)`."""
     tally = Tally("files")
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory(dir=fast_folder()) as folder:
         site = Site(Path(folder), tally)
         try:
             for name, sent in hurtful() if hurt else ():

@@ -15,7 +15,7 @@ from pynetdicom.pdu_primitives import A_ASSOCIATE
 
 from fuzz import recorded
 from fuzz.mutating import Mutator
-from fuzz.tallies import Tally, place
+from fuzz.tallies import Tally, memory_mb, place
 from ovcf_node.config import Source
 from ovcf_node.network.admission import AdmittingRequestHandler
 from ovcf_node.network.application_entity import Listener
@@ -78,7 +78,8 @@ class Association:
             self._renew()
         association, dul = self._association, self._association.dul
         dul.socket.socket, dul.socket._is_connected = _Peer(data), True
-        for events in (dul.event_queue, dul.to_user_queue, dul._recv_pdu, dul.to_provider_queue, association.dimse.msg_queue):
+        waiting = (dul.event_queue, dul.to_user_queue, dul._recv_pdu, dul.to_provider_queue, association.dimse.msg_queue)
+        for events in waiting:
             events.queue.clear()
         association.dimse.message = None
         association.is_established = state == "Sta6"
@@ -164,6 +165,7 @@ def run(seed: int, going: Callable[[int], bool]) -> Tally:
     tally = Tally("PDUs in process")
     changes = Mutator(seed, recorded.pdus())
     association = Association()
+    begin = memory_mb()
     try:
         while going(tally.tried):
             state, data = input_of(changes)
@@ -175,6 +177,7 @@ def run(seed: int, going: Callable[[int], bool]) -> Tally:
                 association._renew()
     finally:
         association.close()
+    tally.notes |= {"MB": memory_mb(), "MB grown": memory_mb() - begin}
     return tally
 
 

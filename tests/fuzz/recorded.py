@@ -14,7 +14,7 @@ from pynetdicom.pdu_primitives import (
 )
 from pynetdicom.presentation import build_context
 
-from dicom_peers import CT_IMAGE, instance, receiving
+from dicom_peers import CT_IMAGE, encoded, instance, receiving
 from ovcf_node.network import contexts
 
 OTHERS = (
@@ -81,14 +81,13 @@ def _messages() -> list[bytes]:
 
 
 def _encoded(dataset: Dataset) -> bytes:
-    from dicom_peers import encoded
-
     return encoded(dataset, implicit=True)
 
 
 def data_pdu(values: list[tuple[int, int, bytes]]) -> bytes:
     """Return a P-DATA-TF PDU of (context ID, control header, fragment)."""
     body = b"".join(
-        (len(fragment) + 2).to_bytes(4, "big") + bytes([context, control]) + fragment for context, control, fragment in values
+        (len(fragment) + 2).to_bytes(4, "big") + bytes([context, control]) + fragment
+        for context, control, fragment in values
     )
     return b"\x04\x00" + len(body).to_bytes(4, "big") + body

@@ -44,7 +44,7 @@ class CheckedStateMachine(StateMachine):
     """Forgets what our side still wanted to say when the peer has just ended the association."""
 
     def do_action(self, event: str) -> None:
-        """Act on an event; an answer that came too late for its state would end the DUL's thread (PS3.8 9.2.3 has no row)."""
+        """Act on an event; an answer too late for its state would end the DUL's thread (PS3.8 9.2.3 has no row)."""
         if event in _OURS and (event, self.current_state) not in TRANSITION_TABLE:
             with suppress(queue.Empty):
                 self.dul.to_provider_queue.get(block=False)

@@ -80,11 +80,14 @@ def test_time_limit(tmp_path):
 
 
 def test_memory_limit(tmp_path):
-    names = {"sop_class_uid": CT_IMAGE, "sop_instance_uid": uid("bomb"), "transfer_syntax_uid": contexts.DEFLATED_LITTLE_ENDIAN}
+    head = encode_head(
+        sop_class_uid=CT_IMAGE, sop_instance_uid=uid("bomb"), transfer_syntax_uid=contexts.DEFLATED_LITTLE_ENDIAN,
+        calling_ae_title="A", called_ae_title="B",
+    )
     deflating = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS)
     bomb = b"".join(deflating.compress(bytes(2**20)) for _ in range(500)) + deflating.flush()
     path = tmp_path / "bomb.dcm"
-    path.write_bytes(encode_head(**names, calling_ae_title="A", called_ae_title="B") + bomb)
+    path.write_bytes(head + bomb)
     with pytest.raises(Crashed) as caught:
         Children(Settings(infer={"memory_mb": 512})).inspect([path])
     assert caught.value.code == "out_of_memory"
