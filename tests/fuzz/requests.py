@@ -1,4 +1,7 @@
-"""Target: identifiers of C-FIND and requests of DICOMweb, made by the strategies of the query tests and from changed paths."""
+"""Target: encoded identifiers of C-FIND and requests of DICOMweb, changed.
+
+Identifiers that are well formed but absurd are hypothesis' task in tests/unit/query/test_fuzz.py, which also asks for us.
+"""
 
 import socket
 from collections.abc import Callable
@@ -59,7 +62,8 @@ def find(tally: Tally, opened: Association, data: bytes) -> None:
 def get(tally: Tally, port: int, path: bytes, accept: str) -> None:
     """Get a path; whatever it is, it is no error of the server's."""
     tally.tried += 1
-    line = b"GET /" + path.lstrip(b"/").replace(b"\n", b"") + b" HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nAccept: "
+    line = b"GET /" + path.lstrip(b"/").replace(b"\n", b"") + b" HTTP/1.1\r\n"
+    line += b"Host: 127.0.0.1\r\nConnection: close\r\nAccept: "
     with socket.create_connection(("127.0.0.1", port), 30) as connection:
         connection.sendall(line + accept.encode() + b"\r\n\r\n")
         answer = b"".join(iter(lambda: connection.recv(65536), b""))

@@ -35,7 +35,7 @@ def compare(first: Path, second: Path) -> str:
             return CONTENT_CONFLICT
         return IDENTITY_CONFLICT if _differ(ours, theirs, _IDENTITY) else DUPLICATE
     except (*MALFORMED, InvalidDicomError, RuntimeError) as error:
-        # pydicom's ways to say "no decoder", "broken stream" or "no such value"; the judge then holds the study for a person.
+        # pydicom's ways to say "no decoder", "broken stream", "no such value"; the judge then holds the study for a person.
         raise Permanent("unreadable_pixels", type(error).__name__) from error
 
 
