@@ -1,6 +1,6 @@
 """Target: encoded identifiers of C-FIND and requests of DICOMweb, changed.
 
-Identifiers that are well formed but absurd are hypothesis' task in tests/unit/query/test_fuzz.py, which also asks for us.
+Identifiers that are well formed but absurd are hypothesis' task in tests/unit/query/test_fuzz.py.
 """
 
 import socket
@@ -19,8 +19,7 @@ from fuzz.tallies import Tally, memory_mb
 from ovcf_node.config import Settings, Web
 from ovcf_node.network import contexts
 from ovcf_node.query.dicomweb import dicomweb
-from query_peers import answering, association, identifier
-from unit.query.test_fuzz import ask
+from query_peers import answering, ask, association, identifier
 from web_server import serving
 
 _KNOWN = (0x0000, 0xA700, 0xA900, 0xC000, 0xFE00)
