@@ -2,6 +2,7 @@
 
 pdu-*   state of the association, then what a peer says in it
 file-*  a name, the transfer syntax, then a data set
+find-*  an identifier
 """
 
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 
+from fuzz import requests
 from fuzz.files import Instance, Site
 from fuzz.pdus import Association
 from fuzz.tallies import Tally
@@ -16,7 +18,7 @@ from fuzz.tallies import Tally
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 CORPUS = Path(__file__).parent / "corpus"
-PDUS, FILES = sorted(CORPUS.glob("pdu-*")), sorted(CORPUS.glob("file-*"))
+PDUS, FILES, IDENTIFIERS = (sorted(CORPUS.glob(f"{kind}-*")) for kind in ("pdu", "file", "find"))
 
 
 @pytest.fixture
@@ -56,6 +58,14 @@ def test_files_have_an_answer(path, tmp_path):
         site.close()
     assert not tally.findings
     assert any(outcome.startswith("read: ") for outcome in tally.outcomes), tally.outcomes
+
+
+def test_identifiers_have_an_answer(tmp_path):
+    tally = Tally("corpus")
+    with requests.services(tmp_path) as (opened, _):
+        for path in IDENTIFIERS:
+            requests.find(tally, opened, path.read_bytes())
+    assert not tally.findings and tally.tried
 
 
 def test_the_corpus_is_there():

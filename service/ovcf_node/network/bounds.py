@@ -23,10 +23,11 @@ PDU_AT_MOST = 1 << 20  # other than of data: a request with 128 presentation con
 _INVALID_PDU = "Evt19"  # PS3.8 9.2.3: the association is aborted
 _OURS = frozenset({"Evt7", "Evt8", "Evt9", "Evt11", "Evt14", "Evt15"})  # primitives that our own side sends
 
-_MALFORMED = (
+MALFORMED = (
     ArithmeticError, AssertionError, AttributeError, BytesLengthException, EOFError, InvalidDicomError, LookupError,
     NotImplementedError, OSError, RecursionError, TypeError, ValueError, struct.error,
 )
+"""What decoding a malformed message, identifier or data set ends in."""
 
 
 class CheckedDul(DULServiceProvider):
@@ -61,7 +62,7 @@ class BoundedDimse(DIMSEServiceProvider):
         """Take one P-DATA primitive; called in the DUL's thread."""
         try:
             super().receive_primitive(primitive)
-        except _MALFORMED as error:
+        except MALFORMED as error:
             self._abort(f"malformed message: {type(error).__name__}")
             return
         message = self.message
