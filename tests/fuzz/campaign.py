@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fuzz import connections, files, pdus, requests
-from fuzz.tallies import Tally, quiet
+from fuzz.tallies import Tally, place, quiet
 
 TARGETS: dict[str, Callable[[int, Callable[[int], bool]], Tally]] = {
     "pdus": pdus.run, "connections": connections.run, "files": files.run, "requests": requests.run,
@@ -46,7 +46,11 @@ def _run(name: str, seed: int, seconds: float) -> Tally:
     quiet()
     deadline = time.monotonic() + seconds
     begun = time.monotonic()
-    tally = TARGETS[name](seed, lambda tried: time.monotonic() < deadline)
+    try:
+        tally = TARGETS[name](seed, lambda tried: time.monotonic() < deadline)
+    except Exception as error:  # noqa: BLE001 - what ends a target is for the report, and the other targets go on
+        tally = Tally(name)
+        tally.found(f"the target ended: {place(error)}: {error}", b"")
     tally.notes["minutes"] = (time.monotonic() - begun) / 60
     return tally
 
