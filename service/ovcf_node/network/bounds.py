@@ -14,7 +14,7 @@ from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.fsm import TRANSITION_TABLE, StateMachine
 from pynetdicom.pdu import _PDUType
-from pynetdicom.pdu_primitives import P_DATA
+from pynetdicom.pdu_primitives import A_ASSOCIATE, P_DATA
 
 _log = structlog.get_logger(__name__)
 
@@ -37,7 +37,11 @@ class CheckedDul(DULServiceProvider):
         pdu, event = super()._decode_pdu(bytestream)
         # pynetdicom looks at the values only when its state machine acts on the PDU: an error there ends the thread, and the
         # association keeps its place until a timeout. Here it becomes an invalid PDU.
-        pdu.to_primitive()
+        primitive = pdu.to_primitive()
+        if isinstance(primitive, A_ASSOCIATE):
+            contexts = primitive.presentation_context_definition_list
+            if any(context.abstract_syntax is None for context in contexts):
+                raise ValueError("a presentation context without an abstract syntax")
         return pdu, event
 
 
