@@ -2,6 +2,7 @@
 
 import math
 import struct
+import zlib
 from collections.abc import Iterator
 
 from pydicom.dataelem import DataElement
@@ -15,7 +16,7 @@ from ovcf_node.domain.volume import contrast_stated
 
 MALFORMED = (
     ArithmeticError, AttributeError, BytesLengthException, EOFError, LookupError, NotImplementedError, OSError,
-    RecursionError, TypeError, ValueError, struct.error,
+    RecursionError, TypeError, ValueError, struct.error, zlib.error,
 )
 """What pydicom raises for a malformed value: it converts on access, so that it shows only there."""
 
