@@ -6,7 +6,7 @@ WORK   ?= .work
 PEERS  := dcmtk dicom3tools orthanc orthanc-dicomweb postgresql prometheus systemd curl openssl chromium chromium-driver \
           fonts-dejavu-core haproxy libxml2-utils rsyslog rsyslog-gnutls gnupg
 
-.PHONY: demo test lint bench capacity soak viewers image-test evaluate train lock sbom conformance clean
+.PHONY: demo test lint bench capacity soak fuzz viewers image-test evaluate train lock sbom conformance clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.installed            ## the main job, for real, on the embedded defaults
@@ -24,6 +24,10 @@ bench: $(VENV)/.installed           ## prints figures; nothing asserts them
 
 soak: $(VENV)/.installed            ## a stream of studies with kills and outages for MINUTES; prints losses and growth of memory
 	$(BIN)/python tests/benchmarks/soak.py --minutes $(or $(MINUTES),10)
+
+# Findings lie in $(WORK)/fuzz. A million PDUs, 20,000 connections and 10,000 files take 10 minutes on 4 idle processors.
+fuzz: $(VENV)/.installed            ## hostile input for MINUTES at everything that strangers reach; prints what was tried and found
+	PYTHONPATH=tests $(BIN)/python tests/fuzz/campaign.py --minutes $(or $(MINUTES),10) --findings $(WORK)/fuzz
 
 # Takes about five minutes; needs PostgreSQL (make peers).
 capacity: $(VENV)/.installed        ## studies per hour for N workers, what saturates first, beside a real run with 1 and 2

@@ -1,5 +1,6 @@
 """A running Query/Retrieve SCP over a few results, and requests to it as data sets."""
 
+import io
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from pydicom.dataset import Dataset
 from pynetdicom import AE, Association, build_role, evt
+from pynetdicom.dimse_primitives import C_FIND
 from pynetdicom.presentation import build_context
 
 from catalogue_rows import SC, SEG, SR, result_object, store
@@ -111,3 +113,23 @@ def find(
         assert opened.is_established
         answers = list(opened.send_c_find(asked, model))
     return [(status.Status, match) for status, match in answers[:-1]], answers[-1][0]
+
+
+def ask(opened, data: bytes, model: str = contexts.STUDY_ROOT_FIND) -> tuple[list[bytes], int]:
+    """Send an identifier as it is; returns the encoded responses and the final status."""
+    request = C_FIND()
+    request.MessageID, request.AffectedSOPClassUID, request.Priority = 1, model, 2
+    request.Identifier = io.BytesIO(data)
+    context = next(c for c in opened.accepted_contexts if c.abstract_syntax == model)
+    opened._reactor_checkpoint.clear()
+    answers = []
+    try:
+        opened.dimse.send_msg(request, context.context_id)
+        while True:
+            _, response = opened.dimse.get_msg(block=True)
+            assert response is not None, "the association was lost"
+            if response.Status not in (0xFF00, 0xFF01):
+                return answers, response.Status
+            answers.append(response.Identifier.getvalue())
+    finally:
+        opened._reactor_checkpoint.set()

@@ -1,11 +1,24 @@
 """Read single attributes of a dataset without trusting it: absent, empty and malformed values all become "unknown"."""
 
 import math
+import struct
+import zlib
+from collections.abc import Iterator
 
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException
 from pydicom.multival import MultiValue
+from pydicom.sequence import Sequence
+from pydicom.tag import BaseTag
 
 from ovcf_node.domain.volume import contrast_stated
+
+MALFORMED = (
+    ArithmeticError, AttributeError, BytesLengthException, EOFError, LookupError, NotImplementedError, OSError,
+    RecursionError, TypeError, ValueError, struct.error, zlib.error,
+)
+"""What pydicom raises for a malformed value: it converts on access, so that it shows only there."""
 
 
 def text(dataset: Dataset, keyword: str) -> str:
@@ -33,6 +46,20 @@ def numbers(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...] | N
     return None if any(v is None for v in found) else found
 
 
+def items(dataset: Dataset, keyword: str | BaseTag) -> tuple[Dataset, ...]:
+    """Return the items of a sequence; () when absent, empty or malformed."""
+    value = _value(dataset, keyword)
+    return tuple(value) if isinstance(value, Sequence) else ()
+
+
+def all_items(dataset: Dataset) -> Iterator[tuple[Dataset, ...]]:
+    """Yield the items of every sequence that is there and can be read."""
+    for tag in list(dataset.keys()):
+        found = items(dataset, tag)
+        if found:
+            yield found
+
+
 def image_type(dataset: Dataset) -> tuple[str, ...]:
     """Return the values of Image Type (or Frame Type in a functional group), upper case."""
     value = _value(dataset, "FrameType") or _value(dataset, "ImageType") or ()
@@ -46,11 +73,12 @@ def contrast_given(dataset: Dataset, administered: str = "") -> bool | None:
     return contrast_stated(text(dataset, "ContrastBolusAgent"), administered=administered, coded=coded)
 
 
-def _value(dataset: Dataset, keyword: str) -> object:
+def _value(dataset: Dataset, keyword: str | BaseTag) -> object:
     try:
-        return dataset.get(keyword)
-    except (ValueError, TypeError, ArithmeticError, NotImplementedError, KeyError):
-        return None  # pydicom converts on access: a malformed value shows only here
+        found = dataset.get(keyword)
+        return found.value if isinstance(found, DataElement) else found
+    except MALFORMED:
+        return None
 
 
 def _finite(value: object) -> float | None:

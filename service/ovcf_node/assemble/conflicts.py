@@ -4,8 +4,10 @@ from pathlib import Path
 
 import numpy as np
 from pydicom import Dataset, dcmread
+from pydicom.errors import InvalidDicomError
 from pydicom.pixels import pixel_array
 
+from ovcf_node.assemble.attributes import MALFORMED
 from ovcf_node.errors import Permanent
 
 DUPLICATE, IDENTITY_CONFLICT, CONTENT_CONFLICT = "duplicate", "identity_conflict", "content_conflict"
@@ -25,12 +27,16 @@ def compare(first: Path, second: Path) -> str:
 
     Pixels are compared decoded, so a lossless recompression on the way is a duplicate. Elements that say neither who the
     patient is nor what the image shows (time stamps of a router, private elements) make no conflict. Raises Permanent
-    `unreadable_pixels` when one of the two cannot be decoded.
+    `unreadable_pixels` when one of the two cannot be read or decoded.
     """
-    ours, theirs = dcmread(first), dcmread(second)
-    if _differ(ours, theirs, _GEOMETRY) or not np.array_equal(_pixels(ours), _pixels(theirs)):
-        return CONTENT_CONFLICT
-    return IDENTITY_CONFLICT if _differ(ours, theirs, _IDENTITY) else DUPLICATE
+    try:
+        ours, theirs = dcmread(first), dcmread(second)
+        if _differ(ours, theirs, _GEOMETRY) or not np.array_equal(_pixels(ours), _pixels(theirs)):
+            return CONTENT_CONFLICT
+        return IDENTITY_CONFLICT if _differ(ours, theirs, _IDENTITY) else DUPLICATE
+    except (*MALFORMED, InvalidDicomError, RuntimeError) as error:
+        # pydicom's ways to say "no decoder", "broken stream", "no such value"; the judge then holds the study for a person.
+        raise Permanent("unreadable_pixels", type(error).__name__) from error
 
 
 def _differ(ours: Dataset, theirs: Dataset, keywords: tuple[str, ...]) -> bool:
@@ -46,8 +52,4 @@ def _value(dataset: Dataset, keyword: str) -> object:
 def _pixels(dataset: Dataset) -> np.ndarray | None:
     if "PixelData" not in dataset:
         return None
-    try:
-        return pixel_array(dataset)
-    except (ValueError, RuntimeError, AttributeError, NotImplementedError) as error:
-        # pydicom's ways to say "no decoder" or "broken stream"; the judge then holds the study for a person.
-        raise Permanent("unreadable_pixels", type(error).__name__) from error
+    return pixel_array(dataset)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
 
-from ovcf_node.assemble.attributes import image_type, number, numbers, text
+from ovcf_node.assemble.attributes import image_type, items, number, numbers, text
 from ovcf_node.assemble.source_notes import is_rejection
 from ovcf_node.domain.reasons import Reason, reason
 
@@ -75,7 +75,7 @@ def exclude_unseen(match: Dataset) -> Reason | None:
 
 
 def _made_by(dataset: Dataset, own: OwnResult) -> bool:
-    contributing = dataset.get("ContributingEquipmentSequence") or []
+    contributing = items(dataset, "ContributingEquipmentSequence")
     return any(text(item, "ManufacturerModelName") == own.model_name for item in (dataset, *contributing))
 
 
@@ -120,15 +120,15 @@ def _map_of(dataset: Dataset) -> str | None:
     enhanced = text(dataset, "SOPClassUID") == EnhancedCTImageStorage
     if enhanced and "US" in types and image_type(dataset)[:1] == ("DERIVED",):
         return "unit not given"
-    own = dataset.get("RealWorldValueMappingSequence") or []
+    own = items(dataset, "RealWorldValueMappingSequence")
     units = {
         text(unit, "CodeValue")
         for mapping in (*own, *_shared(dataset, "RealWorldValueMappingSequence"))
-        for unit in mapping.get("MeasurementUnitsCodeSequence") or []
+        for unit in items(mapping, "MeasurementUnitsCodeSequence")
     } - _HU_UNITS
     return f"unit {min(units)}" if units else None
 
 
 def _shared(dataset: Dataset, macro: str) -> list[Dataset]:
-    groups = dataset.get("SharedFunctionalGroupsSequence") or []
-    return [item for group in groups for item in group.get(macro) or []]
+    groups = items(dataset, "SharedFunctionalGroupsSequence")
+    return [item for group in groups for item in items(group, macro)]

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
-from ovcf_node.assemble.attributes import contrast_given, image_type, number, numbers, text
+from ovcf_node.assemble.attributes import all_items, contrast_given, image_type, items, number, numbers, text
 from ovcf_node.assemble.headers import Header
 
 Vector = tuple[float, float, float]
@@ -75,10 +75,10 @@ def frames_of(header: Header) -> list[Frame]:
     dataset = header.dataset
     if "PerFrameFunctionalGroupsSequence" not in dataset:
         return [_frame(header, dataset, _Attributes((dataset,)), None)]
-    shared = dataset.get("SharedFunctionalGroupsSequence") or [Dataset()]
+    shared = items(dataset, "SharedFunctionalGroupsSequence") or (Dataset(),)
     return [
         _frame(header, dataset, _Attributes((*_macros(groups), *_macros(shared[0]), dataset)), index)
-        for index, groups in enumerate(dataset.PerFrameFunctionalGroupsSequence, start=1)
+        for index, groups in enumerate(items(dataset, "PerFrameFunctionalGroupsSequence"), start=1)
     ]
 
 
@@ -105,9 +105,8 @@ class _Attributes:
 
 
 def _macros(groups: Dataset) -> Iterator[Dataset]:
-    for element in groups:
-        if element.VR == "SQ" and len(element.value):
-            yield element.value[0]
+    for found in all_items(groups):
+        yield found[0]
 
 
 def _frame(header: Header, dataset: Dataset, attributes: _Attributes, number_in_instance: int | None) -> Frame:

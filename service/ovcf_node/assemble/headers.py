@@ -1,6 +1,7 @@
 """Read DICOM headers from disk: every file of a series, without its pixel data, and where that pixel data begins."""
 
 import struct
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from ovcf_node.domain.identity import source_digest, uid_from
 _DEFER_BYTES = 65536  # larger elements (private reports, thumbnails) are read only when somebody asks for them
 _UNDEFINED_LENGTH = 0xFFFFFFFF
 # What pydicom's parser raises on broken bytes; the file is then reported as unparsable, never dropped.
-_UNPARSABLE = (AttributeError, EOFError, KeyError, NotImplementedError, TypeError, ValueError, struct.error)
+_UNPARSABLE = (AttributeError, EOFError, KeyError, NotImplementedError, TypeError, ValueError, struct.error, zlib.error)
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 from pydicom.uid import KeyObjectSelectionDocumentStorage
 
-from ovcf_node.assemble.attributes import text
+from ovcf_node.assemble.attributes import items, text
 from ovcf_node.assemble.headers import read_headers
 from ovcf_node.domain.withdrawal import SourceNote, Title
 
@@ -16,7 +16,7 @@ _DEEPEST = 8
 
 def is_rejection(dataset: Dataset) -> bool:
     """Say whether an instance is a rejection note. One for Data Retention Policy Expired is none to us."""
-    title = (dataset.get("ConceptNameCodeSequence") or [Dataset()])[0]
+    title = (items(dataset, "ConceptNameCodeSequence") or (Dataset(),))[0]
     return (
         text(dataset, "SOPClassUID") == KeyObjectSelectionDocumentStorage
         and text(title, "CodingSchemeDesignator") == "DCM" and text(title, "CodeValue") in _TITLES
@@ -32,17 +32,17 @@ def read_source_note(path: Path) -> SourceNote | None:
     named = set(_referenced(note, 0))
     studies = {
         text(instance, "ReferencedSOPInstanceUID"): text(study, "StudyInstanceUID")
-        for study in note.get("CurrentRequestedProcedureEvidenceSequence") or []
-        for series in study.get("ReferencedSeriesSequence") or []
-        for instance in series.get("ReferencedSOPSequence") or []
+        for study in items(note, "CurrentRequestedProcedureEvidenceSequence")
+        for series in items(study, "ReferencedSeriesSequence")
+        for instance in items(series, "ReferencedSOPSequence")
     }
-    title = Title(text(note.ConceptNameCodeSequence[0], "CodeValue"))
+    title = Title(text(items(note, "ConceptNameCodeSequence")[0], "CodeValue"))
     return SourceNote(title, {uid: study for uid, study in studies.items() if uid in named and uid and study})
 
 
 def _referenced(item: Dataset, depth: int) -> Iterator[str]:
     """Yield what the content tree names; the evidence alone may list more."""
-    for reference in item.get("ReferencedSOPSequence") or []:
+    for reference in items(item, "ReferencedSOPSequence"):
         yield text(reference, "ReferencedSOPInstanceUID")
-    for child in (item.get("ContentSequence") or []) if depth < _DEEPEST else []:
+    for child in items(item, "ContentSequence") if depth < _DEEPEST else ():
         yield from _referenced(child, depth + 1)

@@ -119,6 +119,8 @@ class Infer(Section):
     """Threads per inference."""
     timeout_s: float = Field(default=900.0, gt=0)
     """Time after which the child process that reads a series is stopped, seconds."""
+    memory_mb: int = Field(default=8192, ge=512)
+    """Memory that such a child may fill, megabytes: what would need more is given up, and the machine lives."""
     attempts: int = Field(default=3, ge=1)
     """Attempts before a series is answered 'not assessed: technical failure'."""
     min_free_mb: int = Field(default=512, ge=0)

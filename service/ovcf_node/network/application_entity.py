@@ -23,7 +23,7 @@ from ovcf_node.network.admission import AdmittingRequestHandler, Entrance
 from ovcf_node.network.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from ovcf_node.network.messages import Peer, StoreAnswer, StoreRequest
 from ovcf_node.network.policy import AssociationPolicy, Rejection, plain_address
-from ovcf_node.network.reactor import connection_closed
+from ovcf_node.network.reactor import SharedContexts, connection_closed
 from ovcf_node.observe import audit
 from ovcf_node.observe.audit import Code, Participant
 
@@ -134,6 +134,7 @@ class Acceptor:
             where = f"{self._listener.host}:{self._listener.port}"
             raise Permanent("cannot_listen", f"{where}: {error.strerror or error}") from error
         server.daemon_threads = True  # connections on their way in do not hold up the end of the process
+        server.contexts = SharedContexts(server.contexts)
         server.data_set_at_most = self._listener.data_set_at_most
         server.entrance = Entrance(
             context, frozenset(plain_address(address) for address in self._listener.balancers),

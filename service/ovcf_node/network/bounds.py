@@ -4,23 +4,57 @@ pynetdicom collects the fragments of a message without a limit and decodes the c
 one would end for good.
 """
 
+import queue
 import struct
+from contextlib import suppress
 
 import structlog
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pynetdicom.dimse import DIMSEServiceProvider
-from pynetdicom.pdu_primitives import P_DATA
+from pynetdicom.dul import DULServiceProvider
+from pynetdicom.fsm import TRANSITION_TABLE, StateMachine
+from pynetdicom.pdu import _PDUType
+from pynetdicom.pdu_primitives import A_ASSOCIATE, P_DATA
 
 _log = structlog.get_logger(__name__)
 
 COMMAND_AT_MOST = 1 << 16
 PDU_AT_MOST = 1 << 20  # other than of data: a request with 128 presentation contexts has some 100 kB
 _INVALID_PDU = "Evt19"  # PS3.8 9.2.3: the association is aborted
+_OURS = frozenset({"Evt7", "Evt8", "Evt9", "Evt11", "Evt14", "Evt15"})  # primitives that our own side sends
 
-_MALFORMED = (
+MALFORMED = (
     ArithmeticError, AssertionError, AttributeError, BytesLengthException, EOFError, InvalidDicomError, LookupError,
     NotImplementedError, OSError, RecursionError, TypeError, ValueError, struct.error,
 )
+"""What decoding a malformed message, identifier or data set ends in."""
+
+
+class CheckedDul(DULServiceProvider):
+    """Takes no PDU whose fields are none of the standard's: it is invalid (PS3.8 9.2.3), and its association is aborted."""
+
+    def _decode_pdu(self, bytestream: bytearray) -> tuple[_PDUType, str]:
+        pdu, event = super()._decode_pdu(bytestream)
+        # pynetdicom looks at the values only when its state machine acts on the PDU: an error there ends the thread, and the
+        # association keeps its place until a timeout. Here it becomes an invalid PDU.
+        primitive = pdu.to_primitive()
+        if isinstance(primitive, A_ASSOCIATE):
+            contexts = primitive.presentation_context_definition_list
+            if any(context.abstract_syntax is None for context in contexts):
+                raise ValueError("a presentation context without an abstract syntax")
+        return pdu, event
+
+
+class CheckedStateMachine(StateMachine):
+    """Forgets what our side still wanted to say when the peer has just ended the association."""
+
+    def do_action(self, event: str) -> None:
+        """Act on an event; an answer too late for its state would end the DUL's thread (PS3.8 9.2.3 has no row)."""
+        if event in _OURS and (event, self.current_state) not in TRANSITION_TABLE:
+            with suppress(queue.Empty):
+                self.dul.to_provider_queue.get(block=False)
+            return
+        super().do_action(event)
 
 
 class BoundedDimse(DIMSEServiceProvider):
@@ -32,7 +66,7 @@ class BoundedDimse(DIMSEServiceProvider):
         """Take one P-DATA primitive; called in the DUL's thread."""
         try:
             super().receive_primitive(primitive)
-        except _MALFORMED as error:
+        except MALFORMED as error:
             self._abort(f"malformed message: {type(error).__name__}")
             return
         message = self.message

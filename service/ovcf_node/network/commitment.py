@@ -4,7 +4,6 @@ A report comes over the association of the request or over one that the other si
 the one that opens it is the SCP (SCP/SCU Role Selection, PS3.7 D.3.3.4).
 """
 
-import struct
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from ovcf_node.errors import OvcfError, Permanent, Transient
 from ovcf_node.network import contexts
 from ovcf_node.network.application_entity import Acceptor, Listener, StoreHandler, Witness
 from ovcf_node.network.associate import Remote, association, comment_of, status_of
+from ovcf_node.network.bounds import MALFORMED
 from ovcf_node.network.messages import Peer
 from ovcf_node.network.pausing import pause_for_certain
 from ovcf_node.network.policy import AssociationPolicy
@@ -33,12 +33,6 @@ GRACE_S = 1.0
 _REQUEST, _ALL_COMMITTED, _SOME_FAILED = 1, 1, 2  # Action Type ID; Event Type IDs
 _SUCCESS, _PROCESSING_FAILURE, _INVALID_ARGUMENT = 0x0000, 0x0110, 0x0115
 _NO_SUCH_ACTION, _NOT_AUTHORISED, _RESOURCE_LIMITATION = 0x0123, 0x0124, 0x0213
-
-_UNREADABLE = (
-    ArithmeticError, AttributeError, EOFError, LookupError, NotImplementedError, OSError, RecursionError, TypeError,
-    ValueError, struct.error,
-)
-"""What decoding a malformed data set ends in."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +173,7 @@ class CommittingAcceptor(Acceptor):
             return _NO_SUCH_ACTION, None
         try:
             asked = _asked(peer, event.action_information)
-        except _UNREADABLE:
+        except MALFORMED:
             _log.warning("commitment_request_unreadable", association=peer.association)
             return _INVALID_ARGUMENT, None
         try:
@@ -208,7 +202,7 @@ class CommittingAcceptor(Acceptor):
 def _take(event: evt.Event, on_report: Reported) -> int:
     try:
         answer = _reported(event.event_information)
-    except _UNREADABLE:
+    except MALFORMED:
         _log.warning("commitment_report_unreadable")
         return _INVALID_ARGUMENT
     try:

@@ -4,7 +4,6 @@ C-FIND goes through pynetdicom's service class. C-GET and C-MOVE do not: it woul
 our own title as Move Originator, and call an unreachable Move Destination unknown.
 """
 
-import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +12,6 @@ from typing import Protocol
 
 import structlog
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
 from pynetdicom import AE, Association, evt
 from pynetdicom.dimse_primitives import C_GET, C_MOVE
 from pynetdicom.dsutils import encode
@@ -23,6 +21,7 @@ from ovcf_node.network import associate, contexts
 from ovcf_node.network.admission import AdmittingRequestHandler
 from ovcf_node.network.application_entity import Acceptor, Listener, status_of
 from ovcf_node.network.associate import Originator, Remote, StoreFile, StoreReply
+from ovcf_node.network.bounds import MALFORMED
 from ovcf_node.network.messages import FindMatch, QueryRequest
 from ovcf_node.network.policy import AssociationPolicy
 
@@ -33,12 +32,6 @@ _ALL_FAILED, _SOME_FAILED = 0xA702, 0xB000  # PS3.4 tables C.4-2, C.4-3
 _UNABLE, _MISMATCH, _OUT_OF_RESOURCES = 0xC000, 0xA900, 0xA700
 _BATCH = 16
 _PAUSE_S = 0.001
-
-_UNREADABLE = (
-    ArithmeticError, AttributeError, EOFError, InvalidDicomError, LookupError, NotImplementedError, OSError, RecursionError,
-    TypeError, ValueError, struct.error,
-)
-"""What decoding a malformed data set ends in."""
 
 
 class Handlers(Protocol):
@@ -124,7 +117,7 @@ class QueryAcceptor(Acceptor):
         try:
             identifier = event.identifier
             identifier.decode()
-        except _UNREADABLE as error:
+        except MALFORMED as error:
             raise Refused(_UNABLE, "unreadable_identifier", "the identifier cannot be read") from error
         destination = getattr(event.request, "MoveDestination", None)
         return QueryRequest(

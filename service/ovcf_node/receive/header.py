@@ -23,7 +23,9 @@ _TAGS = frozenset({
     _SERIES_INSTANCE_UID, _REQUESTED_PROCEDURE_PRIORITY,
 })
 
-_DEFLATED_HEAD = 8 * 2**20  # bytes to inflate at most: everything before the pixels, and never a decompression bomb
+_DEFLATED_HEAD = 8 * 2**20  # bytes to look at: everything before the pixels
+_INFLATED_AT_MOST = 2**30  # as receive.max_instance_mb; whoever reads the file later has all of it in memory
+_PIECE = 2**16  # of compressed bytes: what zlib does not take of a piece it copies
 
 # PS3.5 9.1 also forbids leading zeros; equipment in use writes them, and refusing its images would help nobody.
 _UID = re.compile(rb"(?=.{1,64}\Z)[0-9]+(\.[0-9]+)*")
@@ -81,9 +83,23 @@ def _read_elements(dataset: io.BytesIO, transfer_syntax_uid: str, wanted: frozen
 
 def _head(dataset: io.BytesIO, transfer_syntax_uid: str) -> memoryview:
     if transfer_syntax_uid == contexts.DEFLATED_LITTLE_ENDIAN:
-        inflated = zlib.decompressobj(-zlib.MAX_WBITS).decompress(dataset.getbuffer(), _DEFLATED_HEAD)
-        return memoryview(inflated)
+        return memoryview(_inflated_head(dataset.getbuffer()))
     return dataset.getbuffer()
+
+
+def _inflated_head(data: memoryview) -> bytes:
+    """Return the first bytes of a deflated data set; Refused (0xC000) for one that is a decompression bomb."""
+    inflating, head, total = zlib.decompressobj(-zlib.MAX_WBITS), bytearray(), 0
+    for begin in range(0, len(data), _PIECE):
+        piece = data[begin:begin + _PIECE]
+        while piece and not inflating.eof:
+            inflated = inflating.decompress(piece, _DEFLATED_HEAD)
+            piece = inflating.unconsumed_tail
+            head += inflated[:_DEFLATED_HEAD - len(head)]
+            total += len(inflated)
+            if total > _INFLATED_AT_MOST:
+                raise Refused(0xC000, "inflates_too_large", "the deflated data set is too large")
+    return bytes(head)
 
 
 def _uid(values: dict[int, bytes], tag: int, name: str) -> str:

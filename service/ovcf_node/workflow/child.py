@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import queue
+import resource
 import signal
 import subprocess
 import sys
@@ -31,6 +32,7 @@ _JOBS_PER_CHILD = 50
 _IDLE_AT_MOST = 2
 _NOT_A_CRASH = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # somebody asked it to end
 _COMPARISONS_AT_MOST = 2
+_LOOK_S = 120.0  # a look at headers: the judge waits for it, and with it every other series
 _OUT_OF_MEMORY = "out_of_memory"
 
 
@@ -90,7 +92,7 @@ class Children:
         """Have a child ready for the next job."""
         with self._lock:
             if not self._idle:
-                self._idle.append(_Child(_spawn()))
+                self._idle.append(_Child(_spawn(self._settings.infer.memory_mb)))
 
     def close(self) -> None:
         """End the idle children."""
@@ -108,7 +110,7 @@ class Children:
                 child = self._idle.pop()
                 if child.process.poll() is None:
                     return child
-        return _Child(_spawn())
+        return _Child(_spawn(self._settings.infer.memory_mb))
 
     def _give_back(self, child: "_Child") -> None:
         # A long life hides a slow leak; a child that failed is never trusted again.
@@ -121,6 +123,8 @@ class Children:
 
     def _run(self, job: dict[str, Any], progress: Progress) -> Any:
         timeout_s = self._settings.infer.timeout_s
+        if job["kind"] != "read":
+            timeout_s = min(timeout_s, _LOOK_S)
         child = self._take()
         expired = threading.Event()
 
@@ -171,9 +175,9 @@ def _silent(stage: str, fraction: float) -> None:
     """Progress of a short job: nobody asks."""
 
 
-def _spawn() -> subprocess.Popen:
+def _spawn(memory_mb: int) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, "-m", "ovcf_node.workflow.child"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        [sys.executable, "-m", "ovcf_node.workflow.child", str(memory_mb)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
         start_new_session=True,  # Ctrl-C and a supervisor's group signal are for the parent, which drains
     )
@@ -268,8 +272,17 @@ def _receive(jobs: queue.SimpleQueue) -> None:
     os._exit(0)  # the parent closed the pipe, or is dead
 
 
+def _limit_memory(megabytes: int) -> None:
+    # Of what it fills, not of what it maps: inference on a GPU maps many times the memory of the machine.
+    most = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    wanted = megabytes * 2**20
+    limit = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+
+
 def main() -> None:
-    """Perform the jobs that come on standard input, one after the other, until it ends."""
+    """Perform the jobs that come on standard input, one after the other, until it ends; argument: its memory, megabytes."""
+    _limit_memory(int(sys.argv[1]))
     # When memory is short the kernel shall take the child, which can be started again, and not the worker.
     with contextlib.suppress(OSError):  # a hardened container may not let it
         Path("/proc/self/oom_score_adj").write_text("1000")

@@ -1,14 +1,11 @@
 """Whatever a peer asks, the process lives, says nothing of anybody, and shows nothing that this peer may not see."""
 
-import io
-
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
-from pynetdicom.dimse_primitives import C_FIND
 
 from catalogue_rows import SC, SEG, SR, result_object, store
 from dicom_peers import uid
@@ -16,7 +13,7 @@ from ovcf_node.config import Destination
 from ovcf_node.domain.reasons import Reason
 from ovcf_node.ledger.catalogue import KEYS
 from ovcf_node.network import contexts
-from query_peers import answering, association, identifier
+from query_peers import answering, ask, association, identifier
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -93,26 +90,6 @@ def encoded(dataset: Dataset) -> bytes | None:
     except Exception:  # noqa: BLE001 - what this library cannot even write is not asked
         return None
     return buffer.getvalue()
-
-
-def ask(opened, data: bytes, model: str = contexts.STUDY_ROOT_FIND) -> tuple[list[bytes], int]:
-    """Send an identifier as it is; returns the encoded responses and the final status."""
-    request = C_FIND()
-    request.MessageID, request.AffectedSOPClassUID, request.Priority = 1, model, 2
-    request.Identifier = io.BytesIO(data)
-    context = next(c for c in opened.accepted_contexts if c.abstract_syntax == model)
-    opened._reactor_checkpoint.clear()
-    answers = []
-    try:
-        opened.dimse.send_msg(request, context.context_id)
-        while True:
-            _, response = opened.dimse.get_msg(block=True)
-            assert response is not None, "the association was lost"
-            if response.Status not in (0xFF00, 0xFF01):
-                return answers, response.Status
-            answers.append(response.Identifier.getvalue())
-    finally:
-        opened._reactor_checkpoint.set()
 
 
 def check(opened, scp, capsys, data: bytes, model: str) -> None:

@@ -176,6 +176,18 @@ def test_garbage_is_refused(data, syntax):
     assert caught.value.status == 0xC000
 
 
+def test_a_decompression_bomb_is_refused(storing, spool, ledger):
+    deflating = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS)
+    bomb = b"".join([deflating.compress(encoded(instance())), *(deflating.compress(bytes(2**24)) for _ in range(65))])
+    request = store_request(
+        instance(), transfer_syntax_uid=str(DeflatedExplicitVRLittleEndian), dataset=io.BytesIO(bomb + deflating.flush()),
+    )
+    with pytest.raises(Refused) as caught:
+        storing.store(request)
+    assert (caught.value.status, caught.value.code) == (0xC000, "inflates_too_large")
+    assert not list(spool.files()) and not ledger.receipts
+
+
 def test_low_disk_refuses_before_anything_is_written(spool, ledger):
     storing = Storing(spool, ledger, min_free_bytes=2**62, patient_secret=SECRET)
     with pytest.raises(Refused) as caught:

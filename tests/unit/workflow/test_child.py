@@ -5,13 +5,17 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 
 import pytest
 
 from ct_series import grid, linear_hu, write_ct
+from dicom_peers import CT_IMAGE, uid
 from ovcf_node.config import Settings
 from ovcf_node.errors import Permanent, Transient
+from ovcf_node.network import contexts
+from ovcf_node.receive.file_meta import encode_head
 from ovcf_node.storage.results import Results
 from ovcf_node.workflow.child import Children, Crashed
 
@@ -73,6 +77,20 @@ def test_time_limit(tmp_path):
     with pytest.raises(Transient) as caught:
         Children(Settings(infer={"timeout_s": 0.05})).read(series(tmp_path / "in"), tmp_path / "out", "key")
     assert caught.value.code == "child_timeout"
+
+
+def test_memory_limit(tmp_path):
+    head = encode_head(
+        sop_class_uid=CT_IMAGE, sop_instance_uid=uid("bomb"), transfer_syntax_uid=contexts.DEFLATED_LITTLE_ENDIAN,
+        calling_ae_title="A", called_ae_title="B",
+    )
+    deflating = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS)
+    bomb = b"".join(deflating.compress(bytes(2**20)) for _ in range(500)) + deflating.flush()
+    path = tmp_path / "bomb.dcm"
+    path.write_bytes(head + bomb)
+    with pytest.raises(Crashed) as caught:
+        Children(Settings(infer={"memory_mb": 512})).inspect([path])
+    assert caught.value.code == "out_of_memory"
 
 
 def test_foreign_error_tells_its_kind_and_place_only(tmp_path):

@@ -1,0 +1,66 @@
+"""Try hostile input for some minutes on every processor, and say what came of it (`make fuzz MINUTES=10`).
+
+Every target runs in a process of its own, from a seed that is printed: the same seed makes the same inputs again. What
+shows a finding is written to a folder, to be looked at, mended, and kept in tests/fuzz/corpus.
+"""
+
+import argparse
+import hashlib
+import multiprocessing
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from fuzz import connections, files, pdus, requests
+from fuzz.tallies import Tally, place, quiet
+
+TARGETS: dict[str, Callable[[int, Callable[[int], bool]], Tally]] = {
+    "pdus": pdus.run, "connections": connections.run, "files": files.run, "requests": requests.run,
+}
+
+
+def main() -> int:
+    """Return the number of different findings."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--minutes", type=float, default=10)
+    arguments.add_argument("--seed", type=int, default=int(time.time()))
+    arguments.add_argument("--targets", nargs="+", default=list(TARGETS), choices=TARGETS)
+    arguments.add_argument("--findings", type=Path, default=Path(".work/fuzz"))
+    chosen = arguments.parse_args()
+    print(f"seed {chosen.seed}, {chosen.minutes:g} minutes", flush=True)
+    jobs = [(name, chosen.seed + number, chosen.minutes * 60) for number, name in enumerate(chosen.targets)]
+    with multiprocessing.get_context("spawn").Pool(len(jobs), maxtasksperchild=1) as pool:
+        tallies = pool.starmap(_run, jobs, chunksize=1)
+    for tally in tallies:
+        _print(tally)
+        for where, data in tally.findings.items():
+            chosen.findings.mkdir(parents=True, exist_ok=True)
+            path = chosen.findings / f"{tally.name.split()[0]}-{hashlib.sha256(data).hexdigest()[:12]}"
+            path.write_bytes(data)
+            print(f"  FINDING {where}: {path}")
+    return sum(len(tally.findings) for tally in tallies)
+
+
+def _run(name: str, seed: int, seconds: float) -> Tally:
+    quiet()
+    deadline = time.monotonic() + seconds
+    begun = time.monotonic()
+    try:
+        tally = TARGETS[name](seed, lambda tried: time.monotonic() < deadline)
+    except Exception as error:  # noqa: BLE001 - what ends a target is for the report, and the other targets go on
+        tally = Tally(name)
+        tally.found(f"the target ended: {place(error)}: {error}", b"")
+    tally.notes["minutes"] = (time.monotonic() - begun) / 60
+    return tally
+
+
+def _print(tally: Tally) -> None:
+    figures = ", ".join(f"{name} {value:.3g}" for name, value in tally.notes.items())
+    print(f"{tally.name}: {tally.tried:,} inputs, {len(tally.findings)} findings; {figures}")
+    for outcome, count in tally.outcomes.most_common(12):
+        print(f"  {count:>10,}  {outcome}")
+
+
+if __name__ == "__main__":
+    sys.exit(min(main(), 100))
