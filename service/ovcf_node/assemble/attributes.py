@@ -46,6 +46,11 @@ def numbers(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...] | N
     return None if any(v is None for v in found) else found
 
 
+def of_the_machine(error: Exception) -> bool:
+    """Say whether an error is the disk's: pydicom raises OSError, without a number, for malformed values too."""
+    return isinstance(error, OSError) and error.errno is not None
+
+
 def items(dataset: Dataset, keyword: str | BaseTag) -> tuple[Dataset, ...]:
     """Return the items of a sequence; () when absent, empty or malformed."""
     value = _value(dataset, keyword)
@@ -77,7 +82,9 @@ def _value(dataset: Dataset, keyword: str | BaseTag) -> object:
     try:
         found = dataset.get(keyword)
         return found.value if isinstance(found, DataElement) else found
-    except MALFORMED:
+    except MALFORMED as error:
+        if of_the_machine(error):
+            raise
         return None
 
 

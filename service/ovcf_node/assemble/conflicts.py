@@ -7,7 +7,7 @@ from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels import pixel_array
 
-from ovcf_node.assemble.attributes import MALFORMED
+from ovcf_node.assemble.attributes import MALFORMED, of_the_machine
 from ovcf_node.errors import Permanent
 
 DUPLICATE, IDENTITY_CONFLICT, CONTENT_CONFLICT = "duplicate", "identity_conflict", "content_conflict"
@@ -35,6 +35,8 @@ def compare(first: Path, second: Path) -> str:
             return CONTENT_CONFLICT
         return IDENTITY_CONFLICT if _differ(ours, theirs, _IDENTITY) else DUPLICATE
     except (*MALFORMED, InvalidDicomError, RuntimeError) as error:
+        if of_the_machine(error):
+            raise
         # pydicom's ways to say "no decoder", "broken stream", "no such value"; the judge then holds the study for a person.
         raise Permanent("unreadable_pixels", type(error).__name__) from error
 
