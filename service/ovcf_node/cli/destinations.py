@@ -66,7 +66,8 @@ def _stands(stands: DestinationStanding) -> str:
         parts.append(f"HELD by {stands.held_by} since {when(stands.held_since)}")
     if stands.away_since is not None:
         word = "REFUSES US" if stands.refuses else "AWAY"
-        parts.append(f"{word} since {when(stands.away_since)}, next probe {when(stands.probe_at)}: {stands.text}")
+        probe = f", next probe {when(stands.probe_at)}" if stands.held_since is None else ""  # a held one is not probed
+        parts.append(f"{word} since {when(stands.away_since)}{probe}: {stands.text}")
     return ", ".join(parts) or "served"
 
 

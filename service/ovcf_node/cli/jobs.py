@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from ovcf_node.cli.configuration import ConfigFile, opened_ledger, settings_or_exit
+from ovcf_node.domain.states import DeliveryState
 from ovcf_node.errors import Permanent
 from ovcf_node.ledger import Delivery, Ledger, Revision
 from ovcf_node.operate import decisions
@@ -50,14 +51,23 @@ def list_(
             if stands.stopped:
                 typer.echo(f"destination {stands.name} {stands.word}: see `destinations list`")
         for revision in ledger.revisions.newest(limit):
-            open_count = sum(d.state == "PENDING" for d in ledger.deliveries.of_revision(revision.id))
-            waiting = f"  {open_count} deliveries pending" if open_count else ""
+            arrived = _arrived(ledger.deliveries.of_revision(revision.id))
             why = f"  {revision.reason_code}" if revision.reason_code else ""
-            urgent = "  STAT" if revision.stat else ""
+            marks = "  STAT" * revision.stat + "  SHADOW" * revision.shadow
             typer.echo(
                 f"{when(revision.updated_at)}  ...{revision.series_instance_uid[-12:]}  study "
-                f"...{revision.study_instance_uid[-12:]}  rev {revision.number}  {revision.state}{why}{urgent}{waiting}"
+                f"...{revision.study_instance_uid[-12:]}  rev {revision.number}  {revision.state}{why}{marks}{arrived}"
             )
+
+
+def _arrived(deliveries: list[Delivery]) -> str:
+    """Return what became of a revision's objects: rejected ones wait for a person and must not look delivered."""
+    states = [delivery.state for delivery in deliveries]
+    rejected, pending = states.count(DeliveryState.REJECTED), states.count(DeliveryState.PENDING)
+    if not rejected and not pending:
+        return "  delivered" if any(state is not DeliveryState.CANCELLED for state in states) else ""
+    counted = ((rejected, "REJECTED"), (pending, "pending"))
+    return "".join(f"  {n} {'delivery' if n == 1 else 'deliveries'} {word}" for n, word in counted if n)
 
 
 @jobs.command()
