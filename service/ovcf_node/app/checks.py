@@ -155,7 +155,7 @@ def send_folder(folder: Path, remote: associate.Remote) -> list[associate.StoreR
 def _check_data(settings: Settings) -> list[str]:
     data = settings.node.data
     try:
-        data.mkdir(parents=True, exist_ok=True)
+        data.mkdir(parents=True, exist_ok=True, mode=0o700)
         free_mb = Spool(spool_root(settings)).free_bytes() // 2**20
     except (OSError, OvcfError) as error:
         return [f"node.data: cannot write to {data}: {error}"]

@@ -1,5 +1,6 @@
-"""What every process of the node does: logging, folders, ledger, signals, heartbeat, no core dumps."""
+"""What every process of the node does: logging, folders, ledger, signals, heartbeat, file rights, no core dumps."""
 
+import os
 import resource
 import signal
 import socket
@@ -21,13 +22,22 @@ _LOG = structlog.get_logger("app")
 
 _CLOCKS_DIFFER_S = 2.0
 
+_NOT_FOR_OTHERS = 0o027
+"""File mode creation mask: the databases hold names, and SQLite would create them readable for everybody."""
+
 DRAIN_S = 25.0
 """How long a process may take to end what it is doing, seconds; less than the supervisor's patience."""
 
 
+def confine() -> None:
+    """Keep what this process and its children write from other users, and leave no core dump."""
+    os.umask(os.umask(0o077) | _NOT_FOR_OTHERS)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # it would hold pixels and names, outside every protection
+
+
 def prepare(settings: Settings) -> None:
-    """Create the data folder and bring the ledger's schema up to date."""
-    settings.node.data.mkdir(parents=True, exist_ok=True)
+    """Create the data folder, for its owner alone, and bring the ledger's schema up to date."""
+    settings.node.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     migrate(settings.ledger_url)
 
 
@@ -63,7 +73,7 @@ def process(settings: Settings, name: str) -> Iterator[tuple[Ledger, threading.E
 
     A process that can take over new settings while it runs handles SIGHUP itself; all others drain and are started again.
     """
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold pixels and names, outside every protection
+    confine()
     logging.configure(settings.log.level, settings.log.format)
     structlog.contextvars.bind_contextvars(process=name)
     prepare(settings)

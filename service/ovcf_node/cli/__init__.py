@@ -87,11 +87,12 @@ def serve(config: ConfigFile = None) -> None:
     from, and which processes run, need a restart: the log says so.
     """
     from ovcf_node.app import enabled
-    from ovcf_node.app.process import prepare
+    from ovcf_node.app.process import confine, prepare
     from ovcf_node.supervisor import python_command, supervise
 
     settings = settings_or_exit(config)
     logging.configure(settings.log.level, settings.log.format)
+    confine()
     try:
         prepare(settings)
     except OvcfError as error:
