@@ -30,7 +30,8 @@ def _uid(text: str) -> str:
 
 
 def _class_name(uid: str) -> str:
-    return UID(uid).name
+    name = UID(uid).name
+    return f"{contexts.name(uid)} Storage" if name == uid else name  # newer than pydicom's dictionary
 
 
 def _identity() -> str:
@@ -101,7 +102,10 @@ def _store_scu_statuses() -> str:
     rows = []
     done = {"accepted": "done", "retry": "sent again later", "rejected": "stopped and shown"}
     for status, words in {0x0000: "success", **outcome.MEANINGS, 0xC000: "cannot understand (0xCxxx)"}.items():
-        rows.append([_status(status), words, done[outcome.judge("1.2.3", status).state]])
+        judged = outcome.judge("1.2.3", status)
+        # A report in another SOP class may be welcome: destinations have a list of them.
+        before = "a report goes in the next class of `sr_fallback`; else " if judged.cause == "form" else ""
+        rows.append([_status(status), words, before + done[judged.state]])
     return table(["status", "meaning", "what the node does"], rows)
 
 
