@@ -61,10 +61,15 @@ def list_(
 
 
 def _arrived(deliveries: list[Delivery]) -> str:
-    """Return what became of a revision's objects: rejected ones wait for a person and must not look delivered."""
+    """Return what became of a revision's objects: rejected ones wait for a person and must not look delivered.
+
+    Nor may those that were taken back: after a recall the result is no longer in force at its destinations.
+    """
     states = [delivery.state for delivery in deliveries]
     rejected, pending = states.count(DeliveryState.REJECTED), states.count(DeliveryState.PENDING)
     if not rejected and not pending:
+        if any(delivery.withdrawn_as for delivery in deliveries):
+            return "  WITHDRAWN"
         return "  delivered" if any(state is not DeliveryState.CANCELLED for state in states) else ""
     counted = ((rejected, "REJECTED"), (pending, "pending"))
     return "".join(f"  {n} {'delivery' if n == 1 else 'deliveries'} {word}" for n, word in counted if n)

@@ -1,4 +1,4 @@
-"""`ovcf-node jobs list` and `destinations list`: what has arrived, what was refused, what a hold means."""
+"""`ovcf-node jobs list` and `destinations list`: what arrived, was refused or taken back, and what a hold means."""
 
 import pytest
 from typer.testing import CliRunner
@@ -9,6 +9,7 @@ from ovcf_node.config import load
 from ovcf_node.domain.states import DeliveryState
 from ovcf_node.ledger import Ledger, migrate
 from ovcf_node.ledger.deliveries import add_results
+from ovcf_node.ledger.schema import revisions
 
 
 @pytest.fixture
@@ -47,6 +48,17 @@ def test_delivered_is_said(node):
     for delivery in ledger.deliveries.of_revision(revision.id):
         ledger.deliveries.finished(delivery, DeliveryState.ACCEPTED, 103.0, status=0, text="")
     assert run("jobs", "list").rstrip().endswith("delivered")
+
+
+def test_recalled_is_not_taken_for_delivered(node):
+    ledger, revision, run = node
+    with ledger.revisions._engine.begin() as connection:
+        connection.execute(revisions.update().values(bundle="ref@1"))
+    for delivery in ledger.deliveries.of_revision(revision.id):
+        ledger.deliveries.finished(delivery, DeliveryState.ACCEPTED, 103.0, status=0, text="")
+    run("recall", "--bundle", "ref@1", "--confirm", "--why", "wrong levels")
+    listed = run("jobs", "list")
+    assert "WITHDRAWN" in listed and "delivered" not in listed
 
 
 def test_a_held_destination_is_not_said_to_be_probed(node):
