@@ -17,6 +17,7 @@ from ovcf_node.app.heartbeat import heartbeat
 from ovcf_node.config import Settings
 from ovcf_node.ledger import Ledger, migrate
 from ovcf_node.observe import audit, logging
+from ovcf_node.storage.atomic import storage_errors
 
 _LOG = structlog.get_logger("app")
 
@@ -37,7 +38,8 @@ def confine() -> None:
 
 def prepare(settings: Settings) -> None:
     """Create the data folder, for its owner alone, and bring the ledger's schema up to date."""
-    settings.node.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with storage_errors():
+        settings.node.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     migrate(settings.ledger_url)
 
 

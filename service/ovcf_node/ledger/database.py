@@ -13,6 +13,7 @@ from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
 
 from ovcf_node.errors import Permanent, Transient
+from ovcf_node.storage.atomic import storage_errors
 from ovcf_node.storage.compaction import make_shrinkable
 
 
@@ -51,10 +52,11 @@ def _prepare_sqlite(connection, _record) -> None:
 
 def _as_transient(context: ExceptionContext) -> Transient | None:
     # Full disk, lost server, lock not granted: not the caller's fault, and a retry can help. The text of the database
-    # may quote parameters, so only its kind is kept.
+    # may quote parameters, so only its kind is kept, with SQLite's own name for it (SQLITE_READONLY: another user's file).
     if isinstance(context.sqlalchemy_exception, OperationalError):
-        kind = type(context.original_exception).__name__
-        return Transient("disk_full" if _is_full(context.original_exception) else "ledger_unavailable", kind)
+        original = context.original_exception
+        kind = " ".join(filter(None, (type(original).__name__, getattr(original, "sqlite_errorname", ""))))
+        return Transient("disk_full" if _is_full(original) else "ledger_unavailable", kind)
     return None
 
 
@@ -115,11 +117,13 @@ def copy_sqlite(url: str, target: Path) -> None:
 def migrate(url: str) -> None:
     """Create or upgrade the schema. Concurrent callers wait for each other: machines start together.
 
-    Raises Permanent (`schema_newer`) and changes nothing when a later version has been here.
+    Raises Permanent (`schema_newer`) and changes nothing when a later version has been here; Transient (`storage`,
+    `ledger_unavailable`) where it cannot be written.
     """
     path = make_url(url).database
     if url.startswith("sqlite") and path:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with storage_errors():
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
     config = _alembic()
     config.attributes["engine"] = connect(url)
     try:

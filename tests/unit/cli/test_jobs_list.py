@@ -1,4 +1,4 @@
-"""`ovcf-node jobs list` and `destinations list`: what arrived, was refused or taken back, and what a hold means."""
+"""`ovcf-node jobs list` and `destinations list`: what arrived, was refused or taken back, held, or cannot be looked at."""
 
 import pytest
 from typer.testing import CliRunner
@@ -68,3 +68,10 @@ def test_a_held_destination_is_not_said_to_be_probed(node):
     ledger.destinations.hold("pacs", 201.0, "somebody")
     listed = run("destinations", "list")
     assert "HELD" in listed and "AWAY" in listed and "next probe" not in listed
+
+
+def test_a_data_folder_that_cannot_be_written_is_said_in_a_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "node.toml").write_text('[node]\ndata = "file/data"\n')
+    result = CliRunner().invoke(app, ["jobs", "list", "--config", str(tmp_path / "node.toml")])
+    assert result.exit_code == 2 and result.output.strip() == "storage: Not a directory"
