@@ -32,7 +32,7 @@ WORKDIR /
 # By number, so that an orchestrator can see that it is not root.
 USER 10001:10001
 VOLUME /var/lib/ovcf-node
-EXPOSE 11112 11113
+EXPOSE 11112 11113 2762 11114 8080
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=60s --timeout=20s --start-period=60s CMD ["ovcf-node", "alive"]
 ENTRYPOINT ["ovcf-node"]
