@@ -105,7 +105,7 @@ def _interruptible() -> Iterator[threading.Event]:
 
     def first(*_: object) -> None:
         stop.set()
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # `before` may be to ignore it, in a shell's background
 
     signal.signal(signal.SIGINT, first)
     try:

@@ -116,6 +116,15 @@ def test_silence_is_given_up_and_slow_progress_is_not(monkeypatch):
         assert retrieve.move(impatient, "NOBODY", STUDY, SERIES, clock).status == 0xA801
 
 
+@pytest.fixture
+def interruptible():
+    """Let Ctrl-C interrupt, which a job in the background of a shell ignores."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_keyboard_interrupt_aborts():
     def silent(event):
         os.kill(os.getpid(), signal.SIGINT)  # once the request is under way
