@@ -78,6 +78,7 @@ peers:                              ## the real programs that the tests talk to 
 	@missing=""; for tool in storescu dciodvfy Orthanc pg_createcluster promtool systemd-analyze curl openssl chromedriver haproxy xmllint rsyslogd gpg; do \
 	  command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
 	[ -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so ] || missing="$$missing orthanc-dicomweb"; \
+	ls /usr/lib/*/rsyslog/lmnsd_gtls.so >/dev/null 2>&1 || missing="$$missing rsyslog-gnutls"; \
 	if [ -n "$$missing" ]; then \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    echo "installing $(PEERS)"; apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(PEERS) >/dev/null; \
