@@ -17,7 +17,7 @@ from archive import archive, match
 from dicom_peers import CT_IMAGE, free_port, instance, program, receiving, uid, wait_until, write
 from node_harness import orthanc
 from ovcf_node.cli.fetch import Exit
-from ovcf_node.config import Source
+from ovcf_node.config import Source, load
 from ovcf_node.ledger import Ledger, migrate
 from ovcf_node.network.associate import Remote, StoreFile, store
 
@@ -65,6 +65,7 @@ def configured(folder: Path, port: int, *, node_port: int = 1, title: str = "ORT
         f'sources = [{{ ae_title = "{title}" }}]', "[[archives]]", 'name = "pacs"', f'ae_title = "{title}"',
         'host = "127.0.0.1"', f"port = {port}", "timeout_s = 10", *lines, "",
     ]))
+    migrate(load(path).ledger_url)  # as a node that has run before
     return path
 
 

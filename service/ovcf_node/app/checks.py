@@ -10,10 +10,10 @@ from pydicom.filereader import read_file_meta_info
 
 from ovcf_node import deliver, infer
 from ovcf_node.app import fetch
-from ovcf_node.app.process import silent, spool_root
+from ovcf_node.app.process import rights_problem, silent, spool_root
 from ovcf_node.config import Settings, Web
 from ovcf_node.errors import OvcfError, Permanent
-from ovcf_node.ledger import Ledger, probe
+from ovcf_node.ledger import Ledger, is_there, probe
 from ovcf_node.network import associate, commitment, tls
 from ovcf_node.operate import users
 from ovcf_node.query import tokens
@@ -117,6 +117,8 @@ def alive(settings: Settings) -> list[str]:
 
 def _judge_problems(settings: Settings) -> list[str]:
     try:
+        if not is_there(settings.ledger_url):
+            return ["ledger: none is there: no node has run with this configuration yet"]
         ledger = Ledger(settings.ledger_url)
         judging = "judge" in ledger.leases.living("", ledger.leases.now())
         ledger.close()
@@ -150,6 +152,12 @@ def send_folder(folder: Path, remote: associate.Remote) -> list[associate.StoreR
     replies: list[associate.StoreReply] = []
     associate.store(remote, files, replies.append)
     return replies
+
+
+def warnings(settings: Settings) -> list[str]:
+    """Return what does not keep the node from serving and should not stay so."""
+    words = rights_problem(settings.node.data)
+    return [f"node.data: {words}"] if words else []
 
 
 def _check_data(settings: Settings) -> list[str]:

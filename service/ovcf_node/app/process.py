@@ -4,6 +4,7 @@ import os
 import resource
 import signal
 import socket
+import stat
 import threading
 import time
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ _CLOCKS_DIFFER_S = 2.0
 
 _NOT_FOR_OTHERS = 0o027
 """File mode creation mask: the databases hold names, and SQLite would create them readable for everybody."""
+_OTHERS = 0o007
 
 DRAIN_S = 25.0
 """How long a process may take to end what it is doing, seconds; less than the supervisor's patience."""
@@ -41,6 +43,21 @@ def prepare(settings: Settings) -> None:
     with storage_errors():
         settings.node.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     migrate(settings.ledger_url)
+
+
+def rights_problem(data: Path) -> str:
+    """Return why others can read the data folder, and the remedy; empty when they cannot, or when there is none yet.
+
+    A folder that was there before the node keeps its rights, and on a mounted volume they are not ours to change.
+    """
+    try:
+        mode = stat.S_IMODE(data.stat().st_mode)
+    except OSError:
+        return ""
+    if not mode & _OTHERS:
+        return ""
+    return (f"every user of this machine may enter {data} (mode {mode:04o}), which holds names and images: "
+            f"chmod o= {data}, or 0700 where its group needs nothing")
 
 
 def spool_root(settings: Settings) -> Path:

@@ -5,7 +5,7 @@ import threading
 
 import structlog
 
-from ovcf_node.app.process import DRAIN_S, process, spool_root
+from ovcf_node.app.process import DRAIN_S, process, rights_problem, spool_root
 from ovcf_node.config import Settings
 from ovcf_node.errors import OvcfError
 from ovcf_node.ledger import Ledger
@@ -32,6 +32,8 @@ def storing(settings: Settings, ledger: Ledger, spool: Spool) -> Storing:
 def run(settings: Settings) -> None:
     """Receive until SIGTERM; SIGHUP takes over who may send, and no association notices."""
     with process(settings, "receiver") as (ledger, stop):
+        if words := rights_problem(settings.node.data):
+            _LOG.warning("data_folder_open", text=words)
         spool = Spool(spool_root(settings))
         committing = Committing(settings.receive, ledger, spool)
         receiver = Receiver(

@@ -24,7 +24,7 @@ from ovcf_node.cli.recall import recall
 from ovcf_node.cli.shadow import shadow
 from ovcf_node.cli.tokens import tokens
 from ovcf_node.cli.users import users
-from ovcf_node.config import Settings
+from ovcf_node.config import Query, Receive, Settings
 from ovcf_node.errors import OvcfError
 from ovcf_node.observe import logging
 
@@ -136,7 +136,10 @@ def run(
 
 @app.command()
 def check(config: ConfigFile = None) -> None:
-    """Check configuration, model bundle, data folder, ports and destinations; print every problem at once."""
+    """Check configuration, model bundle, data folder, ports and destinations; print every problem at once.
+
+    A WARNING does not keep the node from serving. Exit code: 1 when there is a PROBLEM.
+    """
     from ovcf_node import infer
     from ovcf_node.app import checks
 
@@ -144,14 +147,16 @@ def check(config: ConfigFile = None) -> None:
     problems = checks.check(settings)
     for problem in problems:
         print(f"PROBLEM  {problem}")
+    for warning in checks.warnings(settings):
+        print(f"WARNING  {warning}")
     if problems:
         raise typer.Exit(1)
     bundle = infer.load_identity(settings.node.bundle)
     print(f"OK  bundle {bundle.name} {bundle.version} ({bundle.status}), digest {bundle.digest[:12]}")
-    print(f"OK  receives on {settings.receive.host}:{settings.receive.port} as {', '.join(settings.receive.ae_titles)}"
+    print(f"OK  receives on {_listening(settings.receive)} as {', '.join(settings.receive.ae_titles)}"
           f" from {', '.join(s.ae_title for s in settings.receive.sources)}")
     if settings.query.enabled:
-        print(f"OK  answers queries on {settings.query.host}:{settings.query.port} as {', '.join(settings.query.ae_titles)}"
+        print(f"OK  answers queries on {_listening(settings.query)} as {', '.join(settings.query.ae_titles)}"
               f" from {', '.join(p.ae_title for p in settings.query.peers)}")
     if settings.web.enabled:
         print(f"OK  serves pages and DICOMweb on {settings.web.host}:{settings.web.port}")
@@ -161,6 +166,13 @@ def check(config: ConfigFile = None) -> None:
         print(f"OK  SHADOW mode: results go to {', '.join(d.name for d in settings.delivering) or 'nobody'}")
     for archive in settings.archives:
         print(f"OK  archive {archive.name} answers")
+
+
+def _listening(section: Receive | Query) -> str:
+    """Return every port that is open, and how it speaks."""
+    ports = [f"{section.port} (plain)"] if section.plain else []
+    ports += [f"{section.tls_port} (TLS)"] if section.tls_port else []
+    return f"{section.host}, port {' and '.join(ports)},"
 
 
 @app.command()

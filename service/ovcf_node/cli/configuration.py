@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from ovcf_node.config import Settings, load
-from ovcf_node.errors import OvcfError
-from ovcf_node.ledger import Ledger, migrate
+from ovcf_node.errors import OvcfError, Permanent
+from ovcf_node.ledger import Ledger, is_there, migrate
 from ovcf_node.network import tls
 
 UNUSABLE = 2
@@ -34,8 +34,14 @@ def settings_or_exit(config: Path | None) -> Settings:
 
 @contextmanager
 def opened_ledger(settings: Settings) -> Iterator[Ledger]:
-    """Open the ledger, its schema up to date, or print why not and exit with 2."""
+    """Open the ledger of a node, its schema up to date, or print why not and exit with 2.
+
+    None is made here: an empty one, where the data folder is mistyped, would answer that nothing ever arrived.
+    """
     try:
+        if not is_there(settings.ledger_url):
+            where = settings.node.data if settings.engine.ledger_url is None else "the database of engine.ledger_url"
+            raise Permanent("no_ledger", f"no node has run on {where} yet: start it first, or correct the configuration")
         migrate(settings.ledger_url)
     except OvcfError as error:
         typer.secho(str(error), fg="red", err=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ovcf_node import infer
 from ovcf_node.app import enabled
-from ovcf_node.app.process import spool_root
+from ovcf_node.app.process import rights_problem, spool_root
 from ovcf_node.commission.check import Check, Outcome, tried
 from ovcf_node.config import Peer, Settings, Source
 from ovcf_node.errors import Permanent, Transient
@@ -91,6 +91,7 @@ def check(settings: Settings, ledger: Ledger, way: Approach) -> list[Check]:
               "Compare the bundle's folder with the one that was delivered; `ovcf-node check` names the file."),
         tried(GROUP, "Data volume has room", lambda: _room(settings),
               "Give the volume more space: below receive.min_free_mb scanners are answered 0xA700."),
+        _closed(settings),
         tried(GROUP, "Every process is alive", lambda: _processes(settings, ledger),
               "Start the node (`ovcf-node serve`) and look at its log."),
         _reached(settings, way),
@@ -110,6 +111,15 @@ def _room(settings: Settings) -> str:
     if free < settings.receive.min_free_mb:
         raise Transient("low_disk", f"{free} MB free, receive.min_free_mb is {settings.receive.min_free_mb}")
     return f"{free / 1024:.0f} GB free; C-STORE is refused below {settings.receive.min_free_mb} MB"
+
+
+def _closed(settings: Settings) -> Check:
+    name = "Data folder is closed to other users of the machine"
+    words = rights_problem(settings.node.data)
+    if not words:
+        return Check(GROUP, name, Outcome.PASS, "no rights for others")
+    return Check(GROUP, name, Outcome.NOT_CONFIGURED, words,
+                 "Mend it where other people or programs have accounts; in a container of its own nobody else is there.")
 
 
 def _processes(settings: Settings, ledger: Ledger) -> str:

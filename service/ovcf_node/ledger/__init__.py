@@ -8,7 +8,7 @@ from sqlalchemy import Engine
 from ovcf_node.ledger.assessments import Assessments
 from ovcf_node.ledger.catalogue import Catalogue
 from ovcf_node.ledger.commitments import CommitmentReport, Commitments
-from ovcf_node.ledger.database import connect, copy_sqlite, migrate, probe
+from ovcf_node.ledger.database import connect, copy_sqlite, is_there, migrate, probe
 from ovcf_node.ledger.deliveries import Deliveries, Delivery, Result
 from ovcf_node.ledger.destinations import Destinations, DestinationStanding
 from ovcf_node.ledger.events import Event, Events
@@ -27,7 +27,7 @@ from ovcf_node.ledger.withdrawals import Withdrawals, Withdrawn
 __all__ = [
     "Arrival", "Catalogue", "CommitmentReport", "Deliveries", "Delivery", "DestinationHealth", "DestinationStanding",
     "Event", "Figures", "Hold", "Instances", "Ledger", "Promise", "Result", "Revision", "StaleAttempt", "StoredInstance",
-    "Withdrawn", "copy_sqlite", "migrate", "probe",
+    "Withdrawn", "copy_sqlite", "is_there", "migrate", "probe",
 ]
 
 

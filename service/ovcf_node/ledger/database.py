@@ -8,7 +8,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, inspect
 from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
 
@@ -81,6 +81,23 @@ def probe(url: str) -> None:
             engine.dispose()
     except (ArgumentError, ImportError, NoSuchModuleError) as error:
         raise Permanent("database_url", type(error).__name__) from error
+
+
+def is_there(url: str) -> bool:
+    """Say whether a node has made its ledger here; nothing is created.
+
+    Raises Transient (`storage`, `ledger_unavailable`) where that cannot be found out.
+    """
+    path = make_url(url).database
+    if url.startswith("sqlite"):
+        with storage_errors():
+            return bool(path) and Path(path).exists()
+    engine = connect(url)
+    try:
+        with reading(engine) as connection:
+            return inspect(connection).has_table("alembic_version")
+    finally:
+        engine.dispose()
 
 
 def refuse_newer(connection: Connection) -> None:

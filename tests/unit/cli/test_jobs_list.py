@@ -70,8 +70,25 @@ def test_a_held_destination_is_not_said_to_be_probed(node):
     assert "HELD" in listed and "AWAY" in listed and "next probe" not in listed
 
 
-def test_a_data_folder_that_cannot_be_written_is_said_in_a_line(tmp_path):
-    (tmp_path / "file").write_text("")
-    (tmp_path / "node.toml").write_text('[node]\ndata = "file/data"\n')
+def test_a_ledger_that_cannot_be_opened_is_said_in_a_line(tmp_path):
+    (tmp_path / "data" / "ledger.sqlite").mkdir(parents=True)
+    (tmp_path / "node.toml").write_text('[node]\ndata = "data"\n')
     result = CliRunner().invoke(app, ["jobs", "list", "--config", str(tmp_path / "node.toml")])
-    assert result.exit_code == 2 and result.output.strip() == "storage: Not a directory"
+    assert result.exit_code == 2
+    assert result.output.strip() == "ledger_unavailable: OperationalError SQLITE_CANTOPEN"
+
+
+@pytest.mark.parametrize("command", [
+    ("jobs", "list"), ("jobs", "retry", "1"), ("destinations", "list"), ("destinations", "hold", "pacs"),
+    ("purge", "--study", "1.2"), ("recall", "--bundle", "ref"), ("shadow", "compare", "--truth", "no.csv"), ("commission",),
+    ("fetch", "--from", "pacs", "--study", "1.2"),
+])
+def test_a_mistyped_data_folder_is_not_an_empty_node(tmp_path, command):
+    configuration = tmp_path / "node.toml"
+    configuration.write_text(
+        '[node]\ndata = "mistyped"\n[[destinations]]\nname = "pacs"\ntype = "folder"\npath = "pacs"\n'
+        '[[archives]]\nname = "pacs"\nae_title = "PACS"\nhost = "127.0.0.1"\nport = 1\nretrieve = "get"\n'
+    )
+    result = CliRunner().invoke(app, [*command, "--config", str(configuration)])
+    assert result.exit_code == 2 and f"no node has run on {tmp_path / 'mistyped'} yet" in result.output
+    assert not (tmp_path / "mistyped").exists()

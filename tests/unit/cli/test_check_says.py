@@ -1,0 +1,47 @@
+"""What `ovcf-node check` says of a node that could serve: every port, and who else may read its data."""
+
+import pytest
+from typer.testing import CliRunner
+
+from node_harness import BUNDLE, free_port
+from ovcf_node.app.process import rights_problem
+from ovcf_node.cli import app
+from tls_files import authority
+
+
+@pytest.fixture
+def checked(tmp_path):
+    def run(extra: str = "", receive: str = "") -> str:
+        configuration = tmp_path / "node.toml"
+        configuration.write_text(
+            f'[node]\ndata = "data"\nbundle = "{BUNDLE}"\n[receive]\nhost = "127.0.0.1"\nmin_free_mb = 1\n'
+            f'sources = [{{ ae_title = "CT" }}]\n{receive}\n{extra}\n'
+            '[[destinations]]\nname = "pacs"\ntype = "folder"\npath = "pacs"\n'
+        )
+        result = CliRunner().invoke(app, ["check", "--config", str(configuration)])
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    return run
+
+
+def test_every_open_port_is_named(tmp_path, checked):
+    issuer = authority(tmp_path / "tls")
+    certificate, key = issuer.issue("node")
+    tls = f'[tls]\ncertificate = "{certificate}"\nkey = "{key}"\nca = "{issuer.certificate}"\n'
+    plain, encrypted = free_port(), free_port()
+    both = checked(tls, f"port = {plain}\ntls_port = {encrypted}")
+    assert f"receives on 127.0.0.1, port {plain} (plain) and {encrypted} (TLS), as OVCF_NODE from CT" in both
+    one = checked(tls, f"plain = false\ntls_port = {encrypted}")
+    assert f"receives on 127.0.0.1, port {encrypted} (TLS), as" in one and "plain" not in one
+
+
+@pytest.mark.parametrize(("mode", "open_"), [(0o700, False), (0o750, False), (0o755, True), (0o701, True)])
+def test_a_data_folder_that_others_may_enter_is_told(tmp_path, checked, mode, open_):
+    data = tmp_path / "data"
+    data.mkdir()
+    data.chmod(mode)
+    said = [line for line in checked(receive=f"port = {free_port()}").splitlines() if line.startswith("WARNING")]
+    assert bool(said) is open_ and bool(rights_problem(data)) is open_
+    if open_:
+        assert f"mode {mode:04o}" in said[0] and f"chmod o= {data}" in said[0]
