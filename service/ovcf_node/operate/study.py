@@ -49,6 +49,7 @@ class SeriesView:
     second    the second reading that the newest report contains
     outdated  a second reading of an earlier state of the series, which the newest report does not contain
     can_assess, can_retry  whether the decision makes sense now
+    too_late_to_assess     it would, had retention not removed the images that a second report must refer to
     kept_until  findings and objects are here at least until then; None where there are none, or no more
     """
 
@@ -68,8 +69,15 @@ class SeriesView:
 
     @property
     def can_assess(self) -> bool:
-        here = self.newest.state is RevisionState.ENCODED and self.newest.images_purged_at is None
-        return here and any(row.assessable for row in self.vertebrae)
+        return self._has_findings and self.newest.images_purged_at is None
+
+    @property
+    def too_late_to_assess(self) -> bool:
+        return self._has_findings and self.newest.images_purged_at is not None
+
+    @property
+    def _has_findings(self) -> bool:
+        return self.newest.state is RevisionState.ENCODED and any(row.assessable for row in self.vertebrae)
 
     @property
     def can_retry(self) -> bool:
