@@ -1,24 +1,16 @@
 """Read single attributes of a dataset without trusting it: absent, empty and malformed values all become "unknown"."""
 
 import math
-import struct
-import zlib
 from collections.abc import Iterator
 
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
-from pydicom.errors import BytesLengthException
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag
 
 from ovcf_node.domain.volume import contrast_stated
-
-MALFORMED = (
-    ArithmeticError, AttributeError, BytesLengthException, EOFError, LookupError, NotImplementedError, OSError,
-    RecursionError, TypeError, ValueError, struct.error, zlib.error,
-)
-"""What pydicom raises for a malformed value: it converts on access, so that it shows only there."""
+from ovcf_node.storage.malformed import MALFORMED
 
 
 def text(dataset: Dataset, keyword: str) -> str:

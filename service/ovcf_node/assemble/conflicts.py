@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 from pydicom import Dataset, dcmread
-from pydicom.errors import InvalidDicomError
 from pydicom.pixels import pixel_array
 
-from ovcf_node.assemble.attributes import MALFORMED, of_the_machine
+from ovcf_node.assemble.attributes import of_the_machine
 from ovcf_node.errors import Permanent
+from ovcf_node.storage.malformed import MALFORMED
 
 DUPLICATE, IDENTITY_CONFLICT, CONTENT_CONFLICT = "duplicate", "identity_conflict", "content_conflict"
 
@@ -34,7 +34,7 @@ def compare(first: Path, second: Path) -> str:
         if _differ(ours, theirs, _GEOMETRY) or not np.array_equal(_pixels(ours), _pixels(theirs)):
             return CONTENT_CONFLICT
         return IDENTITY_CONFLICT if _differ(ours, theirs, _IDENTITY) else DUPLICATE
-    except (*MALFORMED, InvalidDicomError, RuntimeError) as error:
+    except (*MALFORMED, RuntimeError) as error:
         if of_the_machine(error):
             raise
         # pydicom's ways to say "no decoder", "broken stream", "no such value"; the judge then holds the study for a person.

@@ -1,7 +1,6 @@
 """Read DICOM headers from disk: every file of a series, without its pixel data, and where that pixel data begins."""
 
 import struct
-import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +12,10 @@ from pydicom.errors import InvalidDicomError
 from pydicom.uid import DeflatedExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
 from ovcf_node.domain.identity import source_digest, uid_from
+from ovcf_node.storage.malformed import MALFORMED
 
 _DEFER_BYTES = 65536  # larger elements (private reports, thumbnails) are read only when somebody asks for them
 _UNDEFINED_LENGTH = 0xFFFFFFFF
-# What pydicom's parser raises on broken bytes; the file is then reported as unparsable, never dropped.
-_UNPARSABLE = (AttributeError, EOFError, KeyError, NotImplementedError, TypeError, ValueError, struct.error, zlib.error)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +74,7 @@ def _read(path: Path) -> Header | Unreadable:
         return Unreadable(path, "not_dicom")
     except OSError:
         return Unreadable(path, "io_error")
-    except _UNPARSABLE:
+    except MALFORMED:
         return Unreadable(path, "unparsable")
     if dataset.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
         return Unreadable(path, "media_directory")

@@ -17,6 +17,9 @@ from ovcf_node.workflow import recalling
 def recall(
     bundle: Annotated[str, typer.Option("--bundle", help="NAME or NAME@VERSION, as the reports name it.")],
     confirm: Annotated[bool, typer.Option("--confirm", help="Take them back; without it they are only listed.")] = False,
+    all_versions: Annotated[bool, typer.Option(
+        "--all-versions", help="With --confirm and a NAME alone: results of several versions too.",
+    )] = False,
     why: Annotated[str, typer.Option("--why", help="The reason, for the history; no patient identity.")] = "bundle recalled",
     config: ConfigFile = None,
 ) -> None:
@@ -24,7 +27,8 @@ def recall(
 
     Taken back: what is not sent yet is cancelled, queries and pages of other systems no longer find the results, and the
     worker sends every destination that took some a rejection note (113037, Rejected for Patient Safety Reasons). Change
-    `node.bundle` and restart first, or new results of it follow. Exit status 1 when there is no such result.
+    `node.bundle` and restart first, or new results of it follow. Exit status 1 when there is no such result, or when a NAME
+    alone stands for several versions and --all-versions does not say that all are meant.
     """
     settings = settings_or_exit(config)
     with opened_ledger(settings) as ledger:
@@ -36,9 +40,15 @@ def recall(
             typer.echo(_line(one))
         taken = sum((Counter(one.taken) for one in found), Counter())
         typer.echo(f"{len(found)} answers; objects at destinations: " + (_counts(taken) or "none"))
+        versions = Counter(one.bundle for one in found)
+        typer.echo("answers by version: " + _counts(versions))
         if not confirm:
             typer.echo("nothing was changed; --confirm takes them back")
             return
+        if len(versions) > 1 and not all_versions:
+            typer.echo(f"nothing was changed: {bundle} stands for {len(versions)} versions; name one as NAME@VERSION, or "
+                       "add --all-versions", err=True)
+            raise typer.Exit(1)
         recalling.recall(ledger, found, time.time(), who(), why)
     for destination, count in taken.items():
         typer.echo(f"{destination}: {_what_follows(settings, destination, count)}")
@@ -55,8 +65,8 @@ def _line(one: recalling.Recallable) -> str:
     return "  ".join(parts)
 
 
-def _counts(by_destination: dict[str, int]) -> str:
-    return ", ".join(f"{name} {count}" for name, count in sorted(by_destination.items()))
+def _counts(by_name: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(by_name.items()))
 
 
 def _what_follows(settings: Settings, name: str, count: int) -> str:

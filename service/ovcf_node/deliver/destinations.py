@@ -37,9 +37,10 @@ def send(destination: Destination, files: Sequence[File], go_on: GoOn = always) 
 
 
 def results_at(destination: Destination, study_instance_uid: str, series: Collection[str]) -> set[str]:
-    """Return the SOP Instance UIDs that a destination holds of these series; nothing where it is not to be asked.
+    """Return everything that a destination holds of these series, known to us or not; nothing where it is not to be asked.
 
-    Raises Transient or Permanent when it does not answer.
+    Asked before something is sent (`ask_first`), and of type dicom only; `found` is asked afterwards about what was sent.
+    Returns SOP Instance UIDs. Raises Transient or Permanent when it does not answer.
     """
     if destination.type != "dicom" or not destination.ask_first:
         return set()
@@ -68,7 +69,7 @@ def probe(destination: Destination) -> tuple[Literal["answers", "unreachable", "
 
 
 def found(destination: Destination, study_instance_uid: str, instances: Mapping[str, str]) -> set[str]:
-    """Return which of the instances a destination has by its own account: SOP Instance UIDs.
+    """Return which of these instances, all of which it took, a destination has by its own account: SOP Instance UIDs.
 
     instances  SOP Instance UID -> Series Instance UID
 

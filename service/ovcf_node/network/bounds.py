@@ -5,16 +5,16 @@ one would end for good.
 """
 
 import queue
-import struct
 from contextlib import suppress
 
 import structlog
-from pydicom.errors import BytesLengthException, InvalidDicomError
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.fsm import TRANSITION_TABLE, StateMachine
 from pynetdicom.pdu import _PDUType
 from pynetdicom.pdu_primitives import A_ASSOCIATE, P_DATA
+
+from ovcf_node.storage.malformed import MALFORMED
 
 _log = structlog.get_logger(__name__)
 
@@ -22,12 +22,6 @@ COMMAND_AT_MOST = 1 << 16
 PDU_AT_MOST = 1 << 20  # other than of data: a request with 128 presentation contexts has some 100 kB
 _INVALID_PDU = "Evt19"  # PS3.8 9.2.3: the association is aborted
 _OURS = frozenset({"Evt7", "Evt8", "Evt9", "Evt11", "Evt14", "Evt15"})  # primitives that our own side sends
-
-MALFORMED = (
-    ArithmeticError, AssertionError, AttributeError, BytesLengthException, EOFError, InvalidDicomError, LookupError,
-    NotImplementedError, OSError, RecursionError, TypeError, ValueError, struct.error,
-)
-"""What decoding a malformed message, identifier or data set ends in."""
 
 
 class CheckedDul(DULServiceProvider):

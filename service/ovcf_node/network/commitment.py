@@ -17,10 +17,10 @@ from ovcf_node.errors import OvcfError, Permanent, Transient
 from ovcf_node.network import contexts
 from ovcf_node.network.application_entity import Acceptor, Listener, StoreHandler, Witness
 from ovcf_node.network.associate import Remote, association, comment_of, status_of
-from ovcf_node.network.bounds import MALFORMED
 from ovcf_node.network.messages import Peer
 from ovcf_node.network.pausing import pause_for_certain
 from ovcf_node.network.policy import AssociationPolicy
+from ovcf_node.storage.malformed import MALFORMED
 
 _log = structlog.get_logger(__name__)
 

@@ -21,9 +21,9 @@ from ovcf_node.network import associate, contexts
 from ovcf_node.network.admission import AdmittingRequestHandler
 from ovcf_node.network.application_entity import Acceptor, Listener, status_of
 from ovcf_node.network.associate import Originator, Remote, StoreFile, StoreReply
-from ovcf_node.network.bounds import MALFORMED
 from ovcf_node.network.messages import FindMatch, QueryRequest
 from ovcf_node.network.policy import AssociationPolicy
+from ovcf_node.storage.malformed import MALFORMED
 
 _log = structlog.get_logger(__name__)
 

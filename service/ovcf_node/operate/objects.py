@@ -3,25 +3,20 @@
 Files are read when somebody who may see them looks; nothing of it is kept but in this process's memory.
 """
 
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from pydicom import Dataset, dcmread
-from pydicom.errors import InvalidDicomError
+
+from ovcf_node.storage.malformed import MALFORMED
 
 _PATIENT = (
     "SpecificCharacterSet", "PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex",
     "AccessionNumber", "StudyDate", "StudyTime", "StudyDescription",
 )
 _IMPRESSION, _QUALITY_FINDING = "121073", "111052"  # DCM
-# What pydicom raises on bytes that are not what they claim to be; the receiver stores what it gets.
-_UNREADABLE = (
-    InvalidDicomError, OSError, EOFError, ValueError, TypeError, KeyError, AttributeError, NotImplementedError,
-    LookupError, struct.error, RecursionError,
-)
 
 
 @dataclass(frozen=True)
@@ -51,7 +46,7 @@ def identity_of(path: Path) -> Identity | None:
             accession_number=str(header.get("AccessionNumber") or ""),
             study_date=_date(str(header.get("StudyDate") or "")), description=str(header.get("StudyDescription") or ""),
         )
-    except _UNREADABLE:
+    except MALFORMED:
         return None
 
 
@@ -72,7 +67,7 @@ def words_of(path: Path) -> Words | None:
             (item.ConceptNameCodeSequence[0].CodeValue, str(item.TextValue))
             for item in _items(report) if item.get("ValueType") == "TEXT"
         ]
-    except _UNREADABLE:
+    except MALFORMED:
         return None
     told = {value: text for value, text in reversed(texts)}
     study_level = [i for i in report.ContentSequence if i.ConceptNameCodeSequence[0].CodeValue == "C0034375"]

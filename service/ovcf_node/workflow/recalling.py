@@ -17,9 +17,13 @@ _AT_ONCE = 200
 
 @dataclass(frozen=True)
 class Recallable:
-    """One answer of the bundle: `taken` and `unsent` count its objects by destination; `withdrawn` ones are not counted."""
+    """One answer of a bundle ("name@version").
+
+    `taken` and `unsent` count its objects by destination; `withdrawn` ones are not counted.
+    """
 
     revision: Revision
+    bundle: str
     taken: dict[str, int]
     unsent: dict[str, int]
     withdrawn: int
@@ -37,7 +41,7 @@ def made_by(ledger: Ledger, results: Results, bundle: str) -> Iterator[Recallabl
         own = [d for d in ledger.deliveries.of_revision(revision.id) if d.role != NOTE_ROLE]
         standing = [d for d in own if d.withdrawn_as is None]
         yield Recallable(
-            revision, dict(Counter(d.destination for d in standing if d.state in ARRIVED)),
+            revision, label, dict(Counter(d.destination for d in standing if d.state in ARRIVED)),
             dict(Counter(d.destination for d in standing if d.state not in ARRIVED)), len(own) - len(standing),
         )
 

@@ -7,7 +7,7 @@ from catalogue_rows import SC, SR, result_object, store
 from dicom_peers import uid
 from ovcf_node.cli import app
 from ovcf_node.config import load
-from ovcf_node.ledger import Ledger, migrate
+from ovcf_node.ledger import Ledger, Revision, migrate
 from ovcf_node.ledger.deliveries import add_results
 from ovcf_node.ledger.schema import revisions
 from ovcf_node.storage.results import Results
@@ -24,12 +24,20 @@ class Site:
         settings = load(self.configuration)
         migrate(settings.ledger_url)
         self.ledger, self.results = Ledger(settings.ledger_url), Results(settings.node.data / "results")
-        self.revision = store(self.ledger, [result_object("study", SC), result_object("study", SR)])
+        self.revision = self.answer("study", "ref@1")
         self.results.put(self.revision.result_key, "findings.json", b"{}")
+
+    def answer(self, study: str, bundle: str) -> Revision:
+        """Answer a study with two objects, made by a bundle."""
+        revision = store(self.ledger, [result_object(study, SC), result_object(study, SR)])
         with self.ledger.revisions._engine.begin() as connection:
-            connection.execute(revisions.update().values(bundle="ref@1"))
-            uids = [result.sop_instance_uid for result in self.ledger.deliveries.results_of(self.revision.id)]
+            connection.execute(revisions.update().where(revisions.c.id == revision.id).values(bundle=bundle))
+            uids = [result.sop_instance_uid for result in self.ledger.deliveries.results_of(revision.id)]
             add_results(connection, [], {"pacs": uids}, 102.0)
+        return revision
+
+    def states(self, revision: Revision) -> set[str]:
+        return {delivery.state for delivery in self.ledger.deliveries.of_revision(revision.id)}
 
     def run(self, *arguments: str):
         return CliRunner().invoke(app, [*arguments, "--config", str(self.configuration)])
@@ -65,3 +73,14 @@ def test_recall_lists_and_changes_nothing_until_it_is_confirmed(site):
     assert site.run("recall", "--bundle", "ref", "--confirm", "--why", "wrong levels").exit_code == 0
     assert {d.state for d in site.ledger.deliveries.of_revision(site.revision.id)} == {"CANCELLED"}
     assert site.run("recall", "--bundle", "other").exit_code == 1
+
+
+def test_a_name_alone_takes_several_versions_back_only_when_that_is_said(site):
+    other = site.answer("another study", "ref@2")
+    recalled = ("recall", "--bundle", "ref", "--confirm")
+    refused = site.run(*recalled)
+    assert refused.exit_code == 1 and "answers by version: ref@1 1, ref@2 1" in refused.output
+    assert "--all-versions" in refused.output and site.states(site.revision) == site.states(other) == {"PENDING"}
+    assert site.run("recall", "--bundle", "ref@2", "--confirm").exit_code == 0
+    assert (site.states(site.revision), site.states(other)) == ({"PENDING"}, {"CANCELLED"})
+    assert site.run(*recalled, "--all-versions").exit_code == 0 and site.states(site.revision) == {"CANCELLED"}
