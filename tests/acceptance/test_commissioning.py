@@ -20,9 +20,10 @@ pytestmark = [pytest.mark.peer, pytest.mark.slow]
 
 def test_a_site_is_commissioned_from_scanner_to_pacs(tmp_path: Path):
     certificate, key = authority(tmp_path / "tls").issue("node", days=90)
-    with orthanc(tmp_path / "orthanc", known={"OVCF_NODE": 1}, dicomweb=True) as (port, url):
+    ours = free_port()  # Orthanc reports storage commitment there
+    with orthanc(tmp_path / "orthanc", known={"OVCF_NODE": ours}, dicomweb=True) as (port, url):
         destinations = (
-            dicom_destination("pacs", "ORTHANC", port)
+            dicom_destination("pacs", "ORTHANC", port, final="committed")
             + f'[[destinations]]\nname = "vna"\ntype = "stow"\nurl = "{url}/dicom-web"\n'
             + f'[[destinations]]\nname = "archive"\ntype = "folder"\npath = "{tmp_path / "archive"}"\n'
         )
@@ -30,7 +31,7 @@ def test_a_site_is_commissioned_from_scanner_to_pacs(tmp_path: Path):
 peers = [{{ ae_title = "OVCF_COMMISSION" }}]
 [web]\nenabled = true\nport = {free_port()}\ncertificate = "{certificate}"\nkey = "{key}"
 """
-        node = Node(tmp_path / "node", destinations, extra=extra, sources=("PACS", "OVCF_COMMISSION"))
+        node = Node(tmp_path / "node", destinations, extra=extra, sources=("PACS", "OVCF_COMMISSION"), port=ours)
         with node.running():
             output = commissioned(node, tmp_path / "report.html")
     report = (tmp_path / "report.html").read_text()
@@ -38,6 +39,7 @@ peers = [{{ ae_title = "OVCF_COMMISSION" }}]
     assert "TYPO at 127.0.0.1 was rejected: calling AE title not recognised" in output
     assert "PACS at 127.0.0.1 called" in output
     for words in (
+        "pacs says that it keeps them</strong><br>final = committed; the objects are COMMITTED",
         "pacs has them (C-FIND)</strong><br>all 4 SOP Instance UIDs", "vna has them (QIDO-RS)</strong><br>all 4 SOP",
         "archive has them (files)</strong><br>all 4 SOP", "L1 type B found", "the certificate is valid until",
         "as OVCF_COMMISSION",

@@ -49,7 +49,7 @@ def _at(destination: Destination, answered: Answered, made: Mapping[str, Result]
     checks = [Check(GROUP, accepted, Outcome.PASS, f"{len(taken)} objects, final state {states}")]
     wanted = {d.sop_instance_uid: made[d.sop_instance_uid].series_instance_uid for d in mine}
     checks.append(_there(destination, there, answered.revision.study_instance_uid, wanted))
-    return [*checks, _confirmed(destination, {d.state for d in mine})] if destination.type == "dicom" else checks
+    return [*checks, confirmed(destination, {d.state for d in mine})] if destination.type == "dicom" else checks
 
 
 def _there(destination: Destination, name: str, study: str, wanted: Mapping[str, str]) -> Check:
@@ -75,7 +75,8 @@ def _there(destination: Destination, name: str, study: str, wanted: Mapping[str,
     return Check(GROUP, name, Outcome.PASS, f"all {len(wanted)} SOP Instance UIDs", seconds=seconds)
 
 
-def _confirmed(destination: Destination, states: set[DeliveryState]) -> Check:
+def confirmed(destination: Destination, states: set[DeliveryState]) -> Check:
+    """Say whether the objects reached the state that their destination declares as final."""
     name = f"{destination.name} says that it keeps them"
     found = f"final = {destination.final}; the objects are {', '.join(sorted(map(str, states)))}"
     if destination.final == "accepted":

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 
-from ovcf_node.commission import Check, Outcome, Run, own_side, phantom_study, report
-from ovcf_node.config import Settings, Source
+from ovcf_node.commission import Check, Outcome, Run, arrival, own_side, phantom_study, report
+from ovcf_node.config import Destination, Settings, Source
 from ovcf_node.demo import phantom
 from ovcf_node.demo.phantom import Planted
 from ovcf_node.domain.findings import Findings, VertebraFinding
+from ovcf_node.domain.states import DeliveryState as D
 
 NOW = datetime(2026, 11, 25, 22, 0, 0, tzinfo=UTC)
 
@@ -42,6 +43,20 @@ def test_only_the_planted_finding_passes(level, change, differs):
     check, rows = phantom_study.beside(PLANTED, replace(RIGHT, vertebrae=vertebrae))
     assert (check.outcome is Outcome.FAIL) is differs and len(rows) == 3
     assert not differs or level in check.found
+
+
+@pytest.mark.parametrize(("final", "states", "outcome"), [
+    ("accepted", {D.ACCEPTED}, Outcome.NOT_CONFIGURED),
+    ("found", {D.FOUND}, Outcome.PASS), ("found", {D.FOUND, D.COMMITTED}, Outcome.PASS),
+    ("found", {D.ACCEPTED}, Outcome.FAIL),
+    ("committed", {D.COMMITTED}, Outcome.PASS), ("committed", {D.COMMITTED, D.FOUND}, Outcome.FAIL),
+    ("committed", {D.ACCEPTED}, Outcome.FAIL),
+])
+def test_a_destination_keeps_what_it_said_it_would(final, states, outcome):
+    pacs = Destination(name="pacs", type="dicom", ae_title="PACS", host="127.0.0.1", port=104, final=final)
+    check = arrival.confirmed(pacs, states)
+    assert check.outcome is outcome and f"final = {final}" in check.found
+    assert bool(check.advice) is (outcome is not Outcome.PASS)
 
 
 def test_every_test_patient_is_new_and_unmistakable(tmp_path: Path):
