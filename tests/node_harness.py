@@ -26,6 +26,7 @@ from ovcf_node.workflow.answering import result_key
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 BUNDLE = REPOSITORY / "models" / "reference"
+POLL_S = 0.2  # of the queues
 ORTHANC_DICOMWEB = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 
 
@@ -108,7 +109,7 @@ min_free_mb = 100
 [assemble]
 quiet_s = {quiet_s}
 [engine]
-poll_s = 0.2
+poll_s = {POLL_S}
 judge_interval_s = 0.5
 {extra}
 {destinations}

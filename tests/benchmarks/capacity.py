@@ -1,17 +1,20 @@
 """How many studies an hour N workers read and what saturates first: `make capacity`. Prints figures; asserts nothing.
 
-One study alone on PostgreSQL gives the cost of every part; limits and a table follow from that. Then the same node, fed so
-that no worker ever waits, runs with one worker and with two, and the measurement is printed beside the prediction.
+One study alone on PostgreSQL gives the cost of every part; limits and a table follow from that (`capacity_model`). Then the
+same node, fed so that no worker ever waits, runs with one worker and with two, and the measurement is printed beside the
+prediction: the prediction for these runs counts scanner and PACS in, which are here too.
 What else runs on this machine changes every figure: its share of the processors is printed with each.
 """
 
 import argparse
+import math
 import os
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,37 +27,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from processor_time import of_machine, of_tree
 
 import postgresql
+from capacity_model import Cost, Machine, apart, together
 from node_cluster import Cluster
-from node_harness import RecordingPacs, storescu, wait_for
+from node_harness import BUNDLE, POLL_S, RecordingPacs, storescu
+from ovcf_node.config import Settings
 from ovcf_node.demo import phantom
 from ovcf_node.domain.identity import uid_from
-from ovcf_node.ledger import Revision
+from ovcf_node.observe import logging
+from ovcf_node.workflow.child import Children
 
 LIMIT_S = 900
 WORTHLESS = 0.2  # share of the machine that others use, above which no figure means anything
 CORES, MB = os.cpu_count(), 2**20
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What one study takes of each part: processor seconds, seconds during which a process has room for nothing else, bytes.
-
-    others  processors that other programs kept busy meanwhile
-    """
-
-    receiver_cpu_s: float
-    worker_cpu_s: float
-    worker_s: float
-    sender_cpu_s: float
-    sender_s: float
-    database_cpu_s: float
-    commits: float
-    stored_bytes: float
-    others: float
-
-    @property
-    def cpu_s(self) -> float:
-        return self.receiver_cpu_s + self.worker_cpu_s + self.sender_cpu_s + self.database_cpu_s
 
 
 class Study:
@@ -81,7 +65,7 @@ class Study:
 
 
 @contextmanager
-def running(folder: Path, workers: int) -> Iterator[Cluster]:
+def running(folder: Path, workers: int) -> Iterator["Site"]:
     """Run a node with so many workers on a database with durable commits, and a stand-in PACS."""
     folder.mkdir()
     pacs = RecordingPacs(folder / "pacs")
@@ -90,47 +74,85 @@ def running(folder: Path, workers: int) -> Iterator[Cluster]:
     ):
         cluster = Cluster(folder, url, pacs, stack)
         cluster.start(receivers=1, workers=workers, senders=1)
-        yield cluster
+        yield Site(cluster)
         cluster.stop()
 
 
-def answered(cluster: Cluster, series: str) -> Revision:
-    return cluster.node.settled(series, LIMIT_S)
+class Site:
+    """A running node, and what its parts and everybody else have used so far."""
 
+    def __init__(self, cluster: Cluster):
+        self.cluster = cluster
+        self._trees = {
+            "receiver": [p.pid for p in cluster.receivers], "worker": [p.pid for p in cluster.workers],
+            "sender": [p.pid for p in cluster.senders], "database": [_postmaster(cluster)],
+        }
 
-def delivered_at(cluster: Cluster, revision: Revision) -> float:
-    return max(d.updated_at for d in cluster.node.ledger.deliveries.of_revision(revision.id))
+    def used(self) -> dict[str, float]:
+        """Return processor seconds so far, by part; scanner and PACS are this process and its children."""
+        found = {name: sum(map(of_tree, pids)) for name, pids in self._trees.items()}
+        times = os.times()
+        found["stand-ins"] = times.user + times.system + times.children_user + times.children_system
+        return found | {"others": of_machine() - sum(found.values())}
+
+    def send(self, copy: Path) -> None:
+        storescu(self.cluster.port, copy)
+        shutil.rmtree(copy)
+
+    def answered(self) -> list[float]:
+        """Return when each answer had arrived at the PACS, in order, by the database's clock."""
+        query = """SELECT max(d.updated_at) FROM deliveries d JOIN revisions r ON r.id = d.revision_id
+                   WHERE r.answered GROUP BY r.id HAVING bool_and(d.state <> 'PENDING')"""
+        return sorted(at for at, in self.cluster.database.execute(query))
+
+    def readings(self) -> list[tuple[float, float]]:
+        """Return begin and end of each reading that has ended: a worker was taken by it meanwhile."""
+        query = """SELECT started_at_epoch_ms / 1000.0, completed_at / 1000.0 FROM dbos.workflow_status
+                   WHERE name = 'read' AND status = 'SUCCESS' ORDER BY 1"""
+        return [(float(begin), float(end)) for begin, end in self.cluster.database.execute(query)]
+
+    def is_judged(self, series: str) -> bool:
+        query = "SELECT 1 FROM revisions WHERE series_instance_uid = %s AND state <> 'RECEIVING'"
+        return self.cluster.database.execute(query, (series,)).fetchone() is not None
 
 
 def measure_cost(folder: Path, study: Study) -> Cost:
     """Read one study alone, after one that warms everything up."""
-    with running(folder, workers=1) as cluster:
-        postmaster = _postmaster(cluster)
+    with running(folder, workers=1) as site:
         first, series = study.copy()
-        storescu(cluster.port, first)
-        answered(cluster, series)
+        site.send(first)
+        site.cluster.node.settled(series, LIMIT_S)
         copy, series = study.copy()
-        trees = {"receiver": cluster.receivers[0].pid, "worker": cluster.workers[0].pid, "sender": cluster.senders[0].pid,
-                 "database": postmaster}
-        before, busy, begun = {name: of_tree(pid) for name, pid in trees.items()}, of_machine(), time.monotonic()
-        commits, stored = _commits(cluster), _stored(cluster)
-        storescu(cluster.port, copy)
-        revision = answered(cluster, series)
-        seconds = time.monotonic() - begun
-        spent = {name: of_tree(pid) - before[name] for name, pid in trees.items()}
-        others = (of_machine() - busy - sum(spent.values())) / seconds
+        commits, stored, before, begun = _commits(site.cluster), _stored(site.cluster), site.used(), time.time()
+        site.send(copy)
+        _wait(lambda: site.is_judged(series), "the study is judged")
+        judged = site.used()
+        _wait(lambda: len(site.answered()) == 2, "the study is answered")
+        seconds, after = time.time() - begun, site.used()
+        begin, end = site.readings()[-1]
+        spent = {name: after[name] - before[name] for name in after}
         return Cost(
-            receiver_cpu_s=spent["receiver"], worker_cpu_s=spent["worker"], worker_s=_taken(cluster, f"read:{series}:%"),
-            sender_cpu_s=spent["sender"], sender_s=_taken(cluster, f"deliver:{revision.id}:%"),
-            database_cpu_s=spent["database"], commits=_commits(cluster) - commits, stored_bytes=_stored(cluster) - stored,
-            others=max(0.0, others),
+            lead_s=begin - begun, reading_s=end - begin, reading_cpu_s=after["worker"] - judged["worker"],
+            receiver_cpu_s=spent["receiver"], judging_cpu_s=judged["worker"] - before["worker"],
+            sender_cpu_s=spent["sender"], sender_s=_taken(site.cluster, "deliver"), database_cpu_s=spent["database"],
+            stand_in_cpu_s=spent["stand-ins"], commits=_commits(site.cluster) - commits,
+            stored_bytes=_stored(site.cluster) - stored, others=max(0.0, spent["others"] / seconds),
         )
 
 
-def _taken(cluster: Cluster, workflows: str) -> float:
-    """Return the seconds during which the recorded steps of these workflows ran."""
-    query = "SELECT sum(completed_at_epoch_ms - started_at_epoch_ms) FROM dbos.operation_outputs WHERE workflow_uuid LIKE %s"
-    return float(cluster.database.execute(query, (workflows,)).fetchone()[0]) / 1000
+def _wait(condition: Callable[[], bool], what: str) -> None:
+    """As `wait_for`, looking often: what is measured ends at that moment."""
+    deadline = time.monotonic() + LIMIT_S
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {LIMIT_S} s: {what}"
+        time.sleep(0.03)
+
+
+def _taken(cluster: Cluster, workflow: str) -> float:
+    """Return the seconds that the last workflow of this name took."""
+    query = """SELECT (completed_at - started_at_epoch_ms) / 1000.0 FROM dbos.workflow_status
+               WHERE name = %s AND status = 'SUCCESS' ORDER BY started_at_epoch_ms DESC LIMIT 1"""
+    return float(cluster.database.execute(query, (workflow,)).fetchone()[0])
 
 
 def _postmaster(cluster: Cluster) -> int:
@@ -177,94 +199,110 @@ def measure_commits() -> float:
         return count / (time.monotonic() - begun)
 
 
-def measure_rate(folder: Path, study: Study, workers: int, studies: int) -> tuple[float, float]:
-    """Return studies an hour with so many workers and no pause between studies, and the processors that others used.
+def measure_crowding(folder: Path, study: Study) -> float:
+    """Return the processor time of a reading beside another one, against one alone."""
+    settings = Settings(node={"data": folder, "bundle": BUNDLE})
+    children = Children(settings)
 
-    Counted from the answer that ends the first round of all workers to the last one.
+    def spent(at_once: int) -> float:
+        before = of_tree(os.getpid())
+        with ThreadPoolExecutor(at_once) as pool:
+            for done in [pool.submit(children.read, study.original, folder, f"{at_once}-{n}") for n in range(at_once)]:
+                done.result()
+        return (of_tree(os.getpid()) - before) / at_once
+
+    spent(2)  # warms two children up
+    alone, crowded = spent(1), spent(2)
+    children.close()
+    return max(1.0, crowded / alone)
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A real run: studies an hour, the share of the time in which its workers read, processors others used, cost a study."""
+
+    studies: float
+    read: float
+    others: float
+    cpu_s: float
+
+
+def measure_rate(folder: Path, study: Study, cost: Cost, workers: int, studies: int) -> Rate:
+    """Run so many workers that never wait for a study, as in a busy hour, and time so many studies.
+
+    A study can be read only after its quiet period: as many as the workers read meanwhile are sent ahead. The first round
+    of the workers is not timed, and studies are sent until the last one that is.
     """
-    copies = [study.copy() for _ in range(studies)]
-    with running(folder, workers) as cluster:
-        processes = [*cluster.receivers, *cluster.workers, *cluster.senders]
-        trees = [process.pid for process in processes] + [_postmaster(cluster)]
-        begun, busy, before = time.monotonic(), of_machine(), sum(of_tree(pid) for pid in trees)
-        for number, (copy, _) in enumerate(copies):
-            # One study more than workers waits at any time: the receiver works beside the workers, as in a busy hour.
-            wait_for(lambda n=number: n - _answered(cluster) <= workers, LIMIT_S, "a worker takes the next study")
-            storescu(cluster.port, copy)
-            shutil.rmtree(copy)
-        ends = sorted(delivered_at(cluster, answered(cluster, series)) for _, series in copies)
-        seconds = time.monotonic() - begun
-        others = (of_machine() - busy - (sum(of_tree(pid) for pid in trees) - before)) / seconds
-    return 3600 * (studies - workers) / (ends[-1] - ends[workers - 1]), max(0.0, others)
-
-
-def _answered(cluster: Cluster) -> int:
-    return cluster.database.execute("SELECT count(*) FROM revisions WHERE answered").fetchone()[0]
-
-
-def limits(cost: Cost, workers: int, *, shared: bool, disk: float, commits: float) -> dict[str, float]:
-    """Return studies an hour that each part allows: one receiver, one sender, one database, so many workers.
-
-    shared  everything is on this machine; else every worker has such a machine for itself, and the rest another one
-    """
-    here = cost.cpu_s if shared else cost.cpu_s - cost.worker_cpu_s
-    return {part: 3600 * rate for part, rate in {
-        "workers": workers / cost.worker_s,
-        "processors": (CORES - cost.others) / here,
-        "one receiver": 1 / cost.receiver_cpu_s,  # Python: one process, one processor
-        "one sender": 1 / cost.sender_s,
-        "disk": disk / cost.stored_bytes,
-        "database": commits / cost.commits,
-    }.items()}
-
-
-def first(found: dict[str, float]) -> str:
-    part = min(found, key=found.__getitem__)
-    return f"{found[part]:5.0f} ({part})"
+    ahead = 2 * workers + math.ceil(workers * cost.lead_s / cost.reading_s)
+    copies = [study.copy()[0] for _ in range(workers + studies + ahead)]
+    with running(folder, workers) as site:
+        before: dict[str, float] = {}
+        while (count := len(site.answered())) < workers + studies:
+            if count >= workers and not before:
+                before = site.used()
+            if len(copies) > workers + studies - count:
+                site.send(copies.pop())
+            else:
+                time.sleep(0.1)
+        after, ends = site.used(), site.answered()
+        begin, end = ends[workers - 1], ends[workers + studies - 1]
+        spent = {name: after[name] - before[name] for name in after}
+        read = sum(max(0.0, min(e, end) - max(b, begin)) for b, e in site.readings()) / (workers * (end - begin))
+    return Rate(3600 * studies / (end - begin), read, max(0.0, spent.pop("others") / (end - begin)),
+                sum(spent.values()) / studies)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--slices", type=int, default=225)
-    parser.add_argument("--studies", type=int, default=3, help="studies that are timed in each real run")
+    parser.add_argument("--studies", type=int, default=6, help="studies that are timed in each real run")
     arguments = parser.parse_args()
+    logging.configure("ERROR", "console")  # of the stand-in PACS, which is this process
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         study = Study(folder, arguments.slices)
         print(f"one study  {arguments.slices} x 512 x 512, {study.bytes / MB:.0f} MB, synthetic")
-        disk, commits = measure_disk(folder), measure_commits()
-        print(f"probes     disk {disk / MB:.0f} MB/s in durable files; PostgreSQL {commits:.0f} durable commits/s on one "
-              "connection")
-        cost = measure_cost(folder / "cost", study)
-        tell_cost(cost)
-        tell_limits(cost, disk, commits)
+        cost, machine = measure_cost(folder / "cost", study), measure_machine(folder, study)
+        tell(cost, machine)
         for workers in (1, 2):
-            rate, others = measure_rate(folder / f"run-{workers}", study, workers, arguments.studies + workers)
-            tell_run(workers, cost, rate, others, disk, commits)
+            rate = measure_rate(folder / f"run-{workers}", study, cost, workers, arguments.studies)
+            tell_run(workers, cost, machine, rate)
     print(f"took {time.monotonic() - begun:.0f} s")
 
 
-def tell_cost(cost: Cost) -> None:
-    print(f"its cost   worker {cost.worker_s:.1f} s, in processor seconds {cost.worker_cpu_s:.1f}; receiver "
-          f"{cost.receiver_cpu_s:.1f} processor seconds; sender {cost.sender_s:.1f} s ({cost.sender_cpu_s:.1f})")
-    print(f"           PostgreSQL {cost.database_cpu_s:.1f} processor seconds, {cost.commits:.0f} durable commits; "
-          f"{cost.stored_bytes / MB:.0f} MB written; others used {cost.others:.1f} of {CORES} processors")
+def measure_machine(folder: Path, study: Study) -> Machine:
+    settings = Settings()
+    return Machine(
+        processors=CORES, disk=measure_disk(folder), commits=measure_commits(), crowding=measure_crowding(folder, study),
+        threads=settings.infer.threads, poll_s=POLL_S,
+    )
 
 
-def tell_run(workers: int, cost: Cost, rate: float, others: float, disk: float, commits: float) -> None:
-    """Print a real run beside what the cost of one study predicts for the processors that others left it."""
-    predicted = first(limits(replace(cost, others=others), workers, shared=True, disk=disk, commits=commits)).strip()
-    void = max(others, cost.others) > CORES * WORTHLESS
-    print(f"real run   {workers} worker(s): predicted {predicted}, measured {rate:.0f}; others used {others:.1f} of {CORES} "
-          f"processors{': worth nothing, repeat it on a quiet machine' if void else ''}", flush=True)
-
-
-def tell_limits(cost: Cost, disk: float, commits: float) -> None:
+def tell(cost: Cost, machine: Machine) -> None:
+    print(f"machine    {CORES} processors; {machine.disk / MB:.0f} MB/s in durable files; PostgreSQL {machine.commits:.0f} "
+          f"durable commits/s on one connection; a reading beside another costs {machine.crowding:.2f} x its processor time")
+    print(f"its cost   a worker for {cost.reading_s:.1f} s, {cost.reading_cpu_s:.1f} processor seconds; receiver "
+          f"{cost.receiver_cpu_s:.1f}, judging {cost.judging_cpu_s:.1f}, sender {cost.sender_cpu_s:.1f}, PostgreSQL "
+          f"{cost.database_cpu_s:.1f}, scanner and PACS {cost.stand_in_cpu_s:.1f} processor seconds")
+    print(f"           {cost.commits:.0f} durable commits, {cost.stored_bytes / MB:.0f} MB written; {cost.lead_s:.1f} s "
+          f"from its first image to its reading; others used {cost.others:.1f} of {CORES} processors")
     print("studies/h  workers   all on this machine       each worker on such a machine, the rest on another one")
     for workers in (1, 2, 4, 8, 16):
-        together, apart = (first(limits(cost, workers, shared=s, disk=disk, commits=commits)) for s in (True, False))
-        print(f"{workers:18}   {together:25} {apart}", flush=True)
+        cells = ["{:5.0f} ({})".format(*way(cost, machine, workers)) for way in (together, apart)]
+        print(f"{workers:18}   {cells[0]:25} {cells[1]}", flush=True)
+
+
+def tell_run(workers: int, cost: Cost, machine: Machine, rate: Rate) -> None:
+    """Print a real run beside what the cost of one study predicts for the processors that others left it."""
+    left = replace(machine, processors=machine.processors - rate.others)
+    predicted, first = together(cost, left, workers, stand_ins=True)
+    void = max(rate.others, cost.others) > CORES * WORTHLESS
+    alone = cost.reading_cpu_s + cost.beside_cpu_s + cost.stand_in_cpu_s
+    print(f"real run   {workers} worker(s): predicted {predicted:.0f} ({first} first), measured {rate.studies:.0f} "
+          f"({predicted / rate.studies - 1:+.0%}); workers read {rate.read:.0%} of the time, {rate.cpu_s:.1f} processor "
+          f"seconds a study ({alone:.1f} alone); others used {rate.others:.1f} of {CORES} processors"
+          f"{': worth nothing, repeat it on a quiet machine' if void else ''}", flush=True)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from memory_growth import growth
 from node_harness import Node, RecordingPacs, dicom_destination, wait_for
 from ovcf_node.app.checks import send_folder
 from ovcf_node.config import Source
@@ -36,7 +37,8 @@ from ovcf_node.observe import logging
 from quick_study import ROLES, label_bundle, series_uid, write_study
 
 PROCESSES = ("receiver", "worker", "sender")
-WARM_S, SAMPLE_S, SETTLE_S = 120.0, 5.0, 600.0
+SAMPLE_S, SETTLE_S = 2.0, 600.0
+WARM_S, WINDOW_S = 60.0, 60.0  # of a life; in a window several jobs end
 ACCEPTS, FULL = StoreAnswer(0x0000), StoreAnswer(0xA700, "out of resources")
 
 
@@ -160,20 +162,21 @@ class Soak:
             print(f"turnaround last instance -> report at the PACS: median {statistics.median(turnarounds):.0f} s, "
                   f"longest {max(turnarounds):.0f} s")
         print(f"losses     {len(lost)}")
+        print(f"memory     slope of the floors (least resident memory in each {WINDOW_S:.0f} s) after {WARM_S:.0f} s of warming "
+              "up, all lives of a process together")
         for role in (*PROCESSES, "child"):
-            print(f"memory     {role:9} {self._growth(role)}")
+            print(f"           {role:9} {self._growth(role)}")
         return 1 if lost or changed else 0
 
     def _growth(self, role: str) -> str:
         lives = [samples for (name, _), samples in self.memory.items() if name == role]
-        longest = max(lives, key=lambda samples: samples[-1][0] - samples[0][0], default=[])
-        settled = [(at, mb) for at, mb in longest if at >= longest[0][0] + WARM_S]
         peak = max((mb for samples in lives for _, mb in samples), default=0.0)
-        if len(settled) < 6:
-            return f"no life was longer than {WARM_S:.0f} s of warming up; {len(lives)} lives, peak {peak:.0f} MB"
-        slope = statistics.linear_regression([at / 60 for at, _ in settled], [mb for _, mb in settled]).slope
-        span = (settled[-1][0] - settled[0][0]) / 60
-        return f"{slope:+.2f} MB/min over the longest life ({span:.1f} min), {len(lives)} lives, peak {peak:.0f} MB"
+        longest = max((samples[-1][0] - samples[0][0] for samples in lives), default=0.0) / 60
+        all_ = f"{len(lives)} lives, the longest {longest:.1f} min, peak {peak:.0f} MB"
+        found = growth(lives, warm_s=WARM_S, window_s=WINDOW_S)
+        if found is None:
+            return f"lives too short to say: {all_}"
+        return f"{found.slope:+.2f} ± {found.error:.2f} MB/min, {found.floors} floors of {found.lives} lives; {all_}"
 
 
 def stream(soak: Soak, minutes: float, studies_a_minute: float, faults_a_minute: float) -> None:
@@ -192,9 +195,10 @@ def stream(soak: Soak, minutes: float, studies_a_minute: float, faults_a_minute:
 
     numbers = iter(range(10**6))
     threads = [
-        every(60 / studies_a_minute, end, lambda: soak.scan(f"soak-{next(numbers)}")),
-        every(60 / faults_a_minute, quiet_from, soak.fault), every(SAMPLE_S, end, soak.sample),
+        every(60 / studies_a_minute, end, lambda: soak.scan(f"soak-{next(numbers)}")), every(SAMPLE_S, end, soak.sample),
     ]
+    if faults_a_minute:
+        threads.append(every(60 / faults_a_minute, quiet_from, soak.fault))
     for thread in threads:
         thread.join()
     deadline = time.time() + SETTLE_S
@@ -209,7 +213,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--studies", type=float, default=6, help="per minute")
-    parser.add_argument("--faults", type=float, default=3, help="per minute")
+    parser.add_argument("--faults", type=float, default=3, help="per minute; 0 for long lives")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     logging.configure("ERROR", "console")  # of the PACS and the scanner, which are this process
