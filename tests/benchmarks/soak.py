@@ -162,8 +162,8 @@ class Soak:
             print(f"turnaround last instance -> report at the PACS: median {statistics.median(turnarounds):.0f} s, "
                   f"longest {max(turnarounds):.0f} s")
         print(f"losses     {len(lost)}")
-        print(f"memory     slope of the floors (least resident memory in each {WINDOW_S:.0f} s) after {WARM_S:.0f} s of warming "
-              "up, all lives of a process together")
+        print(f"memory     slope of the floors (least resident memory in each {WINDOW_S:.0f} s) after {WARM_S:.0f} s of "
+              "warming up, all lives of a process together")
         for role in (*PROCESSES, "child"):
             print(f"           {role:9} {self._growth(role)}")
         return 1 if lost or changed else 0
