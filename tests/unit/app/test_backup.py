@@ -41,6 +41,13 @@ def test_a_running_ledger_is_copied_as_it_is_at_one_moment(node: Settings, tmp_p
     restored.close()
 
 
+def test_a_mistyped_data_folder_is_not_backed_up_as_an_empty_node(tmp_path: Path):
+    (tmp_path / "mistyped").mkdir()
+    with pytest.raises(Permanent) as caught:
+        backup.back_up(Settings(node={"data": tmp_path / "mistyped"}), tmp_path / "copy")
+    assert caught.value.code == "no_ledger" and {path.name for path in tmp_path.rglob("*")} == {"mistyped"}
+
+
 def test_a_backup_is_never_mixed_with_another(node: Settings, tmp_path: Path):
     backup.back_up(node, tmp_path / "copy")
     for out, code in ((tmp_path / "copy", "backup_exists"), (node.node.data / "copy", "backup_inside")):
