@@ -37,11 +37,17 @@ def test_every_open_port_is_named(tmp_path, checked):
 
 
 @pytest.mark.parametrize(("mode", "open_"), [(0o700, False), (0o750, False), (0o755, True), (0o701, True)])
-def test_a_data_folder_that_others_may_enter_is_told(tmp_path, checked, mode, open_):
+def test_who_may_enter_a_data_folder(tmp_path, mode, open_):
+    tmp_path.chmod(mode)
+    assert bool(rights_problem(tmp_path)) is open_
+    assert not rights_problem(tmp_path / "not made yet")
+
+
+def test_a_data_folder_that_others_may_enter_is_told(tmp_path, checked):
     data = tmp_path / "data"
     data.mkdir()
-    data.chmod(mode)
-    said = [line for line in checked(receive=f"port = {free_port()}").splitlines() if line.startswith("WARNING")]
-    assert bool(said) is open_ and bool(rights_problem(data)) is open_
-    if open_:
-        assert f"mode {mode:04o}" in said[0] and f"chmod o= {data}" in said[0]
+    data.chmod(0o755)
+    warning, = (line for line in checked(receive=f"port = {free_port()}").splitlines() if line.startswith("WARNING"))
+    assert "mode 0755" in warning and f"chmod o= {data}" in warning
+    data.chmod(0o700)
+    assert "WARNING" not in checked(receive=f"port = {free_port()}")
