@@ -13,12 +13,13 @@ _TURNS = 20  # of a reading between one thread and several; with as many, when e
 
 @dataclass(frozen=True)
 class Cost:
-    """What one study takes, measured alone: processor seconds, seconds, bytes.
+    """What one study takes, measured alone: processor seconds beyond those of an idle node, seconds, bytes.
 
     lead_s         from its first image to the begin of its reading: transfer, quiet period, judging
     reading_s      a worker is taken by it and by nothing else
     reading_cpu_s  of that worker and its child meanwhile
     stand_in_cpu_s of scanner and PACS, which a hospital does not run here
+    idle_worker, idle_rest  processors that a worker and the rest of the node use when nothing happens: they look for work
     others         processors that other programs kept busy meanwhile
     """
 
@@ -33,6 +34,8 @@ class Cost:
     stand_in_cpu_s: float
     commits: float
     stored_bytes: float
+    idle_worker: float
+    idle_rest: float
     others: float
 
     @property
@@ -115,23 +118,30 @@ def limits(cost: Cost, machine: Machine, workers: int, *, stand_ins: bool = Fals
     beside = cost.beside_cpu_s + (cost.stand_in_cpu_s if stand_ins else 0.0)
     more = machine.crowding if workers > 1 else 1.0
     return {"workers": 3600 * workers / (cost.reading_s + machine.poll_s / 2),
-            "processors": 3600 * machine.processors / (cost.reading_cpu_s * more + beside)} | _elsewhere(cost, machine)
+            "processors": 3600 * _left(cost, machine, workers) / (cost.reading_cpu_s * more + beside),
+            } | _elsewhere(cost, machine)
 
 
 def together(cost: Cost, machine: Machine, workers: int, *, stand_ins: bool = False) -> tuple[float, str]:
     """Return studies an hour with everything on one machine, and what saturates first."""
     beside = cost.beside_cpu_s + (cost.stand_in_cpu_s if stand_ins else 0.0)
-    rate = 3600 * steady_rate(phases(cost, machine, crowded=workers > 1), beside, workers, machine.processors)
+    left = _left(cost, machine, workers)
+    rate = 3600 * steady_rate(phases(cost, machine, crowded=workers > 1), beside, workers, left)
     found = limits(cost, machine, workers, stand_ins=stand_ins)
     return min([rate, *found.values()]), _first(found)
 
 
 def apart(cost: Cost, machine: Machine, workers: int) -> tuple[float, str]:
     """Return the same with such a machine for each worker and another one for all the rest."""
-    one = 3600 * steady_rate(phases(cost, machine, crowded=False), 0.0, 1, machine.processors)
-    found = {"workers": one * workers, "processors": 3600 * machine.processors / cost.beside_cpu_s}
+    one = 3600 * steady_rate(phases(cost, machine, crowded=False), 0.0, 1, machine.processors - cost.idle_worker)
+    found = {"workers": one * workers, "processors": 3600 * (machine.processors - cost.idle_rest) / cost.beside_cpu_s}
     found |= _elsewhere(cost, machine)
     return min(found.values()), _first(found)
+
+
+def _left(cost: Cost, machine: Machine, workers: int) -> float:
+    """Return the processors that are left beside looking for work; a tenth of one at least."""
+    return max(0.1, machine.processors - cost.idle_rest - cost.idle_worker * workers)
 
 
 def _elsewhere(cost: Cost, machine: Machine) -> dict[str, float]:

@@ -3,7 +3,8 @@
 Between two jobs the C library now and then keeps tens of megabytes that the next one uses again, and within a job everything
 is in use: a line through all samples shows that and no growth. What is never given back is the least of a stretch of time in
 which several jobs ended: of one child that read 60 studies it was 203.5 MB in the first third and 203.6 MB in the others,
-where a line through all samples rose by 4 MB/min. A line is laid through these floors of every life of the processes, each with a level of its own.
+where a line through all samples rose by 4 MB/min. A line is laid through these floors of every life of the processes, each
+with a level of its own.
 """
 
 import math

@@ -29,14 +29,14 @@ from processor_time import of_machine, of_tree
 import postgresql
 from capacity_model import Cost, Machine, apart, together
 from node_cluster import Cluster
-from node_harness import BUNDLE, POLL_S, RecordingPacs, storescu
+from node_harness import BUNDLE, POLL_S, RecordingPacs, storescu, wait_for
 from ovcf_node.config import Settings
 from ovcf_node.demo import phantom
 from ovcf_node.domain.identity import uid_from
 from ovcf_node.observe import logging
 from ovcf_node.workflow.child import Children
 
-LIMIT_S = 900
+LIMIT_S, IDLE_S = 900, 8
 WORTHLESS = 0.2  # share of the machine that others use, above which no figure means anything
 CORES, MB = os.cpu_count(), 2**20
 
@@ -123,29 +123,35 @@ def measure_cost(folder: Path, study: Study) -> Cost:
         site.send(first)
         site.cluster.node.settled(series, LIMIT_S)
         copy, series = study.copy()
-        commits, stored, before, begun = _commits(site.cluster), _stored(site.cluster), site.used(), time.time()
-        site.send(copy)
-        _wait(lambda: site.is_judged(series), "the study is judged")
-        judged = site.used()
-        _wait(lambda: len(site.answered()) == 2, "the study is answered")
-        seconds, after = time.time() - begun, site.used()
+        idle = _spent(site, lambda: time.sleep(IDLE_S))
+        commits, stored, begun = _commits(site.cluster), _stored(site.cluster), time.time()
+        arriving = _spent(site, lambda: (site.send(copy), wait_for(lambda: site.is_judged(series), LIMIT_S, "it is judged")))
+        reading = _spent(site, lambda: wait_for(lambda: len(site.answered()) == 2, LIMIT_S, "it is answered"))
         begin, end = site.readings()[-1]
-        spent = {name: after[name] - before[name] for name in after}
+        seconds = arriving["seconds"] + reading["seconds"]
+
+        def beyond(part: str, *stretches: dict[str, float]) -> float:
+            """Return what a part used beyond what it uses when nothing happens, processor seconds."""
+            return max(0.0, sum(s[part] - s["seconds"] * idle[part] / idle["seconds"] for s in stretches))
+
         return Cost(
-            lead_s=begin - begun, reading_s=end - begin, reading_cpu_s=after["worker"] - judged["worker"],
-            receiver_cpu_s=spent["receiver"], judging_cpu_s=judged["worker"] - before["worker"],
-            sender_cpu_s=spent["sender"], sender_s=_taken(site.cluster, "deliver"), database_cpu_s=spent["database"],
-            stand_in_cpu_s=spent["stand-ins"], commits=_commits(site.cluster) - commits,
-            stored_bytes=_stored(site.cluster) - stored, others=max(0.0, spent["others"] / seconds),
+            lead_s=begin - begun, reading_s=end - begin, reading_cpu_s=beyond("worker", reading),
+            receiver_cpu_s=beyond("receiver", arriving, reading), judging_cpu_s=beyond("worker", arriving),
+            sender_cpu_s=beyond("sender", arriving, reading), sender_s=_taken(site.cluster, "deliver"),
+            database_cpu_s=beyond("database", arriving, reading), stand_in_cpu_s=beyond("stand-ins", arriving, reading),
+            commits=_commits(site.cluster) - commits, stored_bytes=_stored(site.cluster) - stored,
+            idle_worker=idle["worker"] / idle["seconds"],
+            idle_rest=sum(idle[part] for part in ("receiver", "sender", "database")) / idle["seconds"],
+            others=max(0.0, (arriving["others"] + reading["others"]) / seconds),
         )
 
 
-def _wait(condition: Callable[[], bool], what: str) -> None:
-    """As `wait_for`, looking often: what is measured ends at that moment."""
-    deadline = time.monotonic() + LIMIT_S
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {LIMIT_S} s: {what}"
-        time.sleep(0.03)
+def _spent(site: Site, action: Callable[[], object]) -> dict[str, float]:
+    """Return what each part used while something happened, and the seconds that it took."""
+    before, begun = site.used(), time.monotonic()
+    action()
+    after = site.used()
+    return {part: after[part] - before[part] for part in after} | {"seconds": time.monotonic() - begun}
 
 
 def _taken(cluster: Cluster, workflow: str) -> float:
@@ -286,7 +292,8 @@ def tell(cost: Cost, machine: Machine) -> None:
           f"{cost.receiver_cpu_s:.1f}, judging {cost.judging_cpu_s:.1f}, sender {cost.sender_cpu_s:.1f}, PostgreSQL "
           f"{cost.database_cpu_s:.1f}, scanner and PACS {cost.stand_in_cpu_s:.1f} processor seconds")
     print(f"           {cost.commits:.0f} durable commits, {cost.stored_bytes / MB:.0f} MB written; {cost.lead_s:.1f} s "
-          f"from its first image to its reading; others used {cost.others:.1f} of {CORES} processors")
+          f"from its first image to its reading; an idle worker uses {cost.idle_worker:.2f} processors, the rest of an idle "
+          f"node {cost.idle_rest:.2f}; others used {cost.others:.1f} of {CORES} processors")
     print("studies/h  workers   all on this machine       each worker on such a machine, the rest on another one")
     for workers in (1, 2, 4, 8, 16):
         cells = ["{:5.0f} ({})".format(*way(cost, machine, workers)) for way in (together, apart)]
@@ -299,6 +306,7 @@ def tell_run(workers: int, cost: Cost, machine: Machine, rate: Rate) -> None:
     predicted, first = together(cost, left, workers, stand_ins=True)
     void = max(rate.others, cost.others) > CORES * WORTHLESS
     alone = cost.reading_cpu_s + cost.beside_cpu_s + cost.stand_in_cpu_s
+    alone += (cost.idle_rest + cost.idle_worker * workers) * 3600 / rate.studies
     print(f"real run   {workers} worker(s): predicted {predicted:.0f} ({first} first), measured {rate.studies:.0f} "
           f"({predicted / rate.studies - 1:+.0%}); workers read {rate.read:.0%} of the time, {rate.cpu_s:.1f} processor "
           f"seconds a study ({alone:.1f} alone); others used {rate.others:.1f} of {CORES} processors"

@@ -8,7 +8,7 @@ from capacity_model import Cost, Machine, Phase, limits, phases, steady_rate, to
 
 COST = Cost(
     lead_s=7.0, reading_s=3.6, reading_cpu_s=4.8, receiver_cpu_s=0.6, judging_cpu_s=0.5, sender_cpu_s=0.3, sender_s=0.3,
-    database_cpu_s=0.4, stand_in_cpu_s=0.4, commits=250, stored_bytes=66e6, others=0.0,
+    database_cpu_s=0.4, stand_in_cpu_s=0.4, commits=250, stored_bytes=66e6, idle_worker=0.0, idle_rest=0.0, others=0.0,
 )
 MACHINE = Machine(processors=2.0, disk=600e6, commits=4700, crowding=1.0, threads=2, poll_s=0.2)
 
@@ -46,3 +46,5 @@ def test_who_shares_the_processors_makes_it_less():
     alone, shared = together(COST, MACHINE, 1)[0], together(COST, MACHINE, 1, stand_ins=True)[0]
     assert shared < alone < limits(COST, MACHINE, 1)["workers"]
     assert together(COST, replace(MACHINE, crowding=1.2), 2)[0] < together(COST, MACHINE, 2)[0]
+    looking = replace(COST, idle_worker=0.1, idle_rest=0.1)
+    assert together(looking, MACHINE, 4)[0] < together(looking, MACHINE, 2)[0] < together(COST, MACHINE, 2)[0]
