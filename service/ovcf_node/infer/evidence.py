@@ -7,7 +7,7 @@ it undetermined. "No fracture" is never said against a sign above its operating 
 of its height unless it surely looks old. Unknown is None.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,6 +25,8 @@ _SURELY_OLD = 0.6  # least probability of an old deformity that explains such a 
 _SURELY_WHOLE = 0.15  # and most probability of a fracture beside which it does
 _MEASURABLE = 0.05  # height loss below which geometry sees nothing
 _UNSTEADY = 0.5  # looks that differ by this much in the probability of fracture contradict each other
+_FLOOR = 1e-4  # least probability that becomes log-odds
+_MOST_LOSS = 0.5  # a height loss beyond says no more about a fracture
 _CLOSE = 0.2  # distance of that probability from the operating point that is a close call
 
 
@@ -79,6 +81,17 @@ def is_suspect(signs: Signs, stage: VertebraStage) -> bool:
     """Say whether a vertebra is unfit as a reference for others' heights: the network sees it broken or deformed."""
     points = stage.operating_points
     return signs.fracture >= points["fracture"] or signs.old >= points["old"]
+
+
+def weighed(signs: Signs, stage: VertebraStage, height_loss: float | None) -> Signs:
+    """Let a measured height loss (fraction; None: unknown, nothing changes) speak; of an old one less."""
+    weight = stage.height
+    if weight is None or height_loss is None:
+        return signs
+    lost = min(height_loss, _MOST_LOSS) * (1.0 - signs.old)
+    picture = min(max(signs.fracture, _FLOOR), 1.0 - _FLOOR)
+    odds = weight.network * np.log(picture / (1.0 - picture)) + weight.loss * lost + weight.intercept
+    return replace(signs, fracture=round(float(_sigmoid(odds)), 4))
 
 
 def grade(signs: Signs, stage: VertebraStage, height_loss: float | None) -> Grading:
