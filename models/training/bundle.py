@@ -72,6 +72,19 @@ def probabilities(evidence, kind, old, temperature: dict[str, float]) -> dict[st
     return {"evidence": e, "type": t, "old": o, "fracture": 0.5 * (e[:, :3].max(1) + 1.0 - t[:, 0])}
 
 
+def height_features(picture: np.ndarray, old: np.ndarray, loss: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The contract's two terms of a fracture's log-odds: the picture's, and the height loss where it looks not old."""
+    picture = np.clip(picture, 1e-4, 1 - 1e-4)
+    return np.log(picture / (1 - picture)), np.minimum(loss, 0.5) * (1 - old)
+
+
+def weighed(picture: np.ndarray, old: np.ndarray, loss: np.ndarray, height: dict[str, float]) -> np.ndarray:
+    """Probability of a fracture from picture and height loss; the picture's own where the loss is NaN."""
+    odds, lost = height_features(picture, old, loss)
+    both = sigmoid(height["network"] * odds + height["loss"] * lost + height["intercept"])
+    return np.where(np.isfinite(loss), both, picture)
+
+
 def denis(evidence: np.ndarray, points: dict[str, float]) -> str:
     """The compression type that evidence probabilities ``[4]`` spell: none, A, B, C, D or burst (clinical.md 2.4)."""
     s, i, n, p = (evidence[k] >= points[name] for k, name in enumerate(("superior", "inferior", "anterior", "posterior")))
@@ -134,7 +147,8 @@ def table(name: str, values: dict) -> str:
 
 
 def write(
-    folder: Path, identity: dict, points: dict, temperature: dict, usual: dict | None = None, tolerance: float = 0.02
+    folder: Path, identity: dict, points: dict, temperature: dict, usual: dict | None = None,
+    height: dict | None = None, tolerance: float = 0.02,
 ) -> None:
     """Write ``bundle.toml`` beside ``label.onnx`` and ``vertebra.onnx``; self-test numbers come from onnxruntime."""
     lines = _table("bundle", identity)
@@ -161,6 +175,8 @@ def write(
             lines += _table("stages.vertebra.temperature", {k: round(float(v), 4) for k, v in temperature.items()})
             if usual:
                 lines += _table("stages.vertebra.usual", usual)
+            if height:
+                lines += _table("stages.vertebra.height", height)
         shape = SELF_TEST_SHAPE[stage]
         out = run(session(path), stage, self_test_input(shape))
         lines += _table(f"stages.{stage}.self_test", {"shape": list(shape), "tolerance": tolerance})

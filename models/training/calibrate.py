@@ -21,16 +21,17 @@ import torch
 
 import cohorts
 import second
-from bundle import probabilities, type_probabilities
+from bundle import probabilities, type_probabilities, weighed
 from networks import EVIDENCE, TYPES
 from ovcf_node import assemble, infer
 from ovcf_node.config import Assemble
 from ovcf_node.infer.bundle import STATISTICS
+from ovcf_node.infer.judgement import measured
 from ovcf_node.infer.label import field_for, locate
 from ovcf_node.infer.morphometry import measure
 from ovcf_node.infer.usual import statistics
 from ovcf_node.infer.vertebra import read_vertebrae
-from scores import operating_point, temperature_binary, temperature_classes
+from scores import height_weight, operating_point, temperature_binary, temperature_classes
 
 FIRST = {"study": 5_500_000, "negatives": 5_700_000, "second": second.SELECTION + 500_000}
 NEAR_MM = 12.0  # a vertebra found farther off belongs to no true one
@@ -59,13 +60,14 @@ def looks(case: Path, bundle: infer.Bundle) -> Iterator[dict]:
     files = sorted(p for p in (case / "ct").rglob("*") if p.is_file())
     volume = assemble.build(assemble.inspect(files, Assemble()).verdict.stack, regularise=False)
     labels = locate(field_for(volume, bundle), bundle)
-    for reading in read_vertebrae(volume, bundle, labels, tuple(cohorts.GRADED)):
-        if not reading.has_body:
-            continue
-        geometry = measure(reading.crop, reading.vertebra, reading.body)
-        gap = [float(np.linalg.norm(np.subtract(v["centre_mm"], geometry.centroid))) for v in truth["vertebrae"]]
+    readings = [r for r in read_vertebrae(volume, bundle, labels, ("T11", *cohorts.GRADED)) if r.has_body]
+    geometry = {r.level: measure(r.crop, r.vertebra, r.body) for r in readings}
+    known = measured(readings, geometry, bundle.vertebra)
+    for reading in readings:
+        centroid = geometry[reading.level].centroid
+        gap = [float(np.linalg.norm(np.subtract(v["centre_mm"], centroid))) for v in truth["vertebrae"]]
         near = truth["vertebrae"][int(np.argmin(gap))]
-        if min(gap) > NEAR_MM or not geometry.complete or geometry.metal:
+        if min(gap) > NEAR_MM or reading.level not in cohorts.GRADED or reading.level not in known:
             continue
         s, i, n, _ = near["evidence"]
         kind = 1 if s and i else 2 if s else 3 if i else 4 if n else 0
@@ -73,6 +75,7 @@ def looks(case: Path, bundle: infer.Bundle) -> Iterator[dict]:
             "case": case.name, "cohort": truth["cohort"], "level": near["level"], "logits": reading.looks.tolist(),
             "evidence": near["evidence"], "type": kind, "old": bool(near["old_deformity"]), "loss": near["height_loss"],
             "mimic": near["mimic"], "slice_mm": truth["facts"]["slice_mm"], "statistics": statistics(reading).tolist(),
+            "measured_loss": known[reading.level].loss,
         }
 
 
@@ -100,8 +103,12 @@ def fitted(rows: list[dict]) -> dict:
     p = mean_probabilities(logits, temperature)
     broken = evidence[:, :3].any(1)
     weight = np.where(old > 0, OLD_SHARE, 1.0)
+    loss = np.array([np.nan if r["measured_loss"] is None else r["measured_loss"] for r in rows])
+    fair = weight * balance([r["cohort"] == "second" for r in rows])
+    height = height_weight(p["fracture"], p["old"], loss, broken, fair)
+    p["fracture"] = weighed(p["fracture"], p["old"], loss, height)
     points = {
-        "fracture": operating_point(p["fracture"], broken, 0.4, 0.8, VERTEBRAE, weight, NOISE),
+        "fracture": operating_point(p["fracture"], broken, 0.3, 0.8, VERTEBRAE, fair, NOISE),
         "old": operating_point(p["old"], old, 0.3, power=2),
     }
     for k, name in enumerate(EVIDENCE):  # signs name the type: judged among fractures and their false alarms
@@ -115,7 +122,15 @@ def fitted(rows: list[dict]) -> dict:
     typed = broken & (evidence[:, 3] == 0) & (p["fracture"] >= points["fracture"])
     points["abstain_below"] = type_point(type_probabilities(p["evidence"], p["type"])[typed], kind[typed])
     usual = usual_of(np.array([r["statistics"] for r in rows]))
-    return {"temperature": temperature, "operating_points": points, "usual": usual, "vertebrae": len(rows)}
+    return {"temperature": temperature, "operating_points": points, "usual": usual, "height": height, "vertebrae": len(rows)}
+
+
+def balance(second_generator: list[bool]) -> np.ndarray:
+    """Weights that let both generators speak with one voice each."""
+    group = np.array(second_generator)
+    if group.all() or not group.any():
+        return np.ones(len(group))
+    return np.where(group, len(group) / (2 * group.sum()), len(group) / (2 * (~group).sum()))
 
 
 def usual_of(values: np.ndarray) -> dict:
@@ -148,6 +163,8 @@ def mean_probabilities(logits: np.ndarray, temperature: dict) -> dict[str, np.nd
 def summary(rows: list[dict], result: dict) -> str:
     """What these points do to the patients they were chosen on."""
     p = mean_probabilities(np.array([r["logits"] for r in rows]), result["temperature"])
+    loss = np.array([np.nan if r["measured_loss"] is None else r["measured_loss"] for r in rows])
+    alone, p["fracture"] = p["fracture"], weighed(p["fracture"], p["old"], loss, result["height"])
     called = p["fracture"] >= result["operating_points"]["fracture"]
     lines = []
     for cohort in FIRST:
@@ -168,7 +185,7 @@ def summary(rows: list[dict], result: dict) -> str:
                 r = rows[k]
                 kind = TYPES[r["type"]]
                 lines.append(f"  {r['case']} {r['level']} {kind} loss {r['loss']:.2f} {r['mimic']} old {r['old']} "
-                             f"{r['slice_mm']} mm: {p['fracture'][k]:.2f}")
+                             f"{r['slice_mm']} mm, measured {loss[k]:.2f}: {p['fracture'][k]:.2f}, picture {alone[k]:.2f}")
     return "\n".join(lines)
 
 

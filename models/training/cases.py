@@ -23,6 +23,7 @@ import torch
 
 import phantoms
 from networks import EVIDENCE, LABELS, TYPES
+from phantoms import plain
 from phantoms.atlas import shapes_folder
 from phantoms.grids import CROP_ORIGIN, Grid, crop_grid
 from phantoms.norms import count_of, spine_index
@@ -271,6 +272,8 @@ def produce(
                 arrays = coarse(*phantoms.label_map_case(seed, folder=shapes))
             elif what == "fields":
                 arrays = field(seed)
+            elif seed % 5 == 4:
+                arrays = plain.crops(seed)
             elif shapes and seed % 8 < 5:
                 arrays = scanned_crops(seed, load_solids(shapes, work / "solids.pickle"))
             else:

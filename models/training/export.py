@@ -165,6 +165,7 @@ def export(work: Path | None, out: Path) -> dict:
             {**bundle.DEFAULT_POINTS, **extra.get("operating_points", {})},
             {**bundle.DEFAULT_TEMPERATURE, **extra.get("temperature", {})},
             extra.get("usual"),
+            extra.get("height"),
         )
         bundle.read(folder)
         notes = work / "notes.md" if work else None

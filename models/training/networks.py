@@ -9,6 +9,8 @@ exported files run with dynamic sizes. Tensor names, shapes and meanings are the
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -20,6 +22,7 @@ EVIDENCE = ("superior", "inferior", "anterior", "posterior")
 TYPES = ("none", "A", "B", "C", "D")
 CROP_SHAPE = (56, 72, 32)  # w, v, u
 CROP_SPACING = (1.0, 1.25, 3.0)  # mm along w, v, u
+MASK_SHIFT = math.log(2.0)  # what a mask loss that weighs positive voxels twice (`losses.mask_loss`) adds to the log-odds
 CROP_ORIGIN = (27.5, 24.0, 15.5)  # index of the vertebral body centre
 
 
@@ -159,8 +162,9 @@ class VertebraNet(nn.Module):
 
     Axes (w, v, u) at 1.0 x 1.25 x 3.0 mm: the two finest levels do not pool u, and the finest uses flat (3,3,1)
     kernels and few channels, which is where the cost would be. The posterior sign has a map of its own, the broken back
-    wall at half resolution in w and v, whose log-sum-exp it adds to what the head says. In training mode a seventh output
-    carries the coarse logits (deep supervision of the three masks, then that map).
+    wall at half resolution in w and v, whose log-sum-exp it adds to what the head says. Outside training the vertebra's and
+    body's logits are what they would be had the loss not favoured positive voxels. In training mode a seventh output carries
+    the coarse logits (deep supervision of the three masks, then that map).
     """
 
     def __init__(self, channels=(8, 16, 32, 64)):
@@ -199,7 +203,9 @@ class VertebraNet(nn.Module):
         seen = torch.logsumexp(wall.flatten(2), 2) - 3.0  # about 20 voxels of a broken wall weigh 1
         posterior = read[:, 3:4] + self.wall_gain[:1] * seen + self.wall_gain[1:]
         out = vertebra, body, fracture, torch.cat([read[:, :3], posterior], 1), read[:, 4:9], read[:, 9:]
-        return (*out, torch.cat([self.deep(d2).float(), wall], 1)) if self.training else out
+        if self.training:
+            return (*out, torch.cat([self.deep(d2).float(), wall], 1))
+        return vertebra - MASK_SHIFT, body - MASK_SHIFT, *out[2:]
 
 
 def parameters(net: nn.Module) -> int:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize, minimize_scalar
 from scipy.stats import rankdata
 
-from bundle import sigmoid, softmax
+from bundle import height_features, sigmoid, softmax
 
 
 def wilson(hits: int, total: int, z: float = 1.959964) -> tuple[float, float]:
@@ -64,6 +64,25 @@ def temperature_classes(logits: np.ndarray, truth: np.ndarray) -> float:
         return float(-np.mean(np.log(np.clip(p, 1e-7, 1))))
 
     return math.exp(minimize_scalar(loss, bounds=(math.log(0.3), math.log(5)), method="bounded").x)
+
+
+def height_weight(picture, old, loss, truth, weight, ridge: float = 0.005) -> dict[str, float]:
+    """How height loss speaks beside the picture: weighted logistic regression, shrunk towards the picture alone.
+
+    ``picture``, ``old`` are probabilities, ``loss`` a fraction (NaN: unknown, left out), ``truth`` in {0, 1}. Neither
+    weight becomes negative: no loss makes a fracture less probable.
+    """
+    known = np.isfinite(loss)
+    x = np.stack([*height_features(picture[known], old[known], loss[known]), np.ones(known.sum())], 1)
+    y, w = np.asarray(truth, float)[known], weight[known] / weight[known].sum()
+    start = np.array([1.0, 0.0, 0.0])
+
+    def cost(b: np.ndarray) -> float:
+        z = x @ b
+        return float((w * (np.logaddexp(0, z) - y * z)).sum() + ridge * ((b - start) ** 2 / (1, 100, 1)).sum())
+
+    best = minimize(cost, start, method="L-BFGS-B", bounds=[(0.1, None), (0, None), (None, None)])
+    return dict(zip(("network", "loss", "intercept"), (round(float(b), 4) for b in best.x), strict=True))
 
 
 def operating_point(

@@ -66,7 +66,7 @@ VERTEBRA: dict[str, str] = {
     "not_measurable": "seen by name and place, without a body that could be measured",
     "incomplete_body": "the body is not wholly in the field: not graded",
     "evidence_conflict": "signs, direct reading and probability do not agree",
-    "no_sign": "the direct reading says fracture, no single sign does",
+    "no_sign": "a fracture is probable, no single sign reaches its operating point",
     "unsteady": "several looks at the same vertebra contradict each other",
     "unusual": "unlike the pictures the models were calibrated on: not graded",
     "low_confidence": "the class of the fracture is not probable enough",

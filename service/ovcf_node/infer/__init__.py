@@ -14,12 +14,11 @@ from ovcf_node.domain.reasons import Reason, reason
 from ovcf_node.domain.volume import Masks, Volume
 from ovcf_node.infer import expected
 from ovcf_node.infer.bundle import Bundle, load, load_identity
-from ovcf_node.infer.evidence import Grading, Signs, calibrated, grade, is_suspect
+from ovcf_node.infer.judgement import Judgement, judge
 from ovcf_node.infer.label import Labels, Placed, field_for, locate
 from ovcf_node.infer.masks import masks_on_grid
 from ovcf_node.infer.morphometry import Geometry, measure
 from ovcf_node.infer.restore import Restoration, restorations
-from ovcf_node.infer.usual import is_unusual
 from ovcf_node.infer.vertebra import VertebraReading, read_vertebrae
 
 __all__ = ["Bundle", "Reading", "load", "load_identity", "looks_like_spine", "read"]
@@ -28,8 +27,6 @@ LEAST_COMPLETE = 3
 """Fewer complete vertebrae between T12 and S1 than this are not assessed."""
 
 _READ_LEVELS = ("T11", *REPORTED)  # T11 is a neighbour to measure against, never reported
-_METAL = Reason("metal", "metal or cement at this vertebra: not graded")
-_UNUSUAL = Reason("unusual", "the picture of this vertebra is unlike those the models were calibrated on: not graded")
 _NOT_MEASURABLE = Reason("not_measurable", "seen but not measurable (collapse, metal or cut field)")
 _INCOMPLETE_BODY = Reason("incomplete_body", "the body is not wholly in the field: not graded")
 
@@ -105,7 +102,7 @@ def read(
     geometry = {r.level: measure(r.crop, r.vertebra, r.body) for r in readings}
     found = [r.level for r in readings if r.level in REPORTED]
     verdict, reasons = _verdict(geometry, found)
-    judged = {} if withhold_grading or verdict == "not_assessed" else _judge(readings, geometry, bundle)
+    judged = {} if withhold_grading or verdict == "not_assessed" else judge(readings, geometry, bundle.vertebra)
     clock.done("measure", 0.8)
     restored = _restored(volume, bundle, readings, geometry, judged)
     if restored:
@@ -118,7 +115,7 @@ def read(
     masks = None
     if verdict in ("assessed", "limited"):
         fractured = frozenset(v.level for v in vertebrae if v.fracture)
-        masks = masks_on_grid(volume, [r for r in readings if r.level in REPORTED], fractured, threads)
+        masks = masks_on_grid(volume, labels, [r for r in readings if r.level in REPORTED], fractured, threads)
     clock.done("masks", 1.0)
     return Reading(
         "limited" if verdict == "assessed" and (reasons or withhold_grading) else verdict, reasons, vertebrae, masks,
@@ -156,43 +153,9 @@ def _verdict(geometry: dict[str, Geometry], found: list[str]) -> tuple[str, tupl
     return ("limited" if reasons else "assessed"), tuple(reasons)
 
 
-@dataclass(frozen=True)
-class _Judgement:
-    grading: Grading
-    expectation: expected.Expectation | None
-    loss: float | None
-
-
-def _judge(readings: list[VertebraReading], geometry: dict[str, Geometry], bundle: Bundle) -> dict[str, _Judgement]:
-    """Grade the complete vertebrae; S1, what metal disturbs and what the stage does not know are not judged."""
-    stage = bundle.vertebra
-    unusual = {r.level for r in readings if is_unusual(r, stage.usual)}
-    usable = [r for r in readings if geometry[r.level].complete and not geometry[r.level].metal]
-    signs: dict[str, Signs] = {r.level: calibrated(r.looks, stage) for r in usable}
-    expectations = expected.expectations(
-        {level: geometry[level].heights for level in signs},
-        [level for level in signs if level not in unusual and not is_suspect(signs[level], stage)],
-        {level: geometry[level].width for level in signs},
-    )
-    out = {}
-    for level in signs:
-        if level not in REPORTED:
-            continue
-        expectation = expectations.get(level)
-        loss = expected.height_loss(geometry[level].heights, expectation.heights) if expectation else None
-        grading = Grading()
-        if level in GRADED:
-            grading = Grading(abstain=_UNUSUAL) if level in unusual else grade(signs[level], stage, loss)
-        out[level] = _Judgement(grading, expectation, loss)
-    for level in REPORTED:
-        if level in geometry and geometry[level].metal:
-            out[level] = _Judgement(Grading(abstain=_METAL), None, None)
-    return out
-
-
 def _restored(
     volume: Volume, bundle: Bundle, readings: list[VertebraReading], geometry: dict[str, Geometry],
-    judged: dict[str, _Judgement],
+    judged: dict[str, Judgement],
 ) -> dict[str, Restoration]:
     """Restore the graded vertebrae; what comes of it explains the reading and does not enter the judgement."""
     expected = {level: j.expectation for level, j in judged.items() if level in GRADED and j.expectation}
@@ -200,7 +163,7 @@ def _restored(
 
 
 def _finding(
-    level: str, geometry: Geometry, judged: dict[str, _Judgement], restored: Restoration | None
+    level: str, geometry: Geometry, judged: dict[str, Judgement], restored: Restoration | None
 ) -> VertebraFinding:
     """Put one vertebra together; without judgement there are no heights either."""
     facts = {

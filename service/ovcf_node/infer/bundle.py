@@ -35,6 +35,7 @@ _RUNTIME_ERRORS = (
 _RESERVED = ("segment",)
 _POINTS = ("fracture", "superior", "inferior", "anterior", "posterior", "old", "abstain_below")
 _TEMPERATURES = ("evidence", "type", "old")
+_HEIGHT = ("network", "loss", "intercept")
 STATISTICS = ("log_body_cm3", "body_softness", "vertebra_softness", "body_100hu", "body_sd_100hu", "contrast_100hu")
 """What `usual` describes; `usual.statistics` computes them."""
 _LABELS = ("background", "above", "T11", "T12", "L1", "L2", "L3", "L4", "L5", "S1", "below")
@@ -61,6 +62,18 @@ class Usual:
 
 
 @dataclass(frozen=True)
+class HeightWeight:
+    """How the measured height loss speaks beside the picture, in log-odds of a fracture (fitted on the calibration).
+
+    log-odds = network x (log-odds by the network) + loss x (height loss, at most 0.5) x (1 - P(old)) + intercept
+    """
+
+    network: float
+    loss: float
+    intercept: float
+
+
+@dataclass(frozen=True)
 class VertebraStage:
     """How the vertebra network wants its crops, in (w, v, u) order, and how its outputs become calls."""
 
@@ -71,6 +84,7 @@ class VertebraStage:
     operating_points: Mapping[str, float]
     temperature: Mapping[str, float]
     usual: Usual | None = None
+    height: HeightWeight | None = None
 
 
 @dataclass(frozen=True)
@@ -223,6 +237,7 @@ def _vertebra_stage(table: dict[str, Any]) -> VertebraStage:
         _numbers(table, "origin_index", 3), (low, high),
         _named(table, "operating_points", _POINTS), _named(table, "temperature", _TEMPERATURES),
         _usual(_section(table, "usual")) if "usual" in table else None,
+        HeightWeight(**_named(table, "height", _HEIGHT)) if "height" in table else None,
     )
 
 

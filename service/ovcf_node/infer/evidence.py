@@ -7,7 +7,7 @@ it undetermined. "No fracture" is never said against a sign above its operating 
 of its height unless it surely looks old. Unknown is None.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,6 +25,9 @@ _SURELY_OLD = 0.6  # least probability of an old deformity that explains such a 
 _SURELY_WHOLE = 0.15  # and most probability of a fracture beside which it does
 _MEASURABLE = 0.05  # height loss below which geometry sees nothing
 _UNSTEADY = 0.5  # looks that differ by this much in the probability of fracture contradict each other
+_FLOOR = 1e-4  # least probability that becomes log-odds
+_MOST_LOSS = 0.5  # a height loss beyond says no more about a fracture
+_WITHOUT_SIGN = 0.75  # least probability of a type that no single sign spells
 _CLOSE = 0.2  # distance of that probability from the operating point that is a close call
 
 
@@ -81,6 +84,17 @@ def is_suspect(signs: Signs, stage: VertebraStage) -> bool:
     return signs.fracture >= points["fracture"] or signs.old >= points["old"]
 
 
+def weighed(signs: Signs, stage: VertebraStage, height_loss: float | None) -> Signs:
+    """Let a measured height loss (fraction; None: unknown, nothing changes) speak; of an old one less."""
+    weight = stage.height
+    if weight is None or height_loss is None:
+        return signs
+    lost = min(height_loss, _MOST_LOSS) * (1.0 - signs.old)
+    picture = min(max(signs.fracture, _FLOOR), 1.0 - _FLOOR)
+    odds = weight.network * np.log(picture / (1.0 - picture)) + weight.loss * lost + weight.intercept
+    return replace(signs, fracture=round(float(_sigmoid(odds)), 4))
+
+
 def grade(signs: Signs, stage: VertebraStage, height_loss: float | None) -> Grading:
     """Decide fracture, class, age and notes of one complete vertebra; `height_loss` is a fraction or None."""
     points = stage.operating_points
@@ -90,6 +104,7 @@ def grade(signs: Signs, stage: VertebraStage, height_loss: float | None) -> Grad
         return _undetermined(signs, Reason("unsteady", "mirrored or slightly shifted, the same vertebra is read otherwise"))
     if signs.fracture < points["fracture"]:
         return _unbroken(signs, named, signs.old >= points["old"], height_loss)
+    recent = named.fracture and signs.old < points["old"] / 2
     denis, abstain = _type_of(signs, named, points["abstain_below"])
     if denis is not None:
         named = classify(superior=denis in "AB", inferior=denis in "AC", anterior=denis == "D" or broken["anterior"],
@@ -98,7 +113,6 @@ def grade(signs: Signs, stage: VertebraStage, height_loss: float | None) -> Grad
     if height_loss is not None and height_loss < _MEASURABLE:
         notes.append(Reason("no_measurable_deformity", f"signs of fracture, but height loss is {height_loss:.0%}"))
     certain = abstain is None or abstain.code == "posterior_wall"
-    recent = named.fracture and signs.old < points["old"] / 2
     return Grading(
         True, signs.fracture, signs.evidence,
         denis,
@@ -152,12 +166,12 @@ def _type_of(signs: Signs, named: FractureClass, least: float) -> tuple[str | No
     """The Denis type of a fracture, or None and why it is withheld; `named` is what the signs alone spell."""
     if named.review:
         return None, Reason("posterior_wall", named.review)
-    if not named.fracture:
-        return None, Reason("no_sign", "the direct reading says fracture, no single sign reaches its operating point")
     probable = type_probabilities(signs)
     best = int(np.argmax(probable))
-    if probable[best] >= least:
+    if probable[best] >= (least if named.fracture else max(least, _WITHOUT_SIGN)):
         return _TYPES[1 + best], None
+    if not named.fracture:
+        return None, Reason("no_sign", "a fracture is probable, no single sign reaches its operating point")
     direct = _TYPES[1 + int(np.argmax(signs.types[1:]))]
     if named.denis != direct:
         return None, Reason("evidence_conflict", f"single signs say {named.denis}, the direct reading says {direct}")

@@ -1,4 +1,8 @@
-"""Bring the crops' masks back to the source's voxels: one label each, the likelier vertebra where two claim one."""
+"""Bring the crops' masks back to the source's voxels: one label each, the likelier vertebra where two claim one.
+
+A crop ends 48 mm to each side and 60 mm behind the body's centre; the wings of the sacrum and long processes do not. What
+lies beyond goes on as the label stage's coarse map has it, and never takes a voxel that a crop has given to a vertebra.
+"""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -7,14 +11,16 @@ from scipy import ndimage
 
 from ovcf_node.domain.levels import mask_value
 from ovcf_node.domain.volume import Masks, Volume
+from ovcf_node.infer.label import Labels
 from ovcf_node.infer.vertebra import VertebraReading
 
 _HALF = 128  # probability 0.5 on the 0..255 scale
+_LEAST_BEYOND = 8  # voxels of the coarse map outside the crop (1.7 cm3 at 6 mm): fewer are its rounding
 _RIM_MM = 3.0  # a fracture region may stand out of its vertebra by this much
 
 
 def masks_on_grid(
-    volume: Volume, readings: list[VertebraReading], fractured: frozenset[str], threads: int = 2
+    volume: Volume, labels: Labels, readings: list[VertebraReading], fractured: frozenset[str], threads: int = 2
 ) -> Masks | None:
     """Return the masks of `readings` on the volume's grid, cut to their common box; None where nothing is found.
 
@@ -22,6 +28,7 @@ def masks_on_grid(
     """
     with ThreadPoolExecutor(max_workers=threads) as pool:  # scipy releases the interpreter lock while it interpolates
         parts = [p for p in pool.map(lambda r: _part(volume, r, r.level in fractured), readings) if p is not None]
+        parts += [p for p in pool.map(lambda r: _beyond(volume, labels, r), readings) if p is not None]
     if not parts:
         return None
     low = np.min([start for _, start, _, _ in parts], axis=0)
@@ -58,17 +65,11 @@ def _part(
     found = _span(probability > 0.3, probability.shape)
     if found is None:
         return None
-    to_index = np.linalg.inv(volume.affine) @ reading.crop.grid.affine
-    ends = [(s.start - 1.0, s.stop) for s in found]
-    corners = np.array(np.meshgrid(*ends, indexing="ij")).reshape(3, -1).T @ to_index[:3, :3].T + to_index[:3, 3]
-    size = np.asarray(volume.hu.shape)
-    start = np.clip(np.floor(corners.min(axis=0)).astype(int), 0, size)
-    stop = np.clip(np.ceil(corners.max(axis=0)).astype(int) + 1, 0, size)
-    if np.any(stop <= start):
+    box = _box(volume, reading.crop.grid.affine, found)
+    if box is None:
         return None
-    back = np.linalg.inv(to_index)
-    matrix, offset = back[:3, :3], back[:3, :3] @ start + back[:3, 3]
-    shape = tuple(int(n) for n in stop - start)
+    start, shape = box
+    matrix, offset = _from_volume(volume, reading.crop.grid.affine, start)
     whole = _upsample(probability, matrix, offset, shape)
     region = None
     if fractured:
@@ -76,6 +77,43 @@ def _part(
         near = ndimage.distance_transform_edt(probability <= 0.5, sampling=spacing) <= _RIM_MM
         region = _upsample(np.where(near, reading.fracture, 0), matrix, offset, shape) >= _HALF
     return mask_value(reading.level), start, whole, region
+
+
+def _beyond(volume: Volume, labels: Labels, reading: VertebraReading) -> tuple[int, np.ndarray, np.ndarray, None] | None:
+    """What the coarse map gives this vertebra outside its crop, on its own box; None where that is next to nothing."""
+    number = next(v.instance.number for v in labels.vertebrae if v.label == reading.level)
+    coarse = labels.numbers == number
+    crop = reading.crop.grid
+    index = np.argwhere(coarse)
+    at = (labels.field.point_of(index) - crop.affine[:3, 3]) @ np.linalg.inv(crop.affine[:3, :3]).T
+    outside = index[((at < 0) | (at > np.array(crop.shape) - 1)).any(axis=1)]
+    if len(outside) < _LEAST_BEYOND:
+        return None
+    found = tuple(slice(int(a), int(b) + 1) for a, b in zip(outside.min(axis=0), outside.max(axis=0), strict=True))
+    box = _box(volume, labels.field.affine, found)
+    if box is None:
+        return None
+    start, shape = box
+    whole = _upsample(coarse.astype(np.float32), *_from_volume(volume, labels.field.affine, start), shape) >= _HALF
+    in_crop = _upsample(np.ones(crop.shape, np.float32), *_from_volume(volume, crop.affine, start), shape) > 0
+    return mask_value(reading.level), start, np.where(whole & ~in_crop, _HALF, 0).astype(np.uint8), None
+
+
+def _box(volume: Volume, affine: np.ndarray, found: tuple[slice, ...]) -> tuple[np.ndarray, tuple[int, ...]] | None:
+    """First index and shape of the volume's box that holds the indices `found` of a grid; None outside the volume."""
+    to_index = np.linalg.inv(volume.affine) @ affine
+    ends = [(s.start - 1.0, s.stop) for s in found]
+    corners = np.array(np.meshgrid(*ends, indexing="ij")).reshape(3, -1).T @ to_index[:3, :3].T + to_index[:3, 3]
+    size = np.asarray(volume.hu.shape)
+    start = np.clip(np.floor(corners.min(axis=0)).astype(int), 0, size)
+    stop = np.clip(np.ceil(corners.max(axis=0)).astype(int) + 1, 0, size)
+    return None if np.any(stop <= start) else (start, tuple(int(n) for n in stop - start))
+
+
+def _from_volume(volume: Volume, affine: np.ndarray, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Matrix and offset from indices of the volume's box at `start` to indices of a grid."""
+    back = np.linalg.inv(affine) @ volume.affine
+    return back[:3, :3], back[:3, :3] @ start + back[:3, 3]
 
 
 def _upsample(probability: np.ndarray, matrix: np.ndarray, offset: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

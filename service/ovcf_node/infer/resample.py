@@ -31,6 +31,14 @@ class Field:
     origin: np.ndarray
     spacing: float
 
+    @property
+    def affine(self) -> np.ndarray:
+        """4x4 map of (z, y, x, 1) indices to LPS mm."""
+        out = np.eye(4)
+        out[:3, :3] = np.eye(3)[_ZYX] * self.spacing
+        out[:3, 3] = self.origin
+        return out
+
     def point_of(self, index: np.ndarray) -> np.ndarray:
         """Map (..., 3) indices (z, y, x) to LPS mm."""
         return np.asarray(index, dtype=float)[..., _ZYX] * self.spacing + self.origin

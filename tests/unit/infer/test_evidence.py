@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from ovcf_node.domain.findings import Evidence
 from ovcf_node.infer.bundle import VertebraStage
-from ovcf_node.infer.evidence import Grading, calibrated, grade, is_suspect
+from ovcf_node.infer.evidence import Grading, Signs, calibrated, grade, is_suspect
 
 _POINTS = {"fracture": 0.5, "superior": 0.5, "inferior": 0.5, "anterior": 0.5, "posterior": 0.5, "old": 0.5,
            "abstain_below": 0.6}
@@ -73,6 +74,12 @@ def test_a_fracture_no_sign_speaks_for_has_no_class_and_says_so(kind):
     grading = grade(_signs("", kind, 2.0), _stage(0.1), 0.3)
     assert grading.fracture is True and grading.abstain.code == "no_sign"
     assert (grading.denis, grading.ao, grading.of, grading.age) == (None, None, None, "indeterminate")
+
+
+def test_a_type_that_no_sign_spells_is_named_where_both_readings_lean_to_it():
+    signs = Signs(Evidence(0.05, 0.05, 0.4, 0.05), (0.2, 0.02, 0.03, 0.03, 0.72), 0.05, 0.6)
+    grading = grade(signs, STAGE, 0.2)
+    assert (grading.denis, grading.age) == ("D", "indeterminate")
 
 
 @pytest.mark.parametrize("point", [0.05, 0.5, 0.9])

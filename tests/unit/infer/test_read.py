@@ -9,7 +9,7 @@ from synthetic_spine import VERTEBRA_STAGE, KnowingBundle, axial_volume, paint, 
 from ovcf_node.domain.levels import GRADED, REPORTED, mask_value
 from ovcf_node.domain.volume import Masks, Volume
 from ovcf_node.infer import looks_like_spine, read
-from ovcf_node.infer.bundle import STATISTICS, Bundle, Usual
+from ovcf_node.infer.bundle import STATISTICS, Bundle, HeightWeight, Usual
 
 _FULL = ("T10", "T11", *REPORTED, "S2")
 
@@ -245,3 +245,32 @@ def test_looks_like_spine_counts_reported_levels(monkeypatch):
     bundle = KnowingBundle(blocks).watch(monkeypatch)
     assert looks_like_spine(axial_volume(blocks, spacing=(3.0, 2.0, 2.0)), bundle) == 2
     assert isinstance(KnowingBundle.run, type(Bundle.run))
+
+
+def test_wings_beyond_the_crop_follow_the_coarse_map(monkeypatch):
+    blocks = [replace(b, half_width=58.0) if b.level == "S1" else b for b in spine(_FULL)]
+    narrow = axial_volume(blocks)
+    wide = narrow.affine.copy()
+    wide[:3, 3] -= 30 * wide[:3, 2]
+    volume = volume_on(blocks, wide, (*narrow.hu.shape[:2], narrow.hu.shape[2] + 60))
+    reading = read(volume, KnowingBundle(blocks).watch(monkeypatch))
+    vertebrae, _ = _full_masks(reading.masks)
+    truth = paint(blocks, volume.affine, volume.hu.shape) == 1 + [b.level for b in blocks].index("S1")
+    mine = vertebrae == mask_value("S1")
+    columns = np.argwhere(mine)[:, 2]
+    across = (columns.max() - columns.min()) * np.linalg.norm(volume.affine[:3, 2])
+    assert across > 2 * 48.0, "a crop alone ends 48 mm to each side"
+    assert 2 * (truth & mine).sum() / (truth.sum() + mine.sum()) > 0.9
+    _check_dice(reading.masks, volume, blocks, GRADED)
+
+
+def test_height_loss_against_the_neighbours_moves_the_probability_where_the_bundle_says_so(monkeypatch):
+    blocks = spine(_FULL, losses={"L1": 0.3})
+    volume = axial_volume(blocks)
+    alone = read(volume, KnowingBundle(blocks).watch(monkeypatch))
+    weight = HeightWeight(network=1.0, loss=20.0, intercept=-1.0)
+    both = read(volume, KnowingBundle(blocks, vertebra=replace(VERTEBRA_STAGE, height=weight)).watch(monkeypatch))
+    before = {v.level: v.probability for v in alone.vertebrae}
+    after = {v.level: v.probability for v in both.vertebrae}
+    assert before["L1"] < 0.2 and after["L1"] > 0.6
+    assert all(after[level] < 0.3 for level in GRADED if level != "L1")

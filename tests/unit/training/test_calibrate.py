@@ -10,6 +10,10 @@ pytest.importorskip("torch")
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "models" / "training"))
 
 import calibrate
+from ovcf_node.domain.findings import Evidence
+from ovcf_node.infer import evidence
+from ovcf_node.infer.bundle import HeightWeight, VertebraStage
+from ovcf_node.infer.evidence import Signs
 
 
 def _row(rng, kind, case):
@@ -21,7 +25,7 @@ def _row(rng, kind, case):
         "case": case, "cohort": "study", "level": "L1",
         "logits": np.hstack([signs, types, rng.normal(-3, 1, (3, 1))]).tolist(),
         "evidence": evidence, "type": kind, "old": bool(rng.random() < 0.1), "loss": 0.2, "mimic": None, "slice_mm": 1.0,
-        "statistics": rng.normal(0, 1, 6).tolist(),
+        "statistics": rng.normal(0, 1, 6).tolist(), "measured_loss": float(rng.uniform(0, 0.1) + 0.2 * (kind > 0)),
     }
 
 
@@ -31,7 +35,8 @@ def test_points_separate_what_the_looks_separate():
     result = calibrate.fitted(rows)
     p = calibrate.mean_probabilities(np.array([r["logits"] for r in rows]), result["temperature"])
     broken = np.array([any(r["evidence"]) for r in rows])
-    called = p["fracture"] >= result["operating_points"]["fracture"]
+    loss = np.array([r["measured_loss"] for r in rows])
+    called = calibrate.weighed(p["fracture"], p["old"], loss, result["height"]) >= result["operating_points"]["fracture"]
     assert called[broken].mean() > 0.9 and (~called[~broken]).mean() > 0.98
     assert set(result["operating_points"]) == {
         "fracture", "old", "superior", "inferior", "anterior", "posterior", "abstain_below"
@@ -54,3 +59,27 @@ def test_the_limit_lies_beyond_every_vertebra_of_the_calibration():
     off = values - np.array(usual["mean"])
     distance = np.sqrt(np.einsum("ni,ij,nj->n", off, np.array(usual["precision"]).reshape(6, 6), off))
     assert distance.max() * calibrate.FAR == pytest.approx(usual["limit"], rel=0.01)
+
+
+def test_height_loss_is_weighed_as_the_node_weighs_it():
+    height = {"network": 0.8, "loss": 6.0, "intercept": -1.0}
+    stage = VertebraStage((1, 1.25, 3), (56, 72, 32), (27.5, 24, 15.5), (-300, 1300), {}, {}, None, HeightWeight(**height))
+    for picture, old, loss in ((0.3, 0.0, 0.2), (0.9999, 0.5, 0.9), (0.0, 0.1, 0.0), (0.4, 0.2, None)):
+        here = calibrate.weighed(np.array([picture]), np.array([old]), np.array([np.nan if loss is None else loss]), height)
+        there = evidence.weighed(Signs(Evidence(), (1, 0, 0, 0, 0), old, picture), stage, loss)
+        assert there.fracture == pytest.approx(float(here[0]), abs=1e-4)
+
+
+def test_height_loss_gets_a_say_only_where_it_helps():
+    rng = np.random.default_rng(2)
+    truth = rng.random(4000) < 0.3
+    picture = calibrate.weighed(np.full(4000, 0.5), np.zeros(4000), rng.normal(0, 0.2, 4000) + 0.3 * truth - 0.15,
+                                {"network": 1.0, "loss": 8.0, "intercept": 0.0})
+    useful, useless = 0.15 * truth + rng.uniform(0, 0.1, 4000), rng.uniform(0, 0.3, 4000)
+    fit = lambda loss: calibrate.height_weight(picture, np.zeros(4000), loss, truth, np.ones(4000))  # noqa: E731
+    assert fit(useful)["loss"] > 3 and fit(useless)["loss"] < 1
+
+
+def test_both_generators_weigh_the_same():
+    weight = calibrate.balance([True, False, False, False])
+    assert weight[0] == weight[1:].sum() and weight.sum() == pytest.approx(4)

@@ -1,0 +1,81 @@
+"""From readings and geometry to a judgement of each vertebra: signs, what its heights should be, what it lost, the verdict.
+
+Heights come second, without a circle: what the network sees broken or deformed is no reference for others, what is left
+says how high each vertebra should be, and only then the loss is weighed against the picture.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ovcf_node.domain.levels import GRADED, REPORTED
+from ovcf_node.domain.reasons import Reason
+from ovcf_node.infer import expected
+from ovcf_node.infer.bundle import VertebraStage
+from ovcf_node.infer.evidence import Grading, Signs, calibrated, grade, is_suspect, weighed
+from ovcf_node.infer.morphometry import Geometry
+from ovcf_node.infer.usual import is_unusual
+from ovcf_node.infer.vertebra import VertebraReading
+
+_METAL = Reason("metal", "metal or cement at this vertebra: not graded")
+_UNUSUAL = Reason("unusual", "the picture of this vertebra is unlike those the models were calibrated on: not graded")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What speaks about one complete vertebra: the network's signs (without heights), expected heights, height loss."""
+
+    signs: Signs
+    unusual: bool
+    expectation: expected.Expectation | None
+    loss: float | None
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What is said of one vertebra and the heights it was held against; `loss` is a fraction or None."""
+
+    grading: Grading
+    expectation: expected.Expectation | None
+    loss: float | None
+
+
+def measured(
+    readings: Sequence[VertebraReading], geometry: Mapping[str, Geometry], stage: VertebraStage
+) -> dict[str, Measured]:
+    """Hold the complete vertebrae that metal does not disturb against each other."""
+    usable = [r for r in readings if geometry[r.level].complete and not geometry[r.level].metal]
+    signs = {r.level: calibrated(r.looks, stage) for r in usable}
+    unusual = {r.level for r in usable if is_unusual(r, stage.usual)}
+    expectations = expected.expectations(
+        {level: geometry[level].heights for level in signs},
+        [level for level in signs if level not in unusual and not is_suspect(signs[level], stage)],
+        {level: geometry[level].width for level in signs},
+    )
+    out = {}
+    for level, seen in signs.items():
+        held = expectations.get(level)
+        loss = expected.height_loss(geometry[level].heights, held.heights) if held else None
+        out[level] = Measured(seen, level in unusual, held, loss)
+    return out
+
+
+def judge(
+    readings: Sequence[VertebraReading], geometry: Mapping[str, Geometry], stage: VertebraStage
+) -> dict[str, Judgement]:
+    """Grade the complete vertebrae; S1, what metal disturbs and what the stage does not know are not judged."""
+    out = {}
+    for level, known in measured(readings, geometry, stage).items():
+        if level in REPORTED:
+            out[level] = Judgement(_grading(level, known, stage), known.expectation, known.loss)
+    for level in REPORTED:
+        if level in geometry and geometry[level].metal:
+            out[level] = Judgement(Grading(abstain=_METAL), None, None)
+    return out
+
+
+def _grading(level: str, known: Measured, stage: VertebraStage) -> Grading:
+    if level not in GRADED:
+        return Grading()
+    if known.unusual:
+        return Grading(abstain=_UNUSUAL)
+    return grade(weighed(known.signs, stage, known.loss), stage, known.loss)
