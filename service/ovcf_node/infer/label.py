@@ -20,14 +20,16 @@ from ovcf_node.infer.resample import Field, isotropic, padded, window
 
 _FLOOR = 0.02  # smallest class probability that counts: one instance must not outvote all others
 _SHARED = {"above": 3.0, "below": 2.0}  # classes of several vertebrae: their probability is shared between these
+_ORDER = tuple(NORMS)
 _SACRAL = ("S1", "below")
 _ANCHOR = 2.0  # weight of sacrum against the rest: seen by its own shape, where other names are counted
 _NO_ROOM = 4.0  # cost (nats) of leaving out a level without room for it
 _TOO_FAR = 3.0  # cost of calling two bodies neighbours that are more than one level apart
 _REPEAT = 3.0  # cost of an extra vertebra in the anomalous reading
 _NO_SACRUM = 0.5  # cost of starting above the sacrum
-_ANOMALY_GAIN = 2.0  # how much better (nats) an anomalous sequence must fit to be mentioned
-_MARGIN = 2.0  # a second-best numbering closer than this (nats) makes the numbering uncertain
+_ANOMALY_GAIN = 1.0  # how much better (nats) an anomalous sequence must fit to be mentioned: regular spines gain nothing
+_MARGIN = 2.0  # nats for each named vertebra; a second-best numbering closer than this makes the numbering uncertain
+_ROOM = 0.75  # of the patient's own spacing: less than this leaves no room for the vertebra whose name is left out
 
 
 @dataclass(frozen=True)
@@ -101,10 +103,10 @@ def name_sequence(instances: list[Instance], labels: tuple[str, ...]) -> tuple[l
     share = {name: i.classes[labels.index(name)] for name, i in zip(names, instances, strict=True)}
     sacrum = "S1" in share and share["S1"] + instances[names.index("S1")].classes[labels.index("below")] >= 0.5
     junction = share.get("T12", 0.0) >= 0.5 and max(share.get("T11", 0.0), share.get("above", 0.0)) >= 0.5
-    anomalous = cost - free_cost > _ANOMALY_GAIN
-    margin = _second_best(path, evidence, gaps, labels) - cost
+    anomalous = cost - free_cost > _ANOMALY_GAIN or _skips_without_room(names, gaps)
+    margin = (_second_best(path, evidence, gaps, labels) - cost) / max(1, sum(name in NORMS for name in names))
     basis = "counted up from the sacrum, assuming five lumbar vertebrae" if sacrum else (
-        "counted down from T11/T12 as the model recognises them: ribs were not counted, the sacrum is not in the field"
+        "counted down from T11/T12 as the model recognises them: the sacrum is not in the field"
         if junction else "appearance of single vertebrae only: neither sacrum nor thoracolumbar junction recognised"
     )
     if anomalous:
@@ -200,6 +202,16 @@ def _step(lower: int, upper: int, gap: float, labels: tuple[str, ...], anomalies
     if ratio > 0.75:
         return 0.5 * (rise - 1)
     return _NO_ROOM * (rise - 1) if anomalies or ratio > 0.6 else np.inf
+
+
+def _skips_without_room(names: list[str], gaps: list[float]) -> bool:
+    """Whether a name is left out between two vertebrae no farther apart than neighbours are in this patient."""
+    known = [
+        (_ORDER.index(low) - _ORDER.index(high), gap / centre_distance(high, low))
+        for low, high, gap in zip(names, names[1:], gaps, strict=False) if low in NORMS and high in NORMS
+    ]
+    usual = [ratio for rise, ratio in known if rise == 1]
+    return bool(usual) and any(rise > 1 and ratio < _ROOM * np.median(usual) for rise, ratio in known)
 
 
 def _second_best(path: list[int], evidence: np.ndarray, gaps: list[float], labels: tuple[str, ...]) -> float:
