@@ -28,8 +28,8 @@ _TOO_FAR = 3.0  # cost of calling two bodies neighbours that are more than one l
 _REPEAT = 3.0  # cost of an extra vertebra in the anomalous reading
 _NO_SACRUM = 0.5  # cost of starting above the sacrum
 _ANOMALY_GAIN = 1.0  # how much better (nats) an anomalous sequence must fit to be mentioned: regular spines gain nothing
-_MARGIN = 2.0  # nats for each named vertebra; a second-best numbering closer than this makes the numbering uncertain
-_ROOM = 0.75  # of the patient's own spacing: less than this leaves no room for the vertebra whose name is left out
+_MARGIN = 1.8  # nats for each named vertebra; a second-best numbering closer than this makes the numbering uncertain
+_ROOM = (0.75, 1.38)  # of the patient's own spacing: less has no room for a name left out, more for a vertebra missed
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,8 @@ def name_sequence(instances: list[Instance], labels: tuple[str, ...]) -> tuple[l
     share = {name: i.classes[labels.index(name)] for name, i in zip(names, instances, strict=True)}
     sacrum = "S1" in share and share["S1"] + instances[names.index("S1")].classes[labels.index("below")] >= 0.5
     junction = share.get("T12", 0.0) >= 0.5 and max(share.get("T11", 0.0), share.get("above", 0.0)) >= 0.5
-    anomalous = cost - free_cost > _ANOMALY_GAIN or _skips_without_room(names, gaps)
+    anomalous = cost - free_cost > _ANOMALY_GAIN
+    uneven = _spacing_contradicts(names, gaps)
     margin = (_second_best(path, evidence, gaps, labels) - cost) / max(1, sum(name in NORMS for name in names))
     basis = "counted up from the sacrum, assuming five lumbar vertebrae" if sacrum else (
         "counted down from T11/T12 as the model recognises them: the sacrum is not in the field"
@@ -111,9 +112,11 @@ def name_sequence(instances: list[Instance], labels: tuple[str, ...]) -> tuple[l
     )
     if anomalous:
         basis += "; the appearance suggests transitional anatomy (a supernumerary or missing vertebra)"
+    elif uneven:
+        basis += "; the spacing contradicts the names: a vertebra may have been missed"
     elif margin < _MARGIN:
         basis += "; numbering shifted by one level fits almost as well"
-    return names, bool(anomalous or margin < _MARGIN or not (sacrum or junction)), basis
+    return names, bool(anomalous or uneven or margin < _MARGIN or not (sacrum or junction)), basis
 
 
 def frames_along(centres: list[np.ndarray]) -> list[np.ndarray]:
@@ -204,14 +207,17 @@ def _step(lower: int, upper: int, gap: float, labels: tuple[str, ...], anomalies
     return _NO_ROOM * (rise - 1) if anomalies or ratio > 0.6 else np.inf
 
 
-def _skips_without_room(names: list[str], gaps: list[float]) -> bool:
-    """Whether a name is left out between two vertebrae no farther apart than neighbours are in this patient."""
+def _spacing_contradicts(names: list[str], gaps: list[float]) -> bool:
+    """Whether the spacing, against this patient's own, has no room for a name left out or room for a vertebra missed."""
     known = [
         (_ORDER.index(low) - _ORDER.index(high), gap / centre_distance(high, low))
         for low, high, gap in zip(names, names[1:], gaps, strict=False) if low in NORMS and high in NORMS
     ]
     usual = [ratio for rise, ratio in known if rise == 1]
-    return bool(usual) and any(rise > 1 and ratio < _ROOM * np.median(usual) for rise, ratio in known)
+    if not usual:
+        return False
+    least, most = _ROOM[0] * np.median(usual), _ROOM[1] * np.median(usual)
+    return any(ratio < least if rise > 1 else ratio > most for rise, ratio in known)
 
 
 def _second_best(path: list[int], evidence: np.ndarray, gaps: list[float], labels: tuple[str, ...]) -> float:

@@ -8,10 +8,14 @@ Thresholds: fitted on phantoms of both generators at seeds that nothing else use
 """
 
 from dataclasses import replace
+from itertools import pairwise
 from statistics import mean
+
+import numpy as np
 
 from ovcf_node.domain.volume import Volume
 from ovcf_node.infer.label import Labels, Placed
+from ovcf_node.infer.norms import NORMS, centre_distance
 from ovcf_node.infer.ribs import Bony, bony_sides
 from ovcf_node.infer.sacrum import disc_below, process_heights
 
@@ -20,10 +24,11 @@ _RIB_REACH_MM = 46.0  # a transverse process of L1 ends at 28 to 44 mm
 _STUMP_MM = 14.0  # a rib that the field cuts; a process of L1 is shorter, one of L2 is not asked
 _LUMBAR_RIB_MM = 22.0  # on both sides; the longer one reaches farther than a process can
 _LUMBAR_REACH_MM = 55.0
-_SHORT_LAST_MM = (22.0, 53.0)  # a rudimentary last rib; the shorter end is a process or a hypoplastic T12 rib
-_SHORT_ABOVE_MM = 86.0  # the rib above a regular T12 is longer
+_SHORT_LAST_MM = (28.0, 53.5)  # a rudimentary last rib; what is shorter may be a process or a hypoplastic rib of T12
+_SHORT_ABOVE_MM = 86.5  # the rib above a regular T12 is longer
+_ENOUGH_MM = 80.0  # a field that shows this much beside the body shows whether ribs end early
 _BROAD_MM = 15.0  # transverse process of L5, both sides
-_DISC_MM, _DISC_HU = 5.0, 85.0
+_DISC_HU = 68.0
 _COLUMN = ("T11", "T12", "L1", "L2")
 
 _Sides = tuple[Bony, Bony]
@@ -34,24 +39,25 @@ def checked(labels: Labels, volume: Volume) -> Labels:
     if not labels.reported:
         return labels
     ribs = _ribs(labels.vertebrae, volume)
-    doubts = [*rib_doubts(ribs), *_sacral_doubts(labels.vertebrae, volume)]
+    doubts = [*rib_doubts(ribs, _size(labels.vertebrae)), *_sacral_doubts(labels.vertebrae, volume)]
     last = last_rib(ribs)
     named = {v.label for v in labels.vertebrae}
     unsupported = "S1" not in named and last is None
     basis = "; ".join([labels.numbering_basis, last or "ribs not seen far enough to check the count", *doubts])
-    return replace(labels, numbering_basis=basis, numbering_uncertain=labels.numbering_uncertain or bool(doubts) or unsupported)
+    uncertain = labels.numbering_uncertain or bool(doubts) or unsupported
+    return replace(labels, numbering_basis=basis, numbering_uncertain=uncertain)
 
 
-def rib_doubts(ribs: dict[str, _Sides]) -> list[str]:
-    """What the bony sides of T11, T12 and L1, as they are called, say against the count."""
+def rib_doubts(ribs: dict[str, _Sides], size: float = 1.0) -> list[str]:
+    """What the bony sides of T11, T12 and L1, as they are called, say against the count; `size` 1 is an average adult."""
     found = []
     if "L1" in ribs and _bears_lumbar_rib(ribs["L1"]):
         found.append("a rib at the vertebra called L1")
     if "T12" in ribs and "T11" in ribs:
         above, last = ribs["T11"], ribs["T12"]
-        if _ribless(last) and (_ribless(above) or _ends_early(above)):
+        if _ribless(last) and (_ribless(above) or _ends_early(above, size)):
             found.append("no rib at the vertebra called T12")
-        elif _rudimentary(last) and _ends_early(above):
+        elif _rudimentary(last, size) and _ends_early(above, size):
             found.append("the last ribs are rudimentary: an extra vertebra with ribs is possible")
     return found
 
@@ -76,7 +82,7 @@ def _ribs(vertebrae: tuple[Placed, ...], volume: Volume) -> dict[str, _Sides]:
 
 def _bears(sides: _Sides | None) -> bool:
     return sides is not None and any(
-        b.length >= _RIB_MM and b.reach >= _RIB_REACH_MM or b.cut and b.length >= _STUMP_MM for b in sides
+        (b.length >= _RIB_MM and b.reach >= _RIB_REACH_MM) or (b.cut and b.length >= _STUMP_MM) for b in sides
     )
 
 
@@ -93,15 +99,23 @@ def _ribless(sides: _Sides) -> bool:
     return all(not b.cut and b.length < _RIB_MM and b.seen >= _RIB_REACH_MM for b in sides)
 
 
-def _ends_early(sides: _Sides) -> bool:
-    """The ribs that are seen to their ends are too short for those of T11."""
-    whole = [b.length for b in sides if not b.cut and b.seen >= _LUMBAR_REACH_MM]
-    return bool(whole) and mean(whole) < _SHORT_ABOVE_MM
+def _ends_early(sides: _Sides, size: float) -> bool:
+    """Neither rib is seen to be as long as those of T11 are; a field too narrow for that says nothing."""
+    return max(b.length for b in sides) < _SHORT_ABOVE_MM * size and any(not b.cut or b.seen > _ENOUGH_MM for b in sides)
 
 
-def _rudimentary(sides: _Sides) -> bool:
+def _rudimentary(sides: _Sides, size: float) -> bool:
     whole = [b.length for b in sides if not b.cut]
-    return bool(whole) and _SHORT_LAST_MM[0] <= mean(whole) <= _SHORT_LAST_MM[1]
+    return bool(whole) and _SHORT_LAST_MM[0] * size <= mean(whole) <= _SHORT_LAST_MM[1] * size
+
+
+def _size(vertebrae: tuple[Placed, ...]) -> float:
+    """The patient's size relative to an average adult, by the spacing of the bodies."""
+    ratios = [
+        float(np.linalg.norm(high.centre - low.centre)) / centre_distance(high.label, low.label)
+        for low, high in pairwise(vertebrae) if low.label in NORMS and high.label in NORMS
+    ]
+    return float(np.clip(np.median(ratios), 0.8, 1.25)) if ratios else 1.0
 
 
 def _sacral_doubts(vertebrae: tuple[Placed, ...], volume: Volume) -> list[str]:
@@ -111,8 +125,6 @@ def _sacral_doubts(vertebrae: tuple[Placed, ...], volume: Volume) -> list[str]:
         heights = process_heights(volume, by_name["L5"].centre, by_name["L5"].frame)
         if heights is not None and min(heights) >= _BROAD_MM:
             found.append("L5 has broad transverse processes as when sacralised")
-    if "S1" in by_name:
-        height, depth = disc_below(volume, by_name["S1"].centre, by_name["S1"].frame)
-        if height >= _DISC_MM and depth >= _DISC_HU:
-            found.append("a disc below S1 as when lumbarised")
+    if "S1" in by_name and disc_below(volume, by_name["S1"].centre, by_name["S1"].frame) >= _DISC_HU:
+        found.append("a disc below S1 as when lumbarised")
     return found

@@ -48,7 +48,8 @@ class Bony:
 
 
 def bony_sides(
-    volume: Volume, centres: Sequence[np.ndarray], frames: Sequence[np.ndarray]) -> list[tuple[Bony, Bony]]:
+    volume: Volume, centres: Sequence[np.ndarray], frames: Sequence[np.ndarray]
+) -> list[tuple[Bony, Bony]]:
     """Right and left of each of some neighbouring vertebrae: body centres (LPS mm) and frames (rows u, v, w).
 
     Give one vertebra more at either end than is asked about: pieces are shared out between those given.
@@ -61,7 +62,7 @@ def bony_sides(
     bone = ndimage.binary_dilation(bright, _EVERYWHERE, _BRIDGE, mask=dull)
     border = field.inside & ~ndimage.binary_erosion(field.inside, iterations=2)
     index = np.argwhere(bone)
-    place = _Places(field.point_of(index), np.array(centres), np.array(frames), _BEGIN_MM)
+    place = _Places(field.point_of(index), np.array(centres), np.array(frames))
     found = {side: _pieces(bone.shape, index, place, border, side) for side in (-1, 1)}
     return [
         tuple(_measured(found[side].get(k), side, c, f, _seen(field, c, f, side)) for side in (-1, 1))
@@ -72,9 +73,9 @@ def bony_sides(
 class _Places:
     """Bone voxels in the frame of the vertebra beside them: `owner`, and mm to the left (u), behind (v) its body."""
 
-    def __init__(self, points: np.ndarray, centres: np.ndarray, frames: np.ndarray, begin_mm: float):
+    def __init__(self, points: np.ndarray, centres: np.ndarray, frames: np.ndarray):
         along = np.einsum("kpc,kc->kp", points[None] - centres[:, None], frames[:, 2])
-        self.points, self.begin_mm = points, begin_mm
+        self.points = points
         self.owner = np.abs(along - np.mean(_SHARE_MM)).argmin(axis=0)
         self.outside = (along[0] < _SHARE_MM[0]) | (along[-1] > _SHARE_MM[1])
         own = points - centres[self.owner]
@@ -93,12 +94,12 @@ class _Piece:
 
 def _pieces(shape: tuple[int, ...], index: np.ndarray, place: _Places, border: np.ndarray, side: int) -> dict[int, _Piece]:
     """Connected bone beside the column by the vertebra (position in the list) where it begins."""
-    beside = side * place.u > place.begin_mm
+    beside = side * place.u > _BEGIN_MM
     at = tuple(index[beside].T)
     mask = np.zeros(shape, dtype=bool)
     mask[at] = True
     pieces, _ = ndimage.label(mask, _EVERYWHERE)
-    first = (side * place.u[beside] < place.begin_mm + _BEGIN_DEEP_MM) & ~place.outside[beside]
+    first = (side * place.u[beside] < _BEGIN_MM + _BEGIN_DEEP_MM) & ~place.outside[beside]
     first &= (place.v[beside] > _BEGIN_BACK_MM[0]) & (place.v[beside] < _BEGIN_BACK_MM[1])
     begins = np.zeros(shape, dtype=bool)
     begins[tuple(a[first] for a in at)] = True
@@ -113,7 +114,8 @@ def _pieces(shape: tuple[int, ...], index: np.ndarray, place: _Places, border: n
     for k in np.unique(shared[shared > 0]):
         mine = shared == k
         here = tuple(a[mine] for a in at)
-        out[int(k) - 1] = _Piece(place.points[beside][mine], place.points[beside][mine & (seeds[at] == k)], bool(border[here].any()))
+        begin = mine & (seeds[at] == k)
+        out[int(k) - 1] = _Piece(place.points[beside][mine], place.points[beside][begin], bool(border[here].any()))
     return out
 
 

@@ -18,8 +18,8 @@ _LEAST_SEEN = 5  # of these millimetres
 _ALONG_MM = np.arange(-45.0, 5.0, 0.5)  # below the middle of S1
 _ACROSS_MM = np.arange(-8.0, 8.5, 1.0)  # front to back: more than half of the joint S1/S2
 _TILTS = np.radians(np.arange(-25.0, 26.0, 5.0))
-_APART = range(6, 20)  # half millimetres from endplate to endplate
-_JOINT_MM = (-34.0, -8.0)
+_APART = range(8, 20)  # half millimetres from endplate to endplate
+_JOINT_MM = (-34.0, -8.0)  # where both endplates are looked for
 
 
 def process_heights(volume: Volume, centre: np.ndarray, frame: np.ndarray) -> tuple[float, float] | None:
@@ -46,25 +46,31 @@ def _run(column: np.ndarray) -> int:
     return max((int((runs == k).sum()) for k in near if k), default=0)
 
 
-def disc_below(volume: Volume, centre: np.ndarray, frame: np.ndarray) -> tuple[float, float]:
-    """Height (mm) of the best disc below S1 and how deep (HU) it lies between its endplates; (0, 0) where none is seen.
+def disc_below(volume: Volume, centre: np.ndarray, frame: np.ndarray) -> float:
+    """How dark (HU) a disc of at least 4 mm below S1 lies between its two endplates, in front and behind; 0 where none is.
 
-    The joint's tilt is not known: profiles along S1, averaged from front to back, are tried at several.
+    The joint's tilt is not known: profiles along S1 are tried at several. Front and back are looked at apart, for the
+    usual remnant of this disc is a wedge, open on one side only.
     """
     crop = sample_crop(volume, crop_grid(centre, frame, (1.0, 1.0, 2.0), (70, 50, 7), (55.0, 24.5, 3.0)))
     picture, seen = crop.hu.mean(axis=2), crop.inside.all(axis=2).astype(np.float32)
-    best = (0.0, 0.0)
+    deepest = 0.0
     for tilt in _TILTS:
         along = 55.0 + _ALONG_MM[:, None] + np.tan(tilt) * _ACROSS_MM
         at = np.stack([along, np.broadcast_to(24.5 + _ACROSS_MM, along.shape)])
-        profile = ndimage.map_coordinates(picture, at, order=1, mode="nearest").mean(axis=1)
+        values = ndimage.map_coordinates(picture, at, order=1, mode="nearest")
         whole = ndimage.map_coordinates(seen, at, order=1, mode="nearest").min(axis=1) > 0.99
-        for apart in _APART:
-            upper, lower = profile[apart:], profile[:-apart]
-            between = ndimage.minimum_filter1d(profile, apart - 1)[apart // 2 :][: len(upper)]
-            depth = np.minimum(upper, lower) - between
-            allowed = (_ALONG_MM[apart:] < _JOINT_MM[1]) & (_ALONG_MM[:-apart] > _JOINT_MM[0])
-            depth = np.where(allowed & whole[apart:] & whole[:-apart], depth, 0.0)
-            if depth.max() > best[1]:  # the nearer pair of two that are equally deep
-                best = apart / 2, float(depth.max())
-    return best
+        halves = [_dips(half.mean(axis=1), whole) for half in np.array_split(values, 2, axis=1)]
+        deepest = max(deepest, float(np.min(halves, axis=0).max()))
+    return deepest
+
+
+def _dips(profile: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """How far a profile falls, at most, between each point (give or take 1 mm) and a point 4 to 9.5 mm above it."""
+    deepest = np.zeros(len(profile))
+    for apart in _APART:
+        between = ndimage.minimum_filter1d(profile, apart - 1)[apart // 2 :][: len(profile) - apart]
+        dip = np.minimum(profile[apart:], profile[:-apart]) - between
+        allowed = (_ALONG_MM[apart:] < _JOINT_MM[1]) & (_ALONG_MM[:-apart] > _JOINT_MM[0]) & whole[apart:] & whole[:-apart]
+        deepest[:-apart] = np.maximum(deepest[:-apart], np.where(allowed, dip, 0.0))
+    return ndimage.maximum_filter1d(deepest, 5)
