@@ -28,7 +28,7 @@ _SHORT_LAST_MM = (28.0, 53.5)  # a rudimentary last rib; what is shorter may be 
 _SHORT_ABOVE_MM = 86.5  # the rib above a regular T12 is longer
 _ENOUGH_MM = 80.0  # a field that shows this much beside the body shows whether ribs end early
 _BROAD_MM = 15.0  # transverse process of L5, both sides
-_DISC_HU = 68.0
+_DISC_HU = 75.0  # a disc of full depth below S1
 _COLUMN = ("T11", "T12", "L1", "L2")
 
 _Sides = tuple[Bony, Bony]
@@ -55,7 +55,7 @@ def rib_doubts(ribs: dict[str, _Sides], size: float = 1.0) -> list[str]:
         found.append("a rib at the vertebra called L1")
     if "T12" in ribs and "T11" in ribs:
         above, last = ribs["T11"], ribs["T12"]
-        if _ribless(last) and (_ribless(above) or _ends_early(above, size)):
+        if _ribless(last) and (_ribless(above) or (_whole(above) and _ends_early(above, size))):
             found.append("no rib at the vertebra called T12")
         elif _rudimentary(last, size) and _ends_early(above, size):
             found.append("the last ribs are rudimentary: an extra vertebra with ribs is possible")
@@ -64,10 +64,10 @@ def rib_doubts(ribs: dict[str, _Sides], size: float = 1.0) -> list[str]:
 
 def last_rib(ribs: dict[str, _Sides]) -> str | None:
     """In words, which vertebra bears the last rib; None where the field does not show it."""
-    if not any(_bears(ribs.get(level)) for level in ("T11", "T12")):
-        return None
-    level = next(level for level in ("L1", "T12", "T11") if _bears(ribs.get(level)))
-    return f"last ribs seen at the vertebra called {level}"
+    if "L1" in ribs and _bears_lumbar_rib(ribs["L1"]):
+        return "last ribs seen at the vertebra called L1"
+    level = next((level for level in ("T12", "T11") if level in ribs and _bears(ribs[level])), None)
+    return level and f"last ribs seen at the vertebra called {level}"
 
 
 def _ribs(vertebrae: tuple[Placed, ...], volume: Volume) -> dict[str, _Sides]:
@@ -80,8 +80,8 @@ def _ribs(vertebrae: tuple[Placed, ...], volume: Volume) -> dict[str, _Sides]:
     return {v.label: both for v, both in zip(column, sides, strict=True) if v.label in _COLUMN}
 
 
-def _bears(sides: _Sides | None) -> bool:
-    return sides is not None and any(
+def _bears(sides: _Sides) -> bool:
+    return any(
         (b.length >= _RIB_MM and b.reach >= _RIB_REACH_MM) or (b.cut and b.length >= _STUMP_MM) for b in sides
     )
 
@@ -97,6 +97,10 @@ def _bears_lumbar_rib(sides: _Sides) -> bool:
 def _ribless(sides: _Sides) -> bool:
     """Both sides end within the field, where transverse processes end."""
     return all(not b.cut and b.length < _RIB_MM and b.seen >= _RIB_REACH_MM for b in sides)
+
+
+def _whole(sides: _Sides) -> bool:
+    return not any(b.cut for b in sides)
 
 
 def _ends_early(sides: _Sides, size: float) -> bool:

@@ -131,7 +131,7 @@ def test_only_a_disc_of_full_depth_below_s1_is_a_doubt(front, back, disc):
     hu[(np.abs(y - 30) > 12)] = 30
     volume = Volume(hu.astype(np.int16), np.array([[0, 0, 1.0, 0], [0, 1.0, 0, 0], [1.0, 0, 0, 0], [0, 0, 0, 1.0]]),
                     tuple(FrameSource(f"1.{k}") for k in range(shape[0])), "axial", "1.2")
-    assert (disc_below(volume, s1, np.eye(3)) > 68) is disc
+    assert (disc_below(volume, s1, np.eye(3)) > 75) is disc
     assert disc_below(volume, s1 + [0, 0, 200.0], np.eye(3)) == 0.0
 
 
