@@ -18,6 +18,7 @@ from ovcf_node.infer.judgement import Judgement, judge
 from ovcf_node.infer.label import Labels, Placed, field_for, locate
 from ovcf_node.infer.masks import masks_on_grid
 from ovcf_node.infer.morphometry import Geometry, measure
+from ovcf_node.infer.numbering import checked
 from ovcf_node.infer.restore import Restoration, restorations
 from ovcf_node.infer.vertebra import VertebraReading, read_vertebrae
 
@@ -92,6 +93,8 @@ def read(
     clock.done("label", 0.4)
     if not labels.reported:
         return Reading("excluded", (reason("no_spine"),), timings_s=clock.seconds)
+    labels = checked(labels, volume)
+    clock.done("numbering", 0.42)
     if not bundle.has("vertebra"):
         return _labels_only(labels, clock)
     readings = [

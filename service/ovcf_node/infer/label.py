@@ -20,14 +20,16 @@ from ovcf_node.infer.resample import Field, isotropic, padded, window
 
 _FLOOR = 0.02  # smallest class probability that counts: one instance must not outvote all others
 _SHARED = {"above": 3.0, "below": 2.0}  # classes of several vertebrae: their probability is shared between these
+_ORDER = tuple(NORMS)
 _SACRAL = ("S1", "below")
 _ANCHOR = 2.0  # weight of sacrum against the rest: seen by its own shape, where other names are counted
 _NO_ROOM = 4.0  # cost (nats) of leaving out a level without room for it
 _TOO_FAR = 3.0  # cost of calling two bodies neighbours that are more than one level apart
 _REPEAT = 3.0  # cost of an extra vertebra in the anomalous reading
 _NO_SACRUM = 0.5  # cost of starting above the sacrum
-_ANOMALY_GAIN = 2.0  # how much better (nats) an anomalous sequence must fit to be mentioned
-_MARGIN = 2.0  # a second-best numbering closer than this (nats) makes the numbering uncertain
+_ANOMALY_GAIN = 1.0  # how much better (nats) an anomalous sequence must fit to be mentioned: regular spines gain nothing
+_MARGIN = 1.8  # nats for each named vertebra; a second-best numbering closer than this makes the numbering uncertain
+_ROOM = (0.75, 1.38)  # of the patient's own spacing: less has no room for a name left out, more for a vertebra missed
 
 
 @dataclass(frozen=True)
@@ -102,16 +104,19 @@ def name_sequence(instances: list[Instance], labels: tuple[str, ...]) -> tuple[l
     sacrum = "S1" in share and share["S1"] + instances[names.index("S1")].classes[labels.index("below")] >= 0.5
     junction = share.get("T12", 0.0) >= 0.5 and max(share.get("T11", 0.0), share.get("above", 0.0)) >= 0.5
     anomalous = cost - free_cost > _ANOMALY_GAIN
-    margin = _second_best(path, evidence, gaps, labels) - cost
+    uneven = _spacing_contradicts(names, gaps)
+    margin = (_second_best(path, evidence, gaps, labels) - cost) / max(1, sum(name in NORMS for name in names))
     basis = "counted up from the sacrum, assuming five lumbar vertebrae" if sacrum else (
-        "counted down from T11/T12 as the model recognises them: ribs were not counted, the sacrum is not in the field"
+        "counted down from T11/T12 as the model recognises them: the sacrum is not in the field"
         if junction else "appearance of single vertebrae only: neither sacrum nor thoracolumbar junction recognised"
     )
     if anomalous:
         basis += "; the appearance suggests transitional anatomy (a supernumerary or missing vertebra)"
+    elif uneven:
+        basis += "; the spacing contradicts the names: a vertebra may have been missed"
     elif margin < _MARGIN:
         basis += "; numbering shifted by one level fits almost as well"
-    return names, bool(anomalous or margin < _MARGIN or not (sacrum or junction)), basis
+    return names, bool(anomalous or uneven or margin < _MARGIN or not (sacrum or junction)), basis
 
 
 def frames_along(centres: list[np.ndarray]) -> list[np.ndarray]:
@@ -200,6 +205,19 @@ def _step(lower: int, upper: int, gap: float, labels: tuple[str, ...], anomalies
     if ratio > 0.75:
         return 0.5 * (rise - 1)
     return _NO_ROOM * (rise - 1) if anomalies or ratio > 0.6 else np.inf
+
+
+def _spacing_contradicts(names: list[str], gaps: list[float]) -> bool:
+    """Whether the spacing, against this patient's own, has no room for a name left out or room for a vertebra missed."""
+    known = [
+        (_ORDER.index(low) - _ORDER.index(high), gap / centre_distance(high, low))
+        for low, high, gap in zip(names, names[1:], gaps, strict=False) if low in NORMS and high in NORMS
+    ]
+    usual = [ratio for rise, ratio in known if rise == 1]
+    if not usual:
+        return False
+    least, most = _ROOM[0] * np.median(usual), _ROOM[1] * np.median(usual)
+    return any(ratio < least if rise > 1 else ratio > most for rise, ratio in known)
 
 
 def _second_best(path: list[int], evidence: np.ndarray, gaps: list[float], labels: tuple[str, ...]) -> float:

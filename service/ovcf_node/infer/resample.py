@@ -5,7 +5,7 @@ LPS and looked up through the inverse of the volume's affine. Averages come firs
 not alias.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
@@ -106,6 +106,20 @@ def isotropic(volume: Volume, spacing: float) -> Field:
             hu[z].ravel()[ok] = values
             inside[z].ravel()[ok] = seen
     return Field(hu, inside, origin, spacing)
+
+
+def part_of(volume: Volume, low: np.ndarray, high: np.ndarray) -> Volume:
+    """The voxels of a volume that lie in an LPS box (mm), as a view: at least one, in whole rows of its own grid."""
+    to_index = np.linalg.inv(volume.affine)
+    corners = np.array(np.meshgrid(*zip(low, high, strict=True), indexing="ij")).reshape(3, -1).T
+    index = corners @ to_index[:3, :3].T + to_index[:3, 3]
+    last = np.asarray(volume.hu.shape) - 1
+    first = np.clip(np.floor(index.min(axis=0)).astype(int), 0, last)
+    stop = np.clip(np.ceil(index.max(axis=0)).astype(int), first, last) + 1
+    affine = volume.affine.copy()
+    affine[:3, 3] += volume.affine[:3, :3] @ first
+    box = tuple(slice(a, b) for a, b in zip(first, stop, strict=True))
+    return replace(volume, hu=volume.hu[box], affine=affine, sources=volume.sources[box[0]])
 
 
 def padded(image: np.ndarray, multiple: int, value: float) -> np.ndarray:

@@ -59,7 +59,7 @@ def test_one_wedge_among_seven(monkeypatch, shear):
     _check_dice(reading.masks, volume, blocks, REPORTED)
     assert set(np.unique(reading.masks.fractures)) == {0, mask_value("L1")}
     assert steps[-1] == ("masks", 1.0) and [f for _, f in steps] == sorted(f for _, f in steps)
-    assert set(reading.timings_s) == {"resample", "label", "vertebra", "measure", "masks"}
+    assert set(reading.timings_s) == {"resample", "label", "numbering", "vertebra", "measure", "masks"}
 
 
 def test_masks_on_a_sagittal_oblique_grid_keep_their_shape(monkeypatch):

@@ -1,0 +1,148 @@
+"""What ribs and the lumbosacral junction say of the count, on painted bone: rods for ribs and processes, plates for S1."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from synthetic_spine import LABELS, Block, spine
+
+from ovcf_node.domain.volume import OUTSIDE_HU, FrameSource, Volume
+from ovcf_node.infer.instances import Instance
+from ovcf_node.infer.label import Labels, Placed, name_sequence
+from ovcf_node.infer.numbering import checked
+from ovcf_node.infer.resample import AIR_HU, Field, part_of
+from ovcf_node.infer.sacrum import disc_below
+
+_LEVELS = ("T9", "T10", "T11", "T12", "L1", "L2", "L3", "L4", "L5", "S1")
+_PROCESS = {"T11": 0, "T12": 0, "L1": 8, "L2": 14, "L3": 18, "L4": 16, "L5": 18}  # mm beyond the first 26
+_USUAL = {"T9": 130, "T10": 130, "T11": 115, "T12": 80}
+
+
+def _rod(volume: Volume, start, end, radius: float, hu: int) -> None:
+    """Paint a rod between two LPS points."""
+    start, end = np.asarray(start, float), np.asarray(end, float)
+    part = part_of(volume, np.minimum(start, end) - radius, np.maximum(start, end) + radius)
+    points = np.moveaxis(np.indices(part.hu.shape), 0, -1) @ part.affine[:3, :3].T + part.affine[:3, 3]
+    along = np.clip((points - start) @ (end - start) / max(1.0, float((end - start) @ (end - start))), 0, 1)
+    part.hu[np.linalg.norm(points - start - along[..., None] * (end - start), axis=-1) < radius] = hu
+
+
+def _outwards(volume: Volume, block: Block, side: int, length: float, *, rib: bool, radius: float = 5.0) -> None:
+    """A rod from the arch to 26 mm beside the body, and `length` mm farther: level, or sinking to the front as ribs do."""
+    leave = block.centre + side * 26 * block.frame[0] + 24 * block.frame[1]
+    _rod(volume, block.centre + side * 10 * block.frame[0] + 24 * block.frame[1], leave, radius, 450)
+    way = np.array([side * 0.85, -0.15, -0.5]) if rib else np.array([float(side), 0.0, 0.0])
+    if length > 0:
+        _rod(volume, leave, leave + length * way / np.linalg.norm(way), radius, 450)
+
+
+def _ct(blocks: list[Block], ribs: dict, *, beside: float = 115.0, broad: tuple[int, ...] = ()) -> Volume:
+    """CT at 2 mm, `beside` mm to either side; `ribs` mm beyond the first 26 by level; `broad` sides of L5."""
+    centres = np.array([b.centre for b in blocks])
+    low, high = centres.min(axis=0) - [beside, 110, 45], centres.max(axis=0) + [beside, 75, 40]
+    shape = tuple(int(n) for n in ((high - low) // 2)[[2, 1, 0]])
+    affine = np.array([[0, 0, 2.0, low[0]], [0, 2.0, 0, low[1]], [2.0, 0, 0, low[2]], [0, 0, 0, 1.0]])
+    hu = np.full(shape, 40, np.int16)
+    volume = Volume(hu, affine, tuple(FrameSource(f"1.{k}") for k in range(shape[0])), "axial", "1.2")
+    for block in blocks:
+        _rod(volume, block.centre - 4 * block.frame[2], block.centre + 4 * block.frame[2], 17.0, 160)
+        for side in (-1, 1):
+            if block.level in ribs:
+                _outwards(volume, block, side, ribs[block.level], rib=True)
+            elif block.level in _PROCESS:
+                wide = block.level == "L5" and side in broad
+                _outwards(volume, block, side, _PROCESS[block.level], rib=False, radius=11.0 if wide else 4.5)
+    return volume
+
+
+def _labels(blocks: list[Block]) -> Labels:
+    """Labels that know the truth and are certain."""
+    def placed(number, block):
+        name = block.level if block.level in LABELS else "above"
+        classes = np.eye(len(LABELS))[LABELS.index(name)]
+        return Placed(name, Instance(block.centre, classes, 90, number, 25.0, 0.99), block.frame)
+
+    found = tuple(placed(k, b) for k, b in enumerate(reversed(blocks), start=1))
+    field = Field(np.full((2, 2, 2), AIR_HU, np.float32), np.ones((2, 2, 2), bool), np.zeros(3), 6.0)
+    return Labels(found, False, "counted", field, np.zeros((2, 2, 2), np.uint8))
+
+
+@pytest.mark.parametrize(("ribs", "doubt"), [
+    ({}, None),
+    ({"T12": 45}, None),  # a short last rib under a long one is common
+    ({"T12": 0}, None),  # a hypoplastic one too
+    ({"L1": 60}, "a rib at the vertebra called L1"),
+    ({"T11": 60, "T12": None}, "no rib at the vertebra called T12"),
+    ({"T9": None, "T10": None, "T11": None, "T12": None}, "no rib at the vertebra called T12"),
+    ({"T11": 70, "T12": 42}, "the last ribs are rudimentary"),
+])
+def test_ribs_against_the_count(ribs, doubt):
+    blocks = spine(_LEVELS)
+    ribs = {level: mm for level, mm in (_USUAL | ribs).items() if mm is not None}
+    before = _labels(blocks)
+    after = checked(before, _ct(blocks, ribs))
+    assert [v.label for v in after.vertebrae] == [v.label for v in before.vertebrae]
+    assert after.numbering_uncertain is (doubt is not None)
+    assert (doubt or "last ribs seen at the vertebra called T1") in after.numbering_basis
+
+
+def test_a_field_too_narrow_for_ribs_leaves_the_count_from_the_sacrum_alone():
+    blocks = spine(_LEVELS)
+    ct = _ct(blocks, {**_USUAL, "T11": 70, "T12": 42}, beside=36.0)
+    after = checked(_labels(blocks), ct)
+    assert not after.numbering_uncertain and "ribs not seen far enough" in after.numbering_basis
+    upper = [b for b in blocks if b.level in ("T11", "T12", "L1", "L2", "L3")]
+    assert checked(_labels(upper), ct).numbering_uncertain  # neither sacrum nor ribs
+    wide = checked(_labels(upper), _ct(blocks, _USUAL))
+    assert not wide.numbering_uncertain and "T12" in wide.numbering_basis
+
+
+def test_what_the_scanner_left_out_is_not_taken_for_the_end_of_a_rib():
+    blocks = spine(_LEVELS)
+    ct = _ct(blocks, {**_USUAL, "T11": 110, "T12": 80})
+    x = ct.affine[0, 3] + 2.0 * np.arange(ct.hu.shape[2])
+    ct.hu[:, :, np.abs(x - blocks[3].centre[0]) > 55] = OUTSIDE_HU
+    assert not checked(_labels(blocks), ct).numbering_uncertain
+
+
+def test_an_enhanced_kidney_at_a_transverse_process_is_no_rib():
+    blocks = spine(_LEVELS)
+    ct = _ct(blocks, _USUAL)
+    for side in (-1, 1):
+        middle = blocks[4].centre + np.array([side * 62.0, 0.0, -10.0])
+        _rod(ct, middle + [0, 0, 30], middle - [0, 0, 30], 26.0, 220)
+    assert not checked(_labels(blocks), ct).numbering_uncertain
+
+
+@pytest.mark.parametrize(("broad", "doubt"), [((), False), ((1,), False), ((-1, 1), True)])
+def test_broad_transverse_processes_of_l5_on_both_sides_are_a_doubt(broad, doubt):
+    blocks = spine(_LEVELS)
+    after = checked(_labels(blocks), _ct(blocks, _USUAL, broad=broad))
+    assert after.numbering_uncertain is doubt and ("as when sacralised" in after.numbering_basis) is doubt
+
+
+@pytest.mark.parametrize(("front", "back", "disc"), [(6.0, 6.0, True), (1.0, 1.0, False), (0.0, 3.0, False)])
+def test_only_a_disc_of_full_depth_below_s1_is_a_doubt(front, back, disc):
+    shape, s1 = (90, 60, 60), np.array([30.0, 30.0, 60.0])
+    z, y, _ = np.indices(shape).astype(float)
+    gap = front + (back - front) * np.clip((y - 20) / 20, 0, 1)
+    away = np.abs(z - 45) - gap / 2
+    hu = np.where(away < 0, 80, np.where(away < 1.0, 450, 130))
+    hu[(np.abs(y - 30) > 12)] = 30
+    volume = Volume(hu.astype(np.int16), np.array([[0, 0, 1.0, 0], [0, 1.0, 0, 0], [1.0, 0, 0, 0], [0, 0, 0, 1.0]]),
+                    tuple(FrameSource(f"1.{k}") for k in range(shape[0])), "axial", "1.2")
+    assert (disc_below(volume, s1, np.eye(3)) > 75) is disc
+    assert disc_below(volume, s1 + [0, 0, 200.0], np.eye(3)) == 0.0
+
+
+def test_spacing_that_contradicts_the_names_is_a_doubt():
+    blocks = [b for b in spine(_LEVELS) if b.level not in ("T9", "T10")]
+    instances = [v.instance for v in _labels(blocks).vertebrae]
+    assert name_sequence(instances, LABELS)[1:] == (False, "counted up from the sacrum, assuming five lumbar vertebrae")
+    up = np.array([0.0, 0.0, 20.0])
+    missed = [i if k < 5 else replace(i, centre=i.centre + up) for k, i in enumerate(instances)]
+    names, uncertain, basis = name_sequence(missed, LABELS)
+    assert names == name_sequence(instances, LABELS)[0] and uncertain and "spacing contradicts" in basis
+    whole = [i for k, i in enumerate(instances) if k != 3]
+    squeezed = [i if k < 3 else replace(i, centre=i.centre - 1.6 * up) for k, i in enumerate(whole)]
+    assert name_sequence(squeezed, LABELS)[1]
