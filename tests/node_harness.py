@@ -22,7 +22,6 @@ from ovcf_node.network.messages import StoreAnswer, StoreRequest
 from ovcf_node.network.policy import AssociationPolicy
 from ovcf_node.receive.file_meta import encode_head
 from ovcf_node.storage.results import Results
-from ovcf_node.workflow.answering import result_key
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 BUNDLE = REPOSITORY / "models" / "reference"
@@ -173,8 +172,14 @@ judge_interval_s = 0.5
         return wait_for(final, limit_s, f"series settled; see {self.log}")
 
     def findings(self, revision: Revision) -> Findings:
-        data = Results(self.settings.node.data / "results").get(result_key(revision), "findings.json")
+        data = Results(self.settings.node.data / "results").get(revision.reading_key, "findings.json")
         return Findings.from_json(json.loads(data))
+
+    def reading_files(self, revision: Revision) -> dict[str, str]:
+        """Return the SHA-256 of each file that the reading of a revision left."""
+        results = Results(self.settings.node.data / "results")
+        names = results.names(revision.reading_key)
+        return {name: hashlib.sha256(results.get(revision.reading_key, name)).hexdigest() for name in names}
 
     def worker_pids(self, role: str) -> list[int]:
         """Return the pids of this node's processes of a role."""
