@@ -45,7 +45,7 @@ class CommitmentPacs:
         for uid, series in self.series.items():
             if series == event.identifier.SeriesInstanceUID and uid not in self.failing:
                 match = Dataset()
-                match.SOPInstanceUID = uid
+                match.SOPInstanceUID, match.SeriesInstanceUID = uid, series
                 yield 0xFF00, match
 
     def _asked(self, event: evt.Event) -> tuple[int, None]:

@@ -84,6 +84,8 @@ class Tombstone:
 
     last_number: int
     source_digest: str | None
+    at: float
+    by: str
 
 
 class InFlight(Permanent):
@@ -178,9 +180,8 @@ class Retention:
 
     def tombstone(self, series_instance_uid: str) -> Tombstone | None:
         """Return what remains of a series whose rows were purged."""
-        query = select(tombstones.c.last_number, tombstones.c.source_digest).where(
-            tombstones.c.series_instance_uid == series_instance_uid
-        )
+        columns = [tombstones.c[name] for name in Tombstone.__annotations__]
+        query = select(*columns).where(tombstones.c.series_instance_uid == series_instance_uid)
         with reading(self._engine) as connection:
             row = connection.execute(query).first()
             return Tombstone(*row) if row else None
