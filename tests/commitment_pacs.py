@@ -45,7 +45,7 @@ class CommitmentPacs:
         for uid, series in self.series.items():
             if series == event.identifier.SeriesInstanceUID and uid not in self.failing:
                 match = Dataset()
-                match.SOPInstanceUID = uid
+                match.SOPInstanceUID, match.SeriesInstanceUID = uid, series
                 yield 0xFF00, match
 
     def _asked(self, event: evt.Event) -> tuple[int, None]:
@@ -85,11 +85,11 @@ class CommitmentPacs:
         self.statuses.append(answer.Status)
 
     @contextmanager
-    def reverse(self, port: int, *extra: str):
+    def reverse(self, port: int, *extra: str, address: str = "127.0.0.1"):
         """Open an association to the node in which it is the SCP; `extra` SOP classes are asked for beside."""
         association = AE("PACS").associate(
             "127.0.0.1", port, ae_title="OVCF_NODE", ext_neg=[build_role(COMMITMENT, scp_role=True)],
-            contexts=[build_context(name) for name in (COMMITMENT, *extra)],
+            contexts=[build_context(name) for name in (COMMITMENT, *extra)], bind_address=(address, 0),
         )
         assert association.is_established
         yield association

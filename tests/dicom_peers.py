@@ -5,6 +5,7 @@ import io
 import os
 import shutil
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -198,3 +199,27 @@ class RecordingAcceptor:
 def stored_datasets(spool: Spool) -> list[Dataset]:
     """Read every visible file of a spool; a damaged one raises."""
     return [dcmread(spool.path(path)) for path in spool.files()]
+
+
+@contextmanager
+def relayed(port: int, header: bytes) -> Iterator[int]:
+    """Relay one connection and begin it with a PROXY header, as a balancer does; yields the port to connect to."""
+
+    def relay() -> None:
+        client, _ = listening.accept()
+        server = socket.create_connection(("127.0.0.1", port), 20)
+        server.sendall(header)
+        threading.Thread(target=pump, args=(server, client), daemon=True).start()
+        pump(client, server)
+
+    def pump(source: socket.socket, sink: socket.socket) -> None:
+        try:
+            while data := source.recv(65536):
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+        except OSError:
+            return  # one of the two has hung up
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=relay, daemon=True).start()
+        yield listening.getsockname()[1]

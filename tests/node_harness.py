@@ -17,12 +17,12 @@ from pathlib import Path
 from ovcf_node.config import Source, load
 from ovcf_node.domain.findings import Findings
 from ovcf_node.ledger import Ledger, Revision
-from ovcf_node.network.application_entity import Acceptor, Listener
+from ovcf_node.network.application_entity import Listener
+from ovcf_node.network.commitment import CommitmentAnswer, CommitmentRequest, CommittingAcceptor
 from ovcf_node.network.messages import StoreAnswer, StoreRequest
 from ovcf_node.network.policy import AssociationPolicy
 from ovcf_node.receive.file_meta import encode_head
 from ovcf_node.storage.results import Results
-from ovcf_node.workflow.answering import result_key
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 BUNDLE = REPOSITORY / "models" / "reference"
@@ -48,13 +48,17 @@ def wait_for(condition: Callable[[], object], limit_s: float, what: str) -> obje
 
 @dataclass
 class RecordingPacs:
-    """A Storage SCP that remembers the SHA-256 of everything it ever received, and keeps the last bytes as files."""
+    """A Storage SCP that remembers the SHA-256 of everything it ever received, and keeps the last bytes as files.
+
+    It commits to what it has, over the association of the request.
+    """
 
     folder: Path
     title: str = "TEST_PACS"
     receipts: list[tuple[str, str]] = field(default_factory=list)
     answer: Callable[[StoreRequest], StoreAnswer] = lambda request: StoreAnswer(0x0000)
     port: int = 0
+    asked: dict[str, CommitmentRequest] = field(default_factory=dict)
 
     def store(self, request: StoreRequest) -> StoreAnswer:
         answer = self.answer(request)
@@ -68,18 +72,36 @@ class RecordingPacs:
             (self.folder / f"{request.sop_instance_uid}.dcm").write_bytes(head + data)
         return answer
 
+    def commitment(self, transaction_uid: str) -> tuple[CommitmentAnswer, dict[str, str]]:
+        asked = self.asked[transaction_uid].instances
+        here = {uid for uid, _ in self.receipts}
+        committed = tuple(uid for uid in asked if uid in here)
+        return CommitmentAnswer(transaction_uid, committed, {uid: 0x0112 for uid in asked if uid not in here}), dict(asked)
+
+    def report(self, transaction_uid: str, calling_ae_title: str) -> tuple[CommitmentAnswer, dict[str, str]] | None:
+        return self.commitment(transaction_uid)
+
+    def start(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._acceptor = CommittingAcceptor(
+            Listener("127.0.0.1", self.port),
+            AssociationPolicy([self.title], [Source(ae_title="OVCF_NODE")], commits=True), self.store,
+            promise=lambda asked: self.asked.update({asked.transaction_uid: asked}), answer=self.report,
+            told=lambda transaction_uid, calling: None, reported=lambda answer: False,
+        )
+        self._acceptor.start()
+        self.port = self._acceptor.port
+
+    def stop(self) -> None:
+        self._acceptor.stop(2.0)
+
     @contextmanager
     def running(self) -> Iterator["RecordingPacs"]:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        acceptor = Acceptor(
-            Listener("127.0.0.1", self.port), AssociationPolicy([self.title], [Source(ae_title="OVCF_NODE")]), self.store
-        )
-        acceptor.start()
-        self.port = acceptor.port
+        self.start()
         try:
             yield self
         finally:
-            acceptor.stop(2.0)
+            self.stop()
 
 
 class Node:
@@ -174,8 +196,14 @@ judge_interval_s = 0.5
         return wait_for(final, limit_s, f"series settled; see {self.log}")
 
     def findings(self, revision: Revision) -> Findings:
-        data = Results(self.settings.node.data / "results").get(result_key(revision), "findings.json")
+        data = Results(self.settings.node.data / "results").get(revision.reading_key, "findings.json")
         return Findings.from_json(json.loads(data))
+
+    def reading_files(self, revision: Revision) -> dict[str, str]:
+        """Return the SHA-256 of each file that the reading of a revision left."""
+        results = Results(self.settings.node.data / "results")
+        names = results.names(revision.reading_key)
+        return {name: hashlib.sha256(results.get(revision.reading_key, name)).hexdigest() for name in names}
 
     def worker_pids(self, role: str) -> list[int]:
         """Return the pids of this node's processes of a role."""

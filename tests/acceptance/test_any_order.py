@@ -53,14 +53,13 @@ class Killed(BaseException):
 class Reader(InProcess):
     """Reads without looking: a picture and a report with limits."""
 
-    def read(self, paths, results, key, *, given_up=None, progress):
+    def read(self, paths, results, attempt, *, given_up=None, progress):
         progress("assemble", 0.0)
         seen = assemble.inspect(paths, self._settings.assemble)
         status, why = ("not_assessed", given_up) if given_up else ("limited", reason("grading_absent"))
         findings = Findings(status, (why,), software=SOFTWARE, series_instance_uid=seen.series_instance_uid)
         picture = None if given_up else np.full((16, 16, 3), len(paths), np.uint8)
-        for name, data in Read(findings, None, (), picture).files().items():
-            Results(results).put(key, name, data)
+        Results(results).prepare(attempt, Read(findings, None, (), picture).files())
 
 
 @dataclass

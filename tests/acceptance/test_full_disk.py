@@ -1,25 +1,31 @@
 """A full disk: senders are told, nothing half-written is ever seen, and everything goes on when there is room again.
 
-The disk is a small file system that is filled to the last byte; once it holds everything, once only the databases.
+The disk is a small file system that is filled to the last byte; once it holds everything, once only the databases, once only
+the files, beside databases on PostgreSQL.
 """
 
 import os
 import re
 import subprocess
 from collections import defaultdict
+from contextlib import ExitStack
 from pathlib import Path
 
 import pydicom
 import pytest
 
+import postgresql
 from dicom_peers import SECRET, instance, store_request
 from node_harness import Node, RecordingPacs, dicom_destination, free_port, storescu, wait_for
 from ovcf_node.demo import phantom
 from ovcf_node.domain.identity import uid_from
 from ovcf_node.errors import Transient
 from ovcf_node.ledger import Ledger, migrate
+from ovcf_node.network import commitment
+from ovcf_node.network.associate import Remote
 from ovcf_node.receive.storing import Storing
 from ovcf_node.storage.spool import Spool
+from painted_bundle import PAINTED_ROLES, painted_bundle
 from query_peers import find, identifier
 from small_disk import SmallDisk, small_disk
 
@@ -120,8 +126,23 @@ def what_was_purged_is_still_known(node: Node, pacs: RecordingPacs, spool: Spool
     assert node.newest(SERIES) is None and node.ledger.retention.tombstone(SERIES).last_number == 1
 
 
+def commitment_is_reported_below_the_watermark(node: Node, pacs: RecordingPacs, disk: SmallDisk, series: Path) -> None:
+    """The PACS reports over an association of its own while the node refuses images for want of room."""
+    revision = node.newest(SERIES)
+    asked = wait_for(lambda: list(pacs.asked), 120, f"commitment is requested; see {node.log}")
+    disk.fill(leave_mb=8)
+    assert refused(node, next(series.glob("*.dcm")))
+    remote = Remote("127.0.0.1", node.port, "OVCF_NODE", pacs.title, timeout_s=60)
+    for transaction_uid in asked:
+        commitment.report(remote, *pacs.commitment(transaction_uid))
+    wait_for(lambda: {d.state for d in node.ledger.deliveries.of_revision(revision.id)} == {"COMMITTED"}, 120,
+             f"the report is applied; see {node.log}")
+    assert refused(node, next(series.glob("*.dcm")))
+    disk.empty()
+
+
 class FillingPacs(RecordingPacs):
-    """A PACS during whose first receipt the disk of the node runs full."""
+    """A PACS during whose first receipt the disk of the node runs full; it reports commitment when it is told to."""
 
     disk: SmallDisk | None = None
     filled = False
@@ -132,26 +153,43 @@ class FillingPacs(RecordingPacs):
             self.disk.fill()
         return super().store(request)
 
+    def report(self, transaction_uid: str, calling_ae_title: str) -> None:
+        return None  # nothing over the association of the request
 
-@pytest.mark.parametrize("on_disk", ["everything", "databases"])
+
+@pytest.fixture(params=["everything", "databases", "files"])
+def on_disk(request, disk, monkeypatch):
+    """What is on the small disk; the databases beside "files" are PostgreSQL's."""
+    urls = {name: f"sqlite:///{disk.path / name.lower()}.sqlite" for name in ("LEDGER", "ENGINE")}
+    with ExitStack() as stack:
+        if request.param == "files":
+            cluster = request.getfixturevalue("postgresql_cluster")
+            urls = {name: stack.enter_context(postgresql.database(cluster)) for name in urls}
+        if request.param == "databases":
+            monkeypatch.setenv("OVCF_NODE__RETENTION__IMAGES_H", "0")
+        else:
+            monkeypatch.setenv("OVCF_NODE__NODE__DATA", str(disk.path / "data"))
+        if request.param != "everything":
+            for name, url in urls.items():
+                monkeypatch.setenv(f"OVCF_NODE__ENGINE__{name}_URL", url)
+        yield request.param
+
+
 def test_everything_goes_on_when_there_is_room_again(tmp_path, disk, phantom_series, monkeypatch, on_disk):
     monkeypatch.setenv("OVCF_NODE__RECEIVE__MIN_FREE_MB", "16")
     monkeypatch.setenv("OVCF_NODE__INFER__MIN_FREE_MB", "0")
-    if on_disk == "everything":
-        monkeypatch.setenv("OVCF_NODE__NODE__DATA", str(disk.path / "data"))
-    else:
-        monkeypatch.setenv("OVCF_NODE__RETENTION__IMAGES_H", "0")
-        for name in ("LEDGER", "ENGINE"):
-            monkeypatch.setenv(f"OVCF_NODE__ENGINE__{name}_URL", f"sqlite:///{disk.path / name.lower()}.sqlite")
+    monkeypatch.setenv("OVCF_NODE__NODE__BUNDLE", str(painted_bundle(tmp_path / "bundle")))
     pacs = FillingPacs(tmp_path / "pacs")
-    pacs.disk = disk if on_disk == "databases" else None
+    files = on_disk != "databases"
+    pacs.disk = None if files else disk
     query = free_port()
     extra = f'[query]\nenabled = true\nhost = "127.0.0.1"\nport = {query}\npeers = [{{ ae_title = "PACS" }}]\n'
     with pacs.running():
-        node = Node(tmp_path / "node", dicom_destination("pacs", pacs.title, pacs.port), extra=extra)
+        there = dicom_destination("pacs", pacs.title, pacs.port, final="committed" if files else "accepted")
+        node = Node(tmp_path / "node", there, extra=extra)
         with node.running():
             spool = Spool(node.settings.node.data / "spool")
-            if on_disk == "everything":
+            if files:
                 disk.fill(leave_mb=8)
                 assert refused(node, next(phantom_series.glob("*.dcm"))) and list(spool.files()) == []
                 echo = ["echoscu", "-aet", "SCANNER", "-aec", "OVCF_NODE", "127.0.0.1", str(node.port)]
@@ -161,7 +199,7 @@ def test_everything_goes_on_when_there_is_room_again(tmp_path, disk, phantom_ser
                 disk.empty()
             storescu(node.port, phantom_series)
             fill_when(node, disk, lambda: (r := node.newest(SERIES)) and r.analysis_started_at, "it is read")
-            if on_disk == "everything":
+            if files:
                 fill_when(node, disk, lambda: node.newest(SERIES).state == "INFERRED", "it is encoded")
             else:  # what a sender writes is in the databases
                 since = len(node.log.read_text())
@@ -169,12 +207,13 @@ def test_everything_goes_on_when_there_is_room_again(tmp_path, disk, phantom_ser
                 met(node, disk, _ANYTHING_FAILED, since)
             revision = node.settled(SERIES)
             assert (revision.state, revision.number, revision.failures) == ("ENCODED", 1, 0)
-            if on_disk == "everything":
+            if files:
                 assert len(list(spool.files())) == len(list(phantom_series.glob("*.dcm")))
+                commitment_is_reported_below_the_watermark(node, pacs, disk, phantom_series)
             else:
                 what_was_purged_is_still_known(node, pacs, spool, phantom_series)
     assert node.exit_status == 0
     digests = defaultdict(set)
     for uid, digest in pacs.receipts:
         digests[uid].add(digest)
-    assert len(digests) == 4 and all(len(found) == 1 for found in digests.values())
+    assert len(digests) == len(PAINTED_ROLES) and all(len(found) == 1 for found in digests.values())

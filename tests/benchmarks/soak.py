@@ -26,13 +26,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from memory_growth import growth
 from node_harness import Node, RecordingPacs, dicom_destination, wait_for
 from ovcf_node.app.checks import send_folder
-from ovcf_node.config import Source
 from ovcf_node.errors import OvcfError
 from ovcf_node.ledger import Revision
-from ovcf_node.network.application_entity import Acceptor, Listener
 from ovcf_node.network.associate import Remote
 from ovcf_node.network.messages import StoreAnswer
-from ovcf_node.network.policy import AssociationPolicy
 from ovcf_node.observe import logging
 from quick_study import ROLES, label_bundle, series_uid, write_study
 
@@ -42,24 +39,10 @@ WARM_S, WINDOW_S = 60.0, 60.0  # of a life; in a window several jobs end
 ACCEPTS, FULL = StoreAnswer(0x0000), StoreAnswer(0xA700, "out of resources")
 
 
-class Pacs(RecordingPacs):
-    """One that can go away and come back on its port."""
-
-    def start(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        policy = AssociationPolicy([self.title], [Source(ae_title="OVCF_NODE")])
-        self._acceptor = Acceptor(Listener("127.0.0.1", getattr(self, "port", 0)), policy, self.store)
-        self._acceptor.start()
-        self.port = self._acceptor.port
-
-    def stop(self) -> None:
-        self._acceptor.stop(0.5)
-
-
 @dataclass
 class Soak:
     node: Node
-    pacs: Pacs
+    pacs: RecordingPacs
     folder: Path
     rng: random.Random
     faults: Counter = field(default_factory=Counter)
@@ -220,7 +203,7 @@ def main() -> int:
     begun = time.time()
     with tempfile.TemporaryDirectory(prefix="ovcf-soak-") as name:
         folder = Path(name)
-        pacs = Pacs(folder / "pacs")
+        pacs = RecordingPacs(folder / "pacs")
         pacs.start()
         node = Node(folder / "node", dicom_destination("pacs", pacs.title, pacs.port), quiet_s=3.0)
         text = node.configuration.read_text()

@@ -16,7 +16,7 @@ from pynetdicom.pdu_primitives import A_ASSOCIATE
 from fuzz import recorded
 from fuzz.mutating import Mutator
 from fuzz.tallies import Tally, memory_mb, place
-from ovcf_node.config import Source
+from ovcf_node.config import Destination, Source
 from ovcf_node.network.admission import AdmittingRequestHandler
 from ovcf_node.network.application_entity import Listener
 from ovcf_node.network.commitment import CommittingAcceptor
@@ -27,6 +27,7 @@ from ovcf_node.network.policy import AssociationPolicy
 # our own release, for the end of the connection.
 STATES = ("Sta2", "Sta3", "Sta6", "Sta8", "Sta13")
 _FRESH_AFTER = 500
+_PACS = Destination(name="pacs", type="dicom", ae_title="PACS", host="127.0.0.1", port=104, final="committed")
 
 
 class Association:
@@ -34,7 +35,7 @@ class Association:
 
     def __init__(self) -> None:
         policy = AssociationPolicy(
-            ("OVCF_NODE",), (Source(ae_title="SCANNER"),), reporters=[("PACS", "OVCF_NODE")], commits=True,
+            ("OVCF_NODE",), (Source(ae_title="SCANNER"),), reporters=[_PACS], commits=True,
         )
         self._acceptor = CommittingAcceptor(
             Listener("127.0.0.1", 0), policy, lambda request: StoreAnswer(0x0000), promise=lambda request: None,

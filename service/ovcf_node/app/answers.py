@@ -45,7 +45,7 @@ def answer(settings: Settings, ledger: Ledger, series_instance_uid: str) -> Seri
 def findings_of(settings: Settings, revision: Revision) -> Findings | None:
     """Return what a revision read, None where nothing is stored."""
     try:
-        data = Results(results_root(settings)).get(revision.result_key, "findings.json")
+        data = Results(results_root(settings)).get(revision.reading_key, "findings.json")
     except OvcfError:
         return None  # purged, or on another machine's disk: the state still says what it was
     return Findings.from_json(json.loads(data))

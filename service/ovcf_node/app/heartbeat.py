@@ -12,6 +12,7 @@ from ovcf_node.ledger import Ledger
 
 _LOG = structlog.get_logger("app")
 _BEAT_S = 2.5
+_LOOK_S = 0.2
 
 LEASE_S = 15.0
 """After this long without a heartbeat a process counts as dead, and its work goes to the living, seconds."""
@@ -31,6 +32,14 @@ class Pulse:
         """Raise Transient (`given_up`) when the last heartbeat is so long ago that others may do this work now."""
         if _uptime() - self._beaten_at > LEASE_S:
             raise Transient("given_up", "stopped or cut off for too long: others may be doing this")
+
+    def wait(self) -> None:
+        """Return while nobody can have done so; otherwise wait for the heartbeat, which goes on or ends the process."""
+        while True:
+            try:
+                return self.check()
+            except Transient:
+                time.sleep(_LOOK_S)
 
 
 def _uptime() -> float:

@@ -43,14 +43,14 @@ def run(settings: Settings) -> None:
         engine = Engine(settings.engine_url, executor_id=held.name, queues={"read": 1}, poll_s=settings.engine.poll_s)
         children = Children(settings)
         spool, results = Spool(spool_root(settings)), Results(results_root(settings))
-        worker = Worker(settings, ledger, spool.root, results, children, pseudonyms)
+        pulse = Pulse()
+        worker = Worker(settings, ledger, spool.root, results, children, pseudonyms, alive=pulse.wait)
         worker.register(engine)
         judge = Judge(
             settings, ledger, spool.root, engine, children, pseudonyms, _priority(settings), _count(settings),
             free_bytes=spool.free_bytes,
         )
         withdrawing = Withdrawing(settings, ledger, results, pseudonyms)
-        pulse = Pulse()
         with engine_running(engine, ledger, held.name, stop, pulse):
             children.start_idle()
             healing = Healing(ledger, spool, storing(settings, ledger, spool).receipt_of, pseudonyms)

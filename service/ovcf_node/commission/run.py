@@ -90,7 +90,7 @@ def _with_phantom_study(
         compared, run.levels = phantom_study.beside(phantom.load().planted, answered.findings)
         keep(compared)
     try:
-        run.picture = Results(results_root(settings)).get(answered.revision.result_key, "summary.png")
+        run.picture = Results(results_root(settings)).get(answered.revision.reading_key, "summary.png")
     except OvcfError:
         run.picture = b""  # a series that was not read has none; the rows above say so
     keep(*arrival.check(settings, ledger, answered, say, way.own_name))

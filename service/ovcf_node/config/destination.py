@@ -1,5 +1,6 @@
 """Where results go."""
 
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -64,6 +65,8 @@ class Destination(Section):
     """When an object counts as done there: accepted; found by a C-FIND afterwards; committed by storage commitment."""
     confirm_after_s: float = Field(default=600.0, gt=0)
     """found, committed: time to wait for that before asking again, seconds; doubles with every request, up to a day."""
+    report_from: tuple[str, ...] = ()
+    """committed: addresses, networks or names that its own associations may come from to report; empty: host."""
     confirm_requests: int = Field(default=6, ge=1)
     """found, committed: how often it is asked, and an object it does not have is sent again, before that is shown."""
 
@@ -71,6 +74,14 @@ class Destination(Section):
     @classmethod
     def _without_slash(cls, url: str | None) -> str | None:
         return url.rstrip("/") if url else url
+
+    @field_validator("report_from")
+    @classmethod
+    def _places(cls, places: tuple[str, ...]) -> tuple[str, ...]:
+        for place in places:
+            if "/" in place:
+                ip_network(place, strict=False)  # raises ValueError
+        return places
 
     @model_validator(mode="after")
     def _complete(self) -> "Destination":

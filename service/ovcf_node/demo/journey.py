@@ -25,7 +25,6 @@ from ovcf_node.ledger import Ledger, Revision
 from ovcf_node.network.associate import Remote
 from ovcf_node.storage.results import Results
 from ovcf_node.supervisor import python_command
-from ovcf_node.workflow.answering import result_key
 
 _NODE = "OVCF_NODE"
 _SCANNER = "DEMO_CT"
@@ -148,7 +147,7 @@ def _wait_for_results(console: Console, configuration: Path, pacs: StandIn, fold
             r.role: by_uid[r.sop_instance_uid]
             for r in ledger.deliveries.results_of(revision.id) if r.sop_instance_uid in by_uid
         }
-        stored = Results(settings.node.data / "results").get(result_key(revision), "findings.json")
+        stored = Results(settings.node.data / "results").get(revision.reading_key, "findings.json")
         return _Outcome(Findings.from_json(json.loads(stored)), arrived)
     finally:
         ledger.close()

@@ -23,6 +23,7 @@ from ovcf_node.ledger.database import reading
 from ovcf_node.ledger.deliveries import cancel_pending, settled
 from ovcf_node.ledger.events import note
 from ovcf_node.ledger.promises import promised
+from ovcf_node.ledger.revision import reading_key, result_key
 from ovcf_node.ledger.schema import (
     assessments,
     catalogue,
@@ -83,6 +84,8 @@ class Tombstone:
 
     last_number: int
     source_digest: str | None
+    at: float
+    by: str
 
 
 class InFlight(Permanent):
@@ -177,9 +180,8 @@ class Retention:
 
     def tombstone(self, series_instance_uid: str) -> Tombstone | None:
         """Return what remains of a series whose rows were purged."""
-        query = select(tombstones.c.last_number, tombstones.c.source_digest).where(
-            tombstones.c.series_instance_uid == series_instance_uid
-        )
+        columns = [tombstones.c[name] for name in Tombstone.__annotations__]
+        query = select(*columns).where(tombstones.c.series_instance_uid == series_instance_uid)
         with reading(self._engine) as connection:
             row = connection.execute(query).first()
             return Tombstone(*row) if row else None
@@ -213,10 +215,12 @@ class Retention:
         made = select(results.c.id).join(revisions, revisions.c.id == results.c.revision_id).where(mine)
         # Queries show it no more; the header stays, since a rejection note must be able to name what was delivered.
         connection.execute(update(catalogue).where(catalogue.c.result_id.in_(made)).values(withdrawn=True))
-        for revision_id, series_instance_uid, number in connection.execute(
-            select(revisions.c.id, revisions.c.series_instance_uid, revisions.c.number).where(mine)
+        for revision_id, *of in connection.execute(
+            select(revisions.c.id, revisions.c.series_instance_uid, revisions.c.number, revisions.c.analysis_started_at)
+            .where(mine)
         ).all():
-            _list(connection, RESULTS, f"{series_instance_uid}/{number}")
+            _list(connection, RESULTS, result_key(*of[:2]))
+            _list(connection, RESULTS, reading_key(*of))
             cancel_pending(connection, revision_id, now)  # of destinations that are no longer configured
         connection.execute(update(revisions).where(mine).values(results_purged_at=now))
 

@@ -48,8 +48,13 @@ class Revision:
 
     @property
     def result_key(self) -> str:
-        """The key under which everything that this revision made is stored."""
-        return f"{self.series_instance_uid}/{self.number}"
+        """The key under which the objects that this revision made are stored."""
+        return result_key(self.series_instance_uid, self.number)
+
+    @property
+    def reading_key(self) -> str:
+        """The key under which its reading is stored. Begun again by a ledger that forgot it, it is another reading."""
+        return reading_key(self.series_instance_uid, self.number, self.analysis_started_at)
 
     @property
     def shadow(self) -> bool:
@@ -59,6 +64,16 @@ class Revision:
     @property
     def reason(self) -> Reason | None:
         return Reason(self.reason_code, self.reason_text or "") if self.reason_code else None
+
+
+def result_key(series_instance_uid: str, number: int) -> str:
+    """Return the `Revision.result_key` of a revision."""
+    return f"{series_instance_uid}/{number}"
+
+
+def reading_key(series_instance_uid: str, number: int, analysis_started_at: float | None) -> str:
+    """Return the `Revision.reading_key` of a revision."""
+    return f"{result_key(series_instance_uid, number)}/{analysis_started_at}"
 
 
 COLUMNS = [revisions.c[name] for name in Revision.__annotations__]

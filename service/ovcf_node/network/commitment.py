@@ -141,9 +141,9 @@ class CommittingAcceptor(Acceptor):
         running = self._running.get(event.assoc)
         if running is None:
             return  # rejected
-        names = {"called": running.peer.called_ae_title, "calling": running.peer.calling_ae_title}
-        sends = self._policy.may_send(**names, address=running.peer.address, certificate=running.peer.certificate)
-        commits = self._policy.reports(**names) or (sends and self._policy.may_ask_commitment(**names))
+        names, proven = _who(running.peer)
+        sends = self._policy.may_send(**names, **proven)
+        commits = self._policy.reports(**names, **proven) or (sends and self._policy.may_ask_commitment(**names))
         event.assoc.acceptor.supported_contexts = [
             context for context in event.assoc.acceptor.supported_contexts
             if context.abstract_syntax == contexts.VERIFICATION
@@ -155,8 +155,8 @@ class CommittingAcceptor(Acceptor):
 
     def _n_event_report(self, event: evt.Event) -> tuple[int, None]:
         running = self._running[event.assoc]
-        peer = running.peer
-        if not self._policy.reports(called=peer.called_ae_title, calling=peer.calling_ae_title):
+        names, proven = _who(running.peer)
+        if not self._policy.reports(**names, **proven):
             return _NOT_AUTHORISED, None
         status = _take(event, self._reported)
         running.counts["commitment_reports"] += 1
@@ -165,8 +165,8 @@ class CommittingAcceptor(Acceptor):
     def _n_action(self, event: evt.Event) -> tuple[int, None]:
         running = self._running[event.assoc]
         peer = running.peer
-        names = {"called": peer.called_ae_title, "calling": peer.calling_ae_title}
-        sends = self._policy.may_send(**names, address=peer.address, certificate=peer.certificate)
+        names, proven = _who(peer)
+        sends = self._policy.may_send(**names, **proven)
         if not (sends and self._policy.may_ask_commitment(**names)):
             return _NOT_AUTHORISED, None
         if event.action_type != _REQUEST:
@@ -197,6 +197,12 @@ class CommittingAcceptor(Acceptor):
                 self._told(transaction_uid, peer.calling_ae_title)
         except (OvcfError, RuntimeError, ValueError) as error:  # the latter two: it was released at this very moment
             _log.warning("commitment_report_postponed", error=type(error).__name__, association=peer.association)
+
+
+def _who(peer: Peer) -> tuple[dict, dict]:
+    """Return what a peer calls itself and us, and what shows that it is so, as the policy takes them."""
+    names = {"called": peer.called_ae_title, "calling": peer.calling_ae_title}
+    return names, {"address": peer.address, "certificate": peer.certificate}
 
 
 def _take(event: evt.Event, on_report: Reported) -> int:

@@ -156,14 +156,14 @@ class Studies:
         if revision.study_instance_uid != study_instance_uid:
             raise KeyError(revision_id)
         try:
-            return self._results.get(revision.result_key, "summary.png")
+            return self._results.get(revision.reading_key, "summary.png")
         except Permanent as error:
             raise KeyError(revision_id) from error
 
     def findings(self, reading: Revision) -> Findings | None:
         """Return what was read; None while there is nothing."""
         try:
-            return Findings.from_json(json.loads(self._results.get(reading.result_key, "findings.json")))
+            return Findings.from_json(json.loads(self._results.get(reading.reading_key, "findings.json")))
         except Permanent:
             return None
 
@@ -187,7 +187,7 @@ class Studies:
             vertebrae=tuple(
                 vertebra_row(v, second.of(v.level) if second else None, v.level in can) for v in findings.vertebrae
             ) if findings else (),
-            picture="summary.png" in self._results.names(reading.result_key),
+            picture="summary.png" in self._results.names(reading.reading_key),
             second=second, outdated=None if second else self._outdated(revisions),
             objects=tuple(_object(delivery) for delivery in deliveries), earlier=tuple(revisions[:-1]),
             kept_until=self._kept_until(newest),

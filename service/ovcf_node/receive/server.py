@@ -71,7 +71,7 @@ class Receiver:
 
 
 def _policy(settings: Receive, destinations: Sequence[Destination]) -> AssociationPolicy:
-    reporters = [(d.ae_title, d.calling_ae_title) for d in destinations if d.final == "committed"]
+    reporters = [destination for destination in destinations if destination.final == "committed"]
     return AssociationPolicy(
         settings.ae_titles, settings.sources, reporters=reporters, commits=settings.commit_days > 0,
     )

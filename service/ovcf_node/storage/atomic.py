@@ -1,8 +1,9 @@
-"""Write a file so that a crash at any moment leaves either the whole file or none under its name."""
+"""Write a file, or a folder of them, so that a crash at any moment leaves either the whole or nothing under its name."""
 
 import errno
 import math
 import os
+import shutil
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -49,16 +50,43 @@ def write(root: Path, relative: str, parts: Sequence[Bytes], *, replace: bool = 
     return size
 
 
+def publish_folder(root: Path, unfinished: str, relative: str) -> bool:
+    """Show the files written as `TEMPORARY/unfinished/...` under `root/relative`, all at once; durable on return.
+
+    False where that folder has files already: it is never replaced, nor are two sets of files ever mixed. Raises Transient.
+    """
+    target = root / relative
+    with storage_errors():
+        make_folder(target.parent)
+        try:
+            (root / TEMPORARY / unfinished).rename(target)
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                return False
+            raise
+        _synchronise(target.parent)
+    return True
+
+
+def drop_folder(root: Path, unfinished: str) -> None:
+    """Remove an unfinished folder; a missing one is no error."""
+    shutil.rmtree(root / TEMPORARY / unfinished, ignore_errors=True)
+
+
 def clean_temporary(root: Path, now: float) -> int:
-    """Remove what a crash left unfinished at least ABANDONED_S before `now`, and return how many files.
+    """Remove files and folders that a crash left unfinished at least ABANDONED_S before `now`, and return how many.
 
     Safe while others write below `root`, on this machine or on others: age decides, so no writer is asked or locked.
     """
     with storage_errors():
         make_folder(root / TEMPORARY)
-        abandoned = [file for file in (root / TEMPORARY).iterdir() if _modified(file) < now - ABANDONED_S]
-        for file in abandoned:
-            file.unlink(missing_ok=True)
+        abandoned = [path for path in (root / TEMPORARY).iterdir() if _modified(path) < now - ABANDONED_S]
+        for path in abandoned:
+            if path.is_dir():
+                gone = path.rename(path.with_name(uuid.uuid4().hex))  # nobody can publish it while it is half removed
+                shutil.rmtree(gone)
+            else:
+                path.unlink(missing_ok=True)
     return len(abandoned)
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from ovcf_node.errors import Permanent
@@ -11,7 +12,10 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 class Results:
-    """A folder of files, one folder a key (a series and its revision, in the caller's words)."""
+    """A folder of files, one folder a key (a series and its revision, in the caller's words).
+
+    A key "a/b" whose folder is not there is read as "a": what earlier versions read lies beside its objects.
+    """
 
     def __init__(self, root: Path):
         self.root = root
@@ -30,7 +34,7 @@ class Results:
 
     def get(self, key: str, name: str) -> bytes:
         """Return the bytes of one file. Raises Permanent (`result_missing`), Transient (`storage`)."""
-        path = self.path(key, name)
+        path = self._folder(key) / self.path(key, name).name
         with atomic.storage_errors():
             try:
                 return path.read_bytes()
@@ -46,13 +50,31 @@ class Results:
 
     def names(self, key: str) -> list[str]:
         """Return the names of the files of a key, sorted."""
-        folder = self.path(key, "any").parent
+        folder = self._folder(key)
         return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
 
+    def has(self, key: str) -> bool:
+        """Say whether there are files under exactly this key."""
+        return self.path(key, "any").parent.is_dir()
+
+    def prepare(self, attempt: str, files: Mapping[str, bytes]) -> None:
+        """Write the files of an attempt, a name of its own, where nobody sees them. Raises as `put`."""
+        for name, data in files.items():
+            atomic.write(self.root, f"{atomic.TEMPORARY}/{attempt}/{self.path(attempt, name).name}", [data])
+
+    def publish(self, attempt: str, key: str) -> bool:
+        """Show what an attempt wrote under a key, all at once; False where another attempt was first. Raises Transient."""
+        return atomic.publish_folder(self.root, attempt, str(self.path(key, "any").parent.relative_to(self.root)))
+
+    def drop(self, attempt: str) -> None:
+        """Remove what an attempt wrote and did not publish."""
+        atomic.drop_folder(self.root, attempt)
+
     def purge(self, key: str) -> None:
-        """Remove every file of a key."""
-        for name in self.names(key):
-            atomic.remove(self.root, str(self.path(key, name).relative_to(self.root)))
+        """Remove every file of exactly this key."""
+        folder = self.path(key, "any").parent
+        for path in folder.iterdir() if folder.is_dir() else ():
+            atomic.remove(self.root, str(path.relative_to(self.root)))
 
     def clean_temporary(self, now: float) -> int:
         """Remove what a crash left unfinished long before `now` and return how many files; others may be writing."""
@@ -61,3 +83,7 @@ class Results:
     def free_bytes(self) -> int:
         """Return the free space of the results' filesystem, bytes."""
         return atomic.free_bytes(self.root)
+
+    def _folder(self, key: str) -> Path:
+        above = key.rpartition("/")[0]
+        return self.path(key if self.has(key) or not above else above, "any").parent

@@ -108,11 +108,6 @@ def source_paths(spool: Path, instances: Sequence[StoredInstance]) -> list[Path]
     return [spool / instance.path for instance in instances]
 
 
-def result_key(revision: Revision) -> str:
-    """Return the key under which everything of one revision is stored."""
-    return revision.result_key
-
-
 def dialect_of(destination: Destination) -> Dialect:
     """Return the dialect a destination is configured for."""
     return dialects_of(destination)[0]
@@ -131,7 +126,7 @@ def dialect_key(role: str, dialect: Dialect) -> str:
 def _store(item: report.EncodedObject, dialect: str, revision: Revision, results: Results) -> tuple[Result, Entry]:
     # What is stored under a SOP Instance UID stays: it may have been sent.
     path = results.put(
-        result_key(revision), f"{item.sop_instance_uid}.dcm", report.to_bytes(item.dataset), replace=False
+        revision.result_key, f"{item.sop_instance_uid}.dcm", report.to_bytes(item.dataset), replace=False
     )
     data = path.read_bytes()
     result = Result(

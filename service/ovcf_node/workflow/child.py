@@ -55,17 +55,17 @@ class Children:
         return Inspected(**self._run(job, _silent))
 
     def read(
-        self, paths: Sequence[Path], results: Path, key: str, *, given_up: Reason | None = None,
+        self, paths: Sequence[Path], results: Path, attempt: str, *, given_up: Reason | None = None,
         progress: Progress = lambda stage, fraction: None,
     ) -> None:
-        """Read one series; its findings, masks and picture are stored under `key` afterwards.
+        """Read one series; its findings, masks and picture are then the files of `attempt`, which is not published.
 
         Raises Crashed when the child died of it, Transient when it was ended or ran out of time, and the child's own
         error otherwise.
         """
         job = {
             "kind": "read", "paths": [str(p) for p in paths], "bundle": str(self._settings.node.bundle),
-            "results": str(results), "key": key, "given_up": asdict(given_up) if given_up else None,
+            "results": str(results), "attempt": attempt, "given_up": asdict(given_up) if given_up else None,
             "assemble": self._dump("assemble"), "infer": self._dump("infer"),
         }
         self._run(job, progress)
@@ -243,9 +243,7 @@ def _perform(job: dict[str, Any]) -> Any:
         progress=lambda stage, fraction: _say({"stage": stage, "fraction": fraction}),
         given_up=Reason(**job["given_up"]) if job["given_up"] else None,
     )
-    results = Results(Path(job["results"]))
-    for name, data in read.files().items():
-        results.put(job["key"], name, data)
+    Results(Path(job["results"])).prepare(job["attempt"], read.files())
     return True
 
 

@@ -1,11 +1,13 @@
 """The recorded steps of workflow `read`, which workers run: infer, encode.
 
 A step is repeated only when the process died inside it, so each is idempotent: files are written whole, rows are guarded
-by the attempt, UIDs and bytes of results are deterministic.
+by the attempt, UIDs and bytes of results are deterministic. A reading is published once, by the first attempt that is done
+with it while its process counts as alive; a later one, whose bytes may differ on another CPU, takes what is there.
 """
 
 import json
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from ovcf_node.errors import MACHINE_SHORT, OvcfError
 from ovcf_node.ledger import Ledger, Revision, StaleAttempt
 from ovcf_node.observe.logging import Pseudonyms
 from ovcf_node.storage.results import Results
-from ovcf_node.workflow.answering import answer, result_key, source_paths
+from ovcf_node.workflow.answering import answer, source_paths
 from ovcf_node.workflow.child import Children, Crashed
 from ovcf_node.workflow.reading import SOFTWARE, Read, findings_bytes
 
@@ -34,7 +36,8 @@ class Worker:
     """The steps of workflow `read`."""
 
     def __init__(self, settings: Settings, ledger: Ledger, spool: Path, results: Results, children: Children,
-                 pseudonyms: Pseudonyms, clock: Callable[[], float] = time.time):
+                 pseudonyms: Pseudonyms, clock: Callable[[], float] = time.time, alive: Callable[[], None] = lambda: None):
+        """`alive` returns only while this process counts as alive: before that, others may be reading the same."""
         self._settings = settings
         self._ledger = ledger
         self._spool = spool
@@ -42,6 +45,7 @@ class Worker:
         self._children = children
         self._hash = pseudonyms
         self._clock = clock
+        self._alive = alive
 
     def register(self, engine: Engine) -> None:
         """Give the workflow to the engine."""
@@ -95,20 +99,33 @@ class Worker:
     def _infer(self, revision: Revision) -> None:
         if revision.state is not RevisionState.COMPLETE:
             return  # done before a crash
-        self._ledger.revisions.begin_reading(revision, self._clock())
-        instances = self._ledger.instances.originals(revision.series_instance_uid, revision.through_instance_id)
-        problem = (revision.verdict or {}).get("problem")
-        log = _LOG.bind(series=self._hash(revision.series_instance_uid), revision=revision.number)
-        self._children.read(
-            source_paths(self._spool, instances), self._results.root, result_key(revision),
-            given_up=Reason(**problem) if problem else None,
-            progress=lambda stage, fraction: log.info("progress", stage=stage, fraction=round(fraction, 2)),
-        )
-        findings = Findings.from_json(json.loads(self._results.get(result_key(revision), "findings.json")))
+        key = revision.reading_key
+        if not self._results.has(key):  # else published before a crash
+            key = self._ledger.revisions.begin_reading(revision, self._clock()).reading_key
+            self._read(revision, key)
+        findings = Findings.from_json(json.loads(self._results.get(key, "findings.json")))
         states = {"excluded": RevisionState.EXCLUDED, "not_assessed": RevisionState.NOT_ASSESSED}
         state = states.get(findings.status, RevisionState.INFERRED)
         why = findings.reasons[0] if findings.reasons and state is not RevisionState.INFERRED else None
         self._ledger.revisions.move(revision, state, self._clock(), reason=why)
+
+    def _read(self, revision: Revision, key: str) -> None:
+        """Read in a child and publish what it found under `key`, unless another attempt has done so meanwhile."""
+        instances = self._ledger.instances.originals(revision.series_instance_uid, revision.through_instance_id)
+        problem = (revision.verdict or {}).get("problem")
+        log = _LOG.bind(series=self._hash(revision.series_instance_uid), revision=revision.number)
+        attempt = uuid.uuid4().hex
+        try:
+            self._children.read(
+                source_paths(self._spool, instances), self._results.root, attempt,
+                given_up=Reason(**problem) if problem else None,
+                progress=lambda stage, fraction: log.info("progress", stage=stage, fraction=round(fraction, 2)),
+            )
+            self._alive()
+            if not self._results.publish(attempt, key):
+                log.warning("read_by_another", attempt=revision.attempt)
+        finally:
+            self._results.drop(attempt)
 
     def _encode(self, revision: Revision) -> None:
         if revision.answered or revision.state not in (RevisionState.INFERRED, RevisionState.NOT_ASSESSED):
@@ -134,10 +151,10 @@ class Worker:
             status="not_assessed", reasons=(revision.reason,), software=SOFTWARE, bundle=bundle,
             series_instance_uid=revision.series_instance_uid,
         )
-        self._results.put(result_key(revision), "findings.json", findings_bytes(findings))
+        self._results.put(revision.reading_key, "findings.json", findings_bytes(findings))
         return Read(findings, None, (), None)
 
     def _stored(self, revision: Revision) -> Read:
-        key = result_key(revision)
+        key = revision.reading_key
         names = [name for name in self._results.names(key) if not name.endswith(".dcm")]
         return Read.from_files({name: self._results.get(key, name) for name in names})

@@ -38,7 +38,7 @@ class Read:
     picture: np.ndarray | None
 
     def files(self) -> dict[str, bytes]:
-        """Return what is kept of a reading, by file name; findings.json last, so that its presence means 'all there'."""
+        """Return what is kept of a reading, by file name."""
         files = {"sources.json": json.dumps([[s.sop_instance_uid, s.frame_number] for s in self.sources]).encode()}
         if self.masks is not None:
             files["masks.npz"] = masks.to_bytes(self.masks)

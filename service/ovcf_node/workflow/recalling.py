@@ -55,7 +55,7 @@ def recall(ledger: Ledger, recalled: Collection[Recallable], now: float, who: st
 
 def _label(ledger: Ledger, results: Results, revision: Revision) -> str | None:
     try:
-        document = results.get(ledger.revisions.reading(revision).result_key, "findings.json")
+        document = results.get(ledger.revisions.reading(revision).reading_key, "findings.json")
     except Permanent:
         return None
     bundle = Findings.from_json(json.loads(document)).bundle

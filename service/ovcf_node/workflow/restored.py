@@ -1,13 +1,14 @@
-"""Find out that the ledger is older than a destination: it was restored from a backup and forgot what it sent.
+"""Find out that a destination holds more than the ledger knows: restored from a backup, or purged, it forgot what it sent.
 
 Before objects of a revision leave, a destination that answers C-FIND is asked what it holds of our result series.
 An instance that the ledger does not know holds the study: a second answer must not stand beside the first without a person
-who wants it. What leaves after a release has UIDs of its own (they depend on the start of the analysis), so that no
-destination, asked or not, ever gets other bytes for a UID that it has.
+who wants it; of what was purged the tombstone tells when and by whom. What leaves after a release has UIDs of its own (they
+depend on the start of the analysis), so that no destination, asked or not, ever gets other bytes for a UID that it has.
 """
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import structlog
 
@@ -36,13 +37,19 @@ class OlderLedger:
         unknown = self._unknown(destination, revision)
         if not unknown:
             return False
-        text = (f"{destination.name} holds {len(unknown)} results of a series that the ledger does not know "
-                "(restored from a backup, or purged)")
-        held = self._ledger.holds.place(revision.study_instance_uid, Reason("older_ledger", text), now)
+        why = self._why(f"{destination.name} holds {len(unknown)} results of this series", revision)
+        held = self._ledger.holds.place(revision.study_instance_uid, why, now)
         if held:
-            _LOG.error("ledger_is_older", series=self._hash(revision.series_instance_uid), destination=destination.name,
-                       unknown=len(unknown))
+            _LOG.error("destination_knows_more", series=self._hash(revision.series_instance_uid), code=why.code,
+                       destination=destination.name, unknown=len(unknown))
         return held  # a person who released it has seen this
+
+    def _why(self, fact: str, revision: Revision) -> Reason:
+        purged = self._ledger.retention.tombstone(revision.series_instance_uid)
+        if purged is None:
+            return Reason("older_ledger", f"{fact} that the ledger does not know: it was restored from a backup")
+        day = datetime.fromtimestamp(purged.at, UTC).date()
+        return Reason("purged_before", f"{fact}, which was purged here on {day} by {purged.by}, and now it was read again")
 
     def _unknown(self, destination: Destination, revision: Revision) -> set[str]:
         if self._silent_until.get(destination.name, 0.0) > self._clock():

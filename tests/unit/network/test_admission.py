@@ -3,7 +3,6 @@
 import ipaddress
 import socket
 import struct
-import threading
 import time
 from types import SimpleNamespace
 
@@ -12,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pynetdicom.pdu_primitives import P_DATA
 
-from dicom_peers import MemoryLedger, instance, receiving, write
+from dicom_peers import MemoryLedger, instance, receiving, relayed, write
 from ovcf_node.config import Source
 from ovcf_node.errors import Permanent
 from ovcf_node.network import admission, associate, bounds, proxy_protocol
@@ -82,26 +81,8 @@ def speak(port: int, *parts: bytes) -> socket.socket:
 
 
 def echo_through(port: int, header: bytes) -> float:
-    """Ask by C-ECHO through a relay that adds a PROXY header, as a balancer does."""
-    listening = socket.create_server(("127.0.0.1", 0))
-
-    def relay() -> None:
-        client, _ = listening.accept()
-        server = speak(port, header)
-        threading.Thread(target=pump, args=(server, client), daemon=True).start()
-        pump(client, server)
-
-    def pump(source: socket.socket, sink: socket.socket) -> None:
-        try:
-            while data := source.recv(65536):
-                sink.sendall(data)
-            sink.shutdown(socket.SHUT_WR)
-        except OSError:
-            return  # one of the two has hung up
-
-    threading.Thread(target=relay, daemon=True).start()
-    with listening:
-        return associate.echo(Remote("127.0.0.1", listening.getsockname()[1], "OVCF_NODE", "SCANNER", timeout_s=10))
+    with relayed(port, header) as through:
+        return associate.echo(Remote("127.0.0.1", through, "OVCF_NODE", "SCANNER", timeout_s=10))
 
 
 def test_the_address_behind_a_balancer_counts(tmp_path):

@@ -1,7 +1,13 @@
 import pytest
 
-from ovcf_node.config import Source
-from ovcf_node.network.policy import CALLED_UNKNOWN, CALLING_ADDRESS, CALLING_UNKNOWN, AssociationPolicy
+from ovcf_node.config import Destination, Source
+from ovcf_node.network.policy import (
+    CALLED_UNKNOWN,
+    CALLING_ADDRESS,
+    CALLING_CERTIFICATE,
+    CALLING_UNKNOWN,
+    AssociationPolicy,
+)
 
 SOURCES = (
     Source(ae_title="SCANNER"),
@@ -36,3 +42,25 @@ def test_rejection(called, calling, address, expected):
 
 def test_no_sources_accepts_nobody():
     assert AssociationPolicy(("NODE",), ()).rejection(called="NODE", calling="X", address="::1") is CALLING_UNKNOWN
+
+
+def test_a_destination_that_reports_is_bound_to_address_and_certificate():
+    archive = Destination(name="pacs", type="dicom", ae_title="ARCHIVE", calling_ae_title="NODE_OUT", host="10.1.1.9",
+                          port=104, final="committed", tls=True, tls_name="archive.example")
+    policy = AssociationPolicy(("NODE",), SOURCES, reporters=[archive])
+    names = {"called": "NODE_OUT", "calling": "ARCHIVE"}
+    shown = frozenset({"archive.example"})
+    assert policy.rejection(**names, address="::ffff:10.1.1.9", certificate=shown) is None
+    assert policy.reports(**names, address="10.1.1.9", certificate=shown)
+    assert not policy.may_send(**names, address="10.1.1.9", certificate=shown)
+    assert policy.rejection(**names, address="10.1.1.8", certificate=shown) is CALLING_ADDRESS
+    assert policy.rejection(**names, address="10.1.1.9") is CALLING_CERTIFICATE
+    assert policy.rejection(called="NODE", calling="ARCHIVE", address="10.1.1.9", certificate=shown) is CALLING_UNKNOWN
+
+
+def test_a_source_may_store_from_where_it_may_not_report():
+    pacs = Destination(name="pacs", type="dicom", ae_title="PACS", calling_ae_title="NODE", host="10.1.1.9", port=104,
+                       final="committed")
+    policy = AssociationPolicy(("NODE",), SOURCES, reporters=[pacs])
+    peer = {"called": "NODE", "calling": "PACS", "address": "10.1.1.1"}
+    assert policy.rejection(**peer) is None and policy.may_send(**peer) and not policy.reports(**peer)

@@ -81,6 +81,19 @@ def test_clean_temporary_removes_what_was_abandoned_and_nothing_else(tmp_path):
     assert atomic.clean_temporary(tmp_path / "never_used", now) == 0
 
 
+def test_clean_temporary_removes_an_abandoned_folder_whole(tmp_path):
+    for name in ("abandoned", "unfinished"):
+        for file in ("x", "y"):
+            atomic.write(tmp_path, f"{atomic.TEMPORARY}/{name}/{file}", [b"1"])
+    now = time.time()
+    os.utime(tmp_path / atomic.TEMPORARY / "abandoned", (now, now - atomic.ABANDONED_S - 1))
+    assert atomic.clean_temporary(tmp_path, now) == 1
+    assert files(tmp_path) == [".tmp/unfinished/x", ".tmp/unfinished/y"]
+    assert atomic.publish_folder(tmp_path, "unfinished", "a/b") and files(tmp_path) == ["a/b/x", "a/b/y"]
+    with pytest.raises(Transient, match="storage"):
+        atomic.publish_folder(tmp_path, "abandoned", "a/c")  # whoever wakes up too late publishes nothing
+
+
 def test_another_writer_cleans_while_a_file_is_half_written(tmp_path, monkeypatch):
     synchronise = os.fdatasync
     monkeypatch.setattr(os, "fdatasync", lambda d: (atomic.clean_temporary(tmp_path, time.time()), synchronise(d))[1])

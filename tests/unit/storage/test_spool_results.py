@@ -73,6 +73,31 @@ def test_results_put_get_names_purge(tmp_path):
         results.get("1.2.3/1", "findings.json")
 
 
+def test_an_attempt_is_seen_at_once_or_not_at_all_and_the_first_one_stays(tmp_path):
+    results = Results(tmp_path)
+    results.prepare("one", {"a": b"1", "b": b"1"})
+    results.prepare("two", {"a": b"2", "c": b"2"})
+    assert results.names("series/1/9.5") == [] and not results.has("series/1/9.5")
+    assert results.publish("two", "series/1/9.5")
+    assert not results.publish("one", "series/1/9.5")
+    assert [results.get("series/1/9.5", name) for name in results.names("series/1/9.5")] == [b"2", b"2"]
+    results.drop("one")
+    results.drop("one")
+    assert list((tmp_path / ".tmp").iterdir()) == []
+    results.purge("series/1/9.5")
+    assert not results.has("series/1/9.5")
+
+
+def test_a_reading_of_an_earlier_version_lies_beside_its_objects(tmp_path):
+    results = Results(tmp_path)
+    results.put("series/1", "findings.json", b"old")
+    assert results.get("series/1/9.5", "findings.json") == b"old" and not results.has("series/1/9.5")
+    results.purge("series/1/9.5")
+    assert results.names("series/1") == ["findings.json"]
+    results.put("series/1/9.5", "findings.json", b"new")
+    assert results.get("series/1/9.5", "findings.json") == b"new"
+
+
 @pytest.mark.parametrize("name", ["../x", "", ".hidden", "a/b", "a\x00b", "x" * 101])
 def test_results_takes_plain_names_only(tmp_path, name):
     with pytest.raises(Permanent, match="result_name"):

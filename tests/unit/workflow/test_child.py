@@ -31,14 +31,16 @@ def test_scout_is_answered_and_stored(tmp_path):
     affine = grid(SHAPE, spacing=(1.0, 1.5, 1.5))
     paths = write_ct(tmp_path / "in", linear_hu(SHAPE, affine), affine, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
     results = Results(tmp_path / "out")
-    Children(Settings()).read(paths, results.root, "key")
+    Children(Settings()).read(paths, results.root, "attempt")
+    assert results.names("key") == []  # nobody sees it yet
+    assert results.publish("attempt", "key")
     assert results.names("key") == ["findings.json", "sources.json"]
 
 
 def test_error_of_the_child_is_the_caller_s(tmp_path):
     settings = Settings(node={"bundle": tmp_path / "no-bundle"})
     with pytest.raises(Permanent) as caught:
-        Children(settings).read(series(tmp_path / "in"), tmp_path / "out", "key")
+        Children(settings).read(series(tmp_path / "in"), tmp_path / "out", "attempt")
     assert caught.value.code == "bundle_manifest"
 
 
@@ -48,7 +50,7 @@ def test_killed_child_has_crashed(tmp_path):
     pid = children._idle[0].process.pid
 
     with pytest.raises(Transient) as caught:
-        children.read(series(tmp_path / "in"), tmp_path / "out", "key",
+        children.read(series(tmp_path / "in"), tmp_path / "out", "attempt",
                       progress=lambda stage, fraction: os.kill(pid, signal.SIGKILL))
     assert caught.value.code == "child_crashed" and "SIGKILL" in caught.value.text
 
@@ -58,7 +60,7 @@ def test_a_child_that_was_asked_to_end_did_not_crash(tmp_path):
     children.start_idle()
     pid = children._idle[0].process.pid
     with pytest.raises(Transient) as caught:
-        children.read(series(tmp_path / "in"), tmp_path / "out", "key",
+        children.read(series(tmp_path / "in"), tmp_path / "out", "attempt",
                       progress=lambda stage, fraction: os.kill(pid, signal.SIGTERM))
     assert caught.value.code == "child_died" and not isinstance(caught.value, Crashed)
 
@@ -75,7 +77,7 @@ def test_one_child_serves_several_jobs(tmp_path):
 
 def test_time_limit(tmp_path):
     with pytest.raises(Transient) as caught:
-        Children(Settings(infer={"timeout_s": 0.05})).read(series(tmp_path / "in"), tmp_path / "out", "key")
+        Children(Settings(infer={"timeout_s": 0.05})).read(series(tmp_path / "in"), tmp_path / "out", "attempt")
     assert caught.value.code == "child_timeout"
 
 

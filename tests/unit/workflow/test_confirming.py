@@ -1,6 +1,7 @@
 """Done is what the destination declares: committed, found or accepted; a real SCP reports, fails and keeps silent."""
 
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 from pynetdicom import AE
@@ -10,7 +11,7 @@ from sqlalchemy import func, select
 from catalogue_rows import SEG, SR
 from commitment_pacs import COMMITMENT, CommitmentPacs
 from delivery_site import DeliverySite
-from dicom_peers import MemoryLedger, RecordingAcceptor, uid, wait_until
+from dicom_peers import MemoryLedger, RecordingAcceptor, relayed, uid, wait_until
 from ovcf_node.config import Destination, Receive, Source
 from ovcf_node.ledger.deliveries import settled
 from ovcf_node.ledger.schema import deliveries
@@ -112,6 +113,35 @@ def test_destination_that_reports_may_not_store_and_a_source_may_not_report(made
                                   contexts=[build_context(COMMITMENT), build_context(SEG)])
             assert [str(c.abstract_syntax) for c in opened.accepted_contexts] == [SEG]
             opened.release()
+
+
+def reports_from(receiver: Receiver, pacs: CommitmentPacs, address: str) -> bool:
+    """Try to open the association of a report from an address of this machine."""
+    try:
+        with pacs.reverse(receiver.port, address=address) as opened:
+            return bool(opened.accepted_contexts)
+    except AssertionError:
+        return False
+
+
+@pytest.mark.parametrize(("report_from", "welcome"), [
+    ((), ["127.0.0.1"]), (("localhost",), ["127.0.0.1"]), (("127.0.0.2",), ["127.0.0.2"]),
+    (("127.0.0.2/31", "192.0.2.7"), ["127.0.0.2", "127.0.0.3"]), (("no-such-host.invalid",), []),
+])
+def test_reports_come_from_the_address_of_the_destination_only(made, pacs, tmp_path, report_from, welcome):
+    destination = Destination(**there(pacs), report_from=report_from)
+    with receiving(made(), tmp_path, destination) as receiver:
+        found = [address for address in ("127.0.0.1", "127.0.0.2", "127.0.0.3") if reports_from(receiver, pacs, address)]
+    assert found == welcome
+
+
+def test_behind_a_balancer_the_forwarded_address_reports(made, pacs, tmp_path):
+    destination = Destination(**there(pacs) | {"host": "192.0.2.7"})
+    with receiving(made(), tmp_path, destination, balancers=("127.0.0.1",)) as receiver:
+        for client, welcome in (("192.0.2.7", True), ("192.0.2.8", False)):
+            header = f"PROXY TCP4 {client} 192.0.2.1 40000 104\r\n".encode()
+            with relayed(receiver.port, header) as port:
+                assert reports_from(SimpleNamespace(port=port), pacs, "127.0.0.1") is welcome
 
 
 def test_what_the_destination_does_not_have_is_sent_again_and_the_rest_is_not(made, pacs):

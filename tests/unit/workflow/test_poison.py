@@ -23,7 +23,7 @@ class Reader:
         self.outcome = outcome
         self.counts: list[tuple[int, bool]] = []
 
-    def read(self, paths, results, key, **_):
+    def read(self, paths, results, attempt, **_):
         revision = self.ledger.revisions.due(1e12)[-1]
         self.counts.append((revision.crashes, revision.in_flight))
         self.outcome()
@@ -84,7 +84,7 @@ def test_quarantined_series_is_answered_without_a_reading(site):
     made, _ = worker(site, raising(Crashed("out_of_memory", "")))
     attempts(site, made)
     assert made.encode(1, newest(site).attempt) == "ok"
-    findings = Findings.from_json(json.loads(made._results.get(newest(site).result_key, "findings.json")))
+    findings = Findings.from_json(json.loads(made._results.get(newest(site).reading_key, "findings.json")))
     assert findings.status == "not_assessed" and findings.reasons[0].code == "quarantined"
     assert newest(site).answered and "technical failure" in findings.reasons[0].text
 
