@@ -4,7 +4,7 @@
 
 ``DIR/pairs/SEED.npz`` holds the vertebrae of one case: ``seen [K,56,72,32]`` and ``healthy`` int16 HU of the contract's
 crop, ``context [K,56,36,16]`` the same field at twice the spacing and twice as far along the spine, ``masks`` uint8 bits
-1 vertebra, 2 body, 8 undamaged body; ``heights, healthy_heights, expected [K,3]`` mm (anterior, middle, posterior; expected
+1 vertebra, 2 body, 4 fracture, 8 undamaged body; ``heights, healthy_heights, expected [K,3]`` mm (anterior, middle, posterior; expected
 of the patient's own neighbours, by the node's rule); ``evidence [K,4], type, old, mimic, level``.
 
 Training seeds as in ``cases.py``; ``--held`` (calibration) and ``--test`` write to ``held/pairs`` and ``test/pairs``,
@@ -65,9 +65,9 @@ def around(grid: Grid) -> Grid:
 
 
 def bits(pair: phantoms.Pair) -> np.ndarray:
-    """Masks (twice as fine along the last axis) as bits 1, 2, 8."""
+    """Masks (twice as fine along the last axis) as bits 1, 2, 4, 8."""
     out = np.zeros((*pair.body.shape[:2], pair.body.shape[2] // 2), np.uint8)
-    for bit, mask in ((1, pair.whole), (2, pair.body), (8, pair.healthy_body)):
+    for bit, mask in ((1, pair.whole), (2, pair.body), (4, pair.fracture), (8, pair.healthy_body)):
         out |= np.where(pairs(numpy(mask)) >= 0.5, bit, 0).astype(np.uint8)
     return out
 
@@ -150,7 +150,7 @@ def of_second(seed: int) -> list[dict]:
         own = sampled(picture, picture.instance == number, fine, 0) > 0
         body = own & (sampled(picture, picture.body, fine, 0) > 0)
         hu = sampled(picture, picture.hu, fine, 1)
-        pair = phantoms.Pair(hu, hu, own, body, body)
+        pair = phantoms.Pair(hu, hu, own, body, body, own & False)
         e = [int(v.signs[s]) for s in SIGNS]
         kind = "ABCD".find(v.denis or "x") + 1
         facts = (e, kind, int(v.old), int(v.mimic is not None), spine_index(v.level))
