@@ -21,8 +21,10 @@ from losses import dice, mask_loss
 from networks import CROP_SPACING, parameters
 from restorer import PLANES
 
-PLAN = ("superior", "inferior", "anterior", "posterior", "anterior_loss", "middle_loss", "posterior_loss", "density", "cleft")
-"""What is to be broken (bits), what each height loses (share), and by how much the body's mean and its darkest hundredth
+PLAN = (
+    "superior", "inferior", "anterior", "posterior", "anterior_loss", "middle_loss", "posterior_loss", "density", "cleft",
+)
+"""What is to be broken (bits), what each height loses (share), and by how much the body's mean and its darkest fiftieth
 change: the signs that come and go independently, read off the pair in training."""
 SIGNS_SCALE = (20.0, 10.0)  # of the last two, from windowed values: about 1 apart
 FRONT = 48  # of the crop's 72 voxels front to back: damage reaches no further than the canal, and the rest costs time

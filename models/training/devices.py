@@ -17,12 +17,15 @@ NAMES = ("auto", "cpu", "cuda")
 
 @dataclass(frozen=True)
 class Device:
-    """``batch``: samples a step, by stage; ``loaders``: threads that prepare batches beside the device (0: nobody, the
-    training prepares its own, which leaves the second core of a small machine to the producer of samples).
+    """``minutes``: of a schedule; ``batch``: samples a step, by stage; ``producers``: processes that render samples, of each
+    kind; ``loaders``: threads that prepare batches beside the device (0: nobody, the training prepares its own, which leaves
+    the second core of a small machine to the producers).
     """
 
     name: str
+    minutes: float
     batch: Mapping[str, int]
+    producers: int
     loaders: int
 
     def autocast(self) -> torch.autocast:
@@ -33,22 +36,23 @@ class Device:
         return [t.to(self.name, non_blocking=True) for t in tensors]
 
     def batches(self, make: Callable[[np.random.Generator], list], seed: int, first: int) -> Iterator[list]:
-        """Endless ``make(rng)``; batch ``k`` (from ``first``, where a resume goes on) has its own generator, so that the same
-        seed gives the same batches however many threads make them.
+        """Endless ``make(rng)``; batch ``k`` (from ``first``, where a resume goes on) has its own generator, so that
+        the same seed gives the same batches however many threads make them.
         """
         seeds = iter(range(first, 2**62))
         if not self.loaders:
             for k in seeds:
                 yield make(np.random.default_rng([seed, k]))
         with ThreadPoolExecutor(self.loaders) as threads:
-            waiting = deque(threads.submit(make, np.random.default_rng([seed, next(seeds)])) for _ in range(2 * self.loaders))
-            while True:
-                yield waiting.popleft().result()
-                waiting.append(threads.submit(make, np.random.default_rng([seed, next(seeds)])))
+            waiting = deque()
+            for k in seeds:
+                waiting.append(threads.submit(make, np.random.default_rng([seed, k])))
+                if len(waiting) > 2 * self.loaders:
+                    yield waiting.popleft().result()
 
 
-CPU = Device("cpu", MappingProxyType({"label": 2, "vertebra": 4, "restore": 4, "damage": 4}), 0)
-CUDA = Device("cuda", MappingProxyType({"label": 8, "vertebra": 32, "restore": 32, "damage": 32}), 8)
+CPU = Device("cpu", 100, MappingProxyType({"label": 2, "vertebra": 4, "restore": 4, "damage": 4}), 1, 0)
+CUDA = Device("cuda", 30, MappingProxyType({"label": 8, "vertebra": 32, "restore": 32, "damage": 32}), 4, 4)
 
 
 def chosen(name: str) -> Device:

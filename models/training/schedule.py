@@ -1,4 +1,4 @@
-"""How a schedule runs: peak rate over its time, the mean of the weights, when it reports, saves and looks for new samples."""
+"""How a schedule runs: its rate over its time, the mean of the weights, when it reports, saves and looks for samples."""
 
 from __future__ import annotations
 
@@ -66,11 +66,16 @@ class Schedule:
             time.sleep(5)
 
     def run(
-        self, step: Callable[[float], dict[str, float]], write: Callable[[], None], refresh: Callable[[], int], every: int = 25
+        self,
+        step: Callable[[float], dict[str, float]],
+        write: Callable[[], None],
+        refresh: Callable[[], int],
+        every: int = 25,
     ) -> None:
         """Call ``step(progress)`` until the time is up; it returns its losses by name, ``loss`` among them (NaN: skipped).
 
-        ``write`` saves, every two minutes and at the end; ``refresh`` finds new samples and returns how many files there are.
+        ``write`` saves, every two minutes and at the end; ``refresh`` finds new samples and returns how many files there
+        are.
         """
         files, report = refresh(), []
         print(f"{self.name}: {self.minutes:.0f} min from {self.spent / 60:.1f}, {files} files", flush=True)

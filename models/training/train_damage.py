@@ -53,7 +53,7 @@ class BrokenPool:
     def take(self, sample: dict[str, np.ndarray]) -> None:
         for k in range(len(sample["type"])):
             broken = bool(sample["evidence"][k].any())
-            if sample["old"][k] or not broken and len(self.whole) > len(self.broken):
+            if sample["old"][k] or (not broken and len(self.whole) > len(self.broken)):
                 continue
             loss = 1 - sample["heights"][k] / sample["healthy_heights"][k]
             row = {"seen": sample["seen"][k], "healthy": sample["healthy"][k], "masks": sample["masks"][k],
@@ -136,8 +136,8 @@ def train(
         return found
 
     def write() -> None:
-        count = len(pool.broken)
-        about = f"{schedule.steps} steps of {device.batch['damage']} in {schedule.spent / 60:.0f} minutes over {count} fractures"
+        steps, minutes = schedule.steps, schedule.spent / 60
+        about = f"{steps} steps of {device.batch['damage']} in {minutes:.0f} minutes over {len(pool.broken)} fractures"
         save(work / "damage.pt", {"ema": ema.net.state_dict(), "plans": pool.plans(), "about": about})
         state = {k: v.state_dict() for k, v in parts.items()}
         save(checkpoint, {**state, "spent": schedule.spent, "steps": schedule.steps})

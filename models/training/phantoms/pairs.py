@@ -33,16 +33,16 @@ class Pair:
     fracture: Tensor
 
 
-def render_pair(case: Case, index: int, grid: Grid, acq: Acquisition) -> Pair:
+def render_pair(case: Case, index: int, grid: Grid, acq: Acquisition, *, device: str = "cpu") -> Pair:
     """Vertebra `index` of a case and of its healthy twin, everything else (neighbours, poses, noise) the same.
 
     A vertebra that is neither fractured nor an old deformity is its own twin, uneven as it may be.
     """
-    seen = render(case, grid, acq)
+    seen = render(case, grid, acq, device=device)
     own = seen.instance == index + 1
     if not (case.vertebrae[index].fracture or case.vertebrae[index].old_deformity):
         return Pair(seen.hu, seen.hu, own, own & seen.body, own & seen.body, own & seen.fracture)
-    healthy = render(healthy_twin(case, index), grid, acq)
+    healthy = render(healthy_twin(case, index), grid, acq, device=device)
     whole = (healthy.instance == index + 1) & healthy.body
     return Pair(seen.hu, healthy.hu, own, own & seen.body, whole, own & seen.fracture)
 

@@ -10,7 +10,7 @@ import blocks  # noqa: E402
 import networks  # noqa: E402
 import pool  # noqa: E402
 from losses import label_loss, vertebra_loss  # noqa: E402
-from train import Ema, rate  # noqa: E402
+from schedule import Ema, rate  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
