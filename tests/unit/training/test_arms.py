@@ -10,7 +10,7 @@ pytest.importorskip("onnx")
 
 import arms  # noqa: E402
 import pool  # noqa: E402
-from test_networks import ball_field, crop_file  # noqa: E402
+from tiny_samples import ball_field, crop_file  # noqa: E402
 
 
 @pytest.fixture

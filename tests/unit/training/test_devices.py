@@ -1,4 +1,4 @@
-"""What a training runs on: the same batches however they are made, nothing left on the CPU, no GPU refused rather than faked."""
+"""What a training runs on: the same batches however they are made, nothing left on the CPU, a missing GPU refused."""
 
 import itertools
 from contextlib import nullcontext
@@ -18,7 +18,7 @@ import train  # noqa: E402
 from networks import CROP_SHAPE, LabelNet, VertebraNet  # noqa: E402
 from pool import CropSampler, Pool  # noqa: E402
 from schedule import Ema, Schedule  # noqa: E402
-from test_networks import crop_file  # noqa: E402
+from tiny_samples import crop_file  # noqa: E402
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")

@@ -101,7 +101,8 @@ def test_painted_files_are_crop_files(tmp_path):
     level = painted.LEVELS[2]
     sound = {"hu": hu, "masks": masks, "evidence": np.zeros(4), "type": 0, "old": 0, "mimic": 0, "level": level, "loss": 0,
              "random": 1}
-    others = [{**sound, "old": 1}, {**sound, "mimic": 1}, {**sound, "evidence": np.eye(4)[0], "type": 2}, {**sound, "level": 0}]
+    broken = {"evidence": np.eye(4)[0], "type": 2}
+    others = [{**sound, **other} for other in ({"old": 1}, {"mimic": 1}, broken, {"level": 0})]
     sample = cases.stacked({k: [row[k] for row in (sound, *others)] for k in cases.COLUMNS})
     rows = painted.of_file(Pressed(0.2), SUPERIOR[None], sample, np.random.default_rng(1))
     assert len(rows) == 1
@@ -118,8 +119,8 @@ def test_one_turn_teaches_both(tmp_path):
     seen, after = hu.copy(), masks | np.where(masks & 2, 8, 0).astype(np.uint8)
     seen[36:42], after[36:42] = 40, after[36:42] & 8
     after[30:36, 10:38, 6:26] |= 4
-    rows = {"seen": [seen, hu], "healthy": [hu, hu], "masks": [after, masks | (masks & 2) * 4], "heights": [[22] * 3, [28] * 3],
-            "healthy_heights": [[28] * 3] * 2, "evidence": [[1, 0, 0, 0], [0] * 4], "type": [2, 0], "old": [0, 0]}
+    rows = {"seen": [seen, hu], "healthy": [hu, hu], "masks": [after, masks | (masks & 2) * 4],
+            "heights": [[22] * 3, [28] * 3], "healthy_heights": [[28] * 3] * 2, "evidence": [[1, 0, 0, 0], [0] * 4], "type": [2, 0], "old": [0, 0]}
     np.savez(tmp_path / "1.npz", **{k: np.array(v) for k, v in rows.items()})
     pairs = train_damage.BrokenPool(tmp_path)
     assert len(pairs.broken) == len(pairs.whole) == 1
