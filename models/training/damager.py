@@ -30,6 +30,7 @@ SIGNS_SCALE = (20.0, 10.0)  # of the last two, from windowed values: about 1 apa
 FRONT = 48  # of the crop's 72 voxels front to back: damage reaches no further than the canal, and the rest costs time
 REACH = (25, 13, 3)  # voxels (w, v, u) of the box that grows the body into what damage may change: discs, cuff, canal
 FURTHEST_MM = 16.0
+STRETCH = 0.9  # most by which neighbouring voxels may be drawn together along the spine: at 1 a plate would show twice
 DARK = 0.02  # quantile that stands for the darkest bone
 
 
@@ -113,8 +114,8 @@ def shown(picture: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:
 def damage_loss(
     out: Damaged, seen: Tensor, seen_body: Tensor, fracture: Tensor, near: Tensor, verdicts: list[Tensor]
 ) -> tuple[Tensor, dict[str, float]]:
-    """Loss of the generator against the damaged half of a pair: picture and its edges, body, fracture region, smooth flow,
-    and the critics' verdicts on the picture.
+    """Loss of the generator against the damaged half of a pair: picture and its edges, body, fracture region, a flow that is
+    smooth and does not fold, and the critics' verdicts on the picture.
     """
     weight = near.sum()
     edges = seen.new_zeros(())
@@ -129,11 +130,12 @@ def damage_loss(
         "body": (out.body - seen_body).abs().mean() * 20 + dice(out.body, seen_body),
         "column": ((tall - wanted).abs() * column).sum() / column.sum().clamp(min=1),
         "fracture": mask_loss(out.fracture, fracture, 2.0),
+        "fold": F.relu(-STRETCH - out.flow[:, :1].diff(dim=2)).square().sum() / weight,
         "flow": sum(out.flow.diff(dim=axis).square().mean() for axis in (2, 3, 4)),
         "critics": sum((v.float() - 1).square().mean() for v in verdicts) / max(1, len(verdicts)) + seen.new_zeros(()),
     }
     total = 6 * parts["l1"] + 6 * parts["edge"] + parts["body"] + 0.15 * parts["column"] + 0.7 * parts["fracture"]
-    total = total + 0.3 * parts["flow"] + 0.15 * parts["critics"]
+    total = total + 0.3 * parts["flow"] + 10 * parts["fold"] + 0.15 * parts["critics"]
     return total, {k: float(v.detach()) for k, v in parts.items()}
 
 

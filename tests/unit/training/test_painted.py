@@ -120,7 +120,8 @@ def test_one_turn_teaches_both(tmp_path):
     seen[36:42], after[36:42] = 40, after[36:42] & 8
     after[30:36, 10:38, 6:26] |= 4
     rows = {"seen": [seen, hu], "healthy": [hu, hu], "masks": [after, masks | (masks & 2) * 4],
-            "heights": [[22] * 3, [28] * 3], "healthy_heights": [[28] * 3] * 2, "evidence": [[1, 0, 0, 0], [0] * 4], "type": [2, 0], "old": [0, 0]}
+            "heights": [[22] * 3, [28] * 3], "healthy_heights": [[28] * 3] * 2,
+            "evidence": [[1, 0, 0, 0], [0] * 4], "type": [2, 0], "old": [0, 0]}
     np.savez(tmp_path / "1.npz", **{k: np.array(v) for k, v in rows.items()})
     pairs = train_damage.BrokenPool(tmp_path)
     assert len(pairs.broken) == len(pairs.whole) == 1
