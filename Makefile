@@ -56,8 +56,9 @@ train: $(VENV)/.installed $(VENV)/.training   ## 100 minutes on two cores, 30 on
 	  $(if $(MINUTES),--minutes $(MINUTES))
 
 ablate: $(VENV)/.installed $(VENV)/.training  ## what attention and randomised appearance add: MINUTES of processor time an arm
+	PYTHONPATH=models/training $(BIN)/python -m second.samples --out $(WORK)/training/selection --count 18
 	$(BIN)/python models/training/arms.py --work $(WORK)/training --minutes $(or $(MINUTES),10) \
-	  --second $(WORK)/training/second --cache $(WORK)/training/rendered
+	  --second $(WORK)/training/selection --cache $(WORK)/training/rendered
 
 $(VENV)/.installed: requirements.lock requirements-dev.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)

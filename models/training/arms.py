@@ -103,9 +103,11 @@ def trained(arm: Arm, work: Path, minutes: float, seed: int) -> Ema:
     torch.manual_seed(seed)
     net, device = network(arm), devices.CPU
     ema, optimiser, source = Ema(net), optimiser_of(net), samples(arm, work)
+    files = len((source if arm.stage == "label" else source.pool).names)
+    if not files:
+        raise SystemExit(f"{work} holds no samples ({arm.about}): python models/training/cases.py --work {work} --count 200")
     batches = device.batches(batch_of(arm.stage, source, device.batch[arm.stage], arm.varied), seed, 0)
     one = stepper(arm.stage, net, ema, optimiser, batches, device, PEAK * RATE[arm.stage])
-    files = len((source if arm.stage == "label" else source.pool).names)
     Schedule(arm.about, minutes if arm.schedule else 0, time.process_time).run(one, lambda: None, lambda: files)
     return ema
 

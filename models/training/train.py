@@ -1,13 +1,13 @@
 """Trains the networks of the reference bundle on cached phantom samples.
 
 ``python models/training/train.py label|vertebra|restore|damage --work DIR --minutes M [--resume | --warm FILE]``
-``python models/training/train.py all --work DIR --minutes 100 [--out models/reference]``
+``python models/training/train.py all --work DIR [--device auto|cpu|cuda] [--out models/reference]``
 
-One schedule: AdamW, short warm-up, cosine to zero over the given minutes (the clock, not the step count, drives it, so
-a busy machine still ends on time), EMA of the weights, bfloat16 autocast. ``DIR/<stage>.ckpt`` is written every two
-minutes for ``--resume``; ``DIR/<stage>.pt`` (EMA weights) too. ``--warm`` starts a new schedule from such weights or from
-an exported ONNX file. ``all`` goes on from the committed bundle (``--fresh``: from nothing): the producers beside the
-trainings, then export, calibration and evaluation on both generators.
+One schedule (``schedule.py``): AdamW, short warm-up, cosine to zero over the given minutes (the clock, not the step count,
+drives it, so a busy machine still ends on time), EMA of the weights, bfloat16 autocast; on a CPU or a GPU (``devices.py``).
+``DIR/<stage>.ckpt`` is written every two minutes for ``--resume``; ``DIR/<stage>.pt`` (EMA weights) too. ``--warm`` starts a
+new schedule from such weights or from an exported ONNX file. ``all`` goes on from the committed bundle (``--fresh``: from
+nothing): the producers beside the trainings, then export, calibration and evaluation on both generators.
 """
 
 from __future__ import annotations
