@@ -4,6 +4,10 @@
 draws each a plan from the fractures that ``DIR/damage.pt`` was trained on, paints, and writes ``DIR/painted/*.npz`` in the
 format of ``DIR/crops``. Truth follows the picture: the body's masks are carried by the same flow as its bone, the height
 loss is measured on them, and the signs are the plan's. What does not show its plan is thrown away.
+
+The generator presses plates in and tilts them; it paints no bands, lines or broken walls yet. So only plans of broken plates
+are drawn, from the height loss on at which the policy calls a smooth, undated deformity a fracture
+(``phantoms/undated.py``): a milder one without a sign of a break would be a false truth.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from torch import Tensor
 import bundle
 import train_damage
 from damager import FRONT, PLAN, Damaged, DamageNet, reach
+from networks import CROP_SPACING
 from phantoms.norms import spine_index
 from phantoms.pictures import grey
 from pool import windowed
@@ -27,9 +32,9 @@ from pool import windowed
 LEVELS = tuple(spine_index(level) for level in ("T11", "T12", "L1", "L2", "L3", "L4", "L5"))
 SIGNS = len(PLAN) - 5  # bits of a plan: superior, inferior, anterior, posterior
 FEWEST_VOXELS = 20  # of a fracture region
-LEAST = 0.08  # height loss below which a fracture is not drawn (10 % by the policy, less what measuring may err)
+SEVERITY = (0.25, 0.45)  # height losses drawn; a smooth wedge is a fracture from 25 % on
 NEAR = 0.09  # height loss planned and painted may differ by this much
-SHAKE = 0.15  # SD (log) of a planned loss about the fracture it was read from
+PRESSED, STILL = 2.0, 1.2  # mm: a broken plate has moved at least so far somewhere, a sound one at most
 
 
 def load(path: Path) -> tuple[DamageNet, Tensor]:
@@ -41,9 +46,11 @@ def load(path: Path) -> tuple[DamageNet, Tensor]:
 
 
 def drawn(plans: Tensor, rng: np.random.Generator) -> Tensor:
-    """The plan ``[9]`` of one fracture, its severity shaken."""
-    plan = plans[int(rng.integers(len(plans)))].clone()
-    plan[SIGNS : SIGNS + 3] *= float(np.exp(rng.normal(0, SHAKE)))
+    """The plan ``[9]`` of one fracture of plates, with a severity of its own."""
+    plates, walls, lost = plans[:, :2].amax(1), plans[:, 2:SIGNS].amax(1), plans[:, SIGNS : SIGNS + 3].amax(1)
+    shown = plans[(plates > 0) & (walls == 0) & (lost > 0.05)]
+    plan = shown[int(rng.integers(len(shown)))].clone()
+    plan[SIGNS : SIGNS + 3] *= float(rng.uniform(*SEVERITY)) / plan[SIGNS : SIGNS + 3].max()
     return plan
 
 
@@ -53,6 +60,15 @@ def broken(net: DamageNet, hu: np.ndarray, masks: np.ndarray, plan: Tensor) -> D
     front = lambda x: torch.from_numpy(np.ascontiguousarray(x[:, :FRONT]).astype(np.float32))[None, None]  # noqa: E731
     crop = windowed(front(hu), bundle.VERTEBRA_WINDOW)
     return net(crop, front(masks & 2 > 0), front(masks & 1 > 0), plan[None])
+
+
+def pressed(before: np.ndarray, after: np.ndarray) -> tuple[float, float]:
+    """How far the upper and the lower plate moved inwards, mm: the third of the body where each moved most."""
+    both = before.any(0) & after.any(0)
+    top = (after[::-1].argmax(0) - before[::-1].argmax(0)) * CROP_SPACING[0]
+    low = (after.argmax(0) - before.argmax(0)) * CROP_SPACING[0]
+    thirds = np.array_split(np.flatnonzero(both.any(1)), 3)
+    return tuple(max(float(x[rows][both[rows]].mean()) for rows in thirds) for x in (top, low))
 
 
 def losses(before: np.ndarray, after: np.ndarray) -> np.ndarray:
@@ -79,12 +95,14 @@ def painted(net: DamageNet, hu: np.ndarray, masks: np.ndarray, plan: Tensor) -> 
     body, whole = (x[0, 0].numpy() > 0.5 for x in (out.body, out.whole))
     whole |= body
     region = (out.fracture[0, 0].numpy() > 0) & body
-    found, wanted = losses((masks[:, :FRONT] & 2) > 0, body), plan[SIGNS : SIGNS + 3].numpy()
-    if found.max() < LEAST or abs(found.max() - wanted.max()) > NEAR or region.sum() < FEWEST_VOXELS:
+    signs, sound = plan[:SIGNS].numpy() > 0.5, (masks[:, :FRONT] & 2) > 0
+    found, wanted = losses(sound, body), plan[SIGNS : SIGNS + 3].numpy()
+    if found.max() < SEVERITY[0] or abs(found.max() - wanted.max()) > NEAR or region.sum() < FEWEST_VOXELS:
+        return None
+    if not all(mm >= PRESSED if sign else mm <= STILL for sign, mm in zip(signs, pressed(sound, body), strict=False)):
         return None
     bits = masks.copy()
     bits[:, :FRONT] = (1 * whole + 2 * body + 4 * region).astype(np.uint8)
-    signs = plan[:SIGNS].numpy() > 0.5
     s, i, n, _ = signs
     kind = 1 if s and i else 2 if s else 3 if i else 4 if n else 0
     return {"hu": np.clip(np.round(made), -1100, 3500).astype(np.int16), "masks": bits, "evidence": signs.astype(np.uint8),
