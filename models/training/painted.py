@@ -32,8 +32,8 @@ from pool import windowed
 LEVELS = tuple(spine_index(level) for level in ("T11", "T12", "L1", "L2", "L3", "L4", "L5"))
 SIGNS = len(PLAN) - 5  # bits of a plan: superior, inferior, anterior, posterior
 FEWEST_VOXELS = 20  # of a fracture region
-SEVERITY = (0.25, 0.45)  # height losses drawn; a smooth wedge is a fracture from 25 % on
-NEAR = 0.09  # height loss planned and painted may differ by this much
+LEAST = 0.25  # height loss from which a smooth wedge is a fracture
+SEVERITY = (0.3, 0.5)  # height losses planned: what is painted falls short of them, and is what counts
 PRESSED, STILL = 2.0, 1.2  # mm: a broken plate has moved at least so far somewhere, a sound one at most
 
 
@@ -96,8 +96,8 @@ def painted(net: DamageNet, hu: np.ndarray, masks: np.ndarray, plan: Tensor) -> 
     whole |= body
     region = (out.fracture[0, 0].numpy() > 0) & body
     signs, sound = plan[:SIGNS].numpy() > 0.5, (masks[:, :FRONT] & 2) > 0
-    found, wanted = losses(sound, body), plan[SIGNS : SIGNS + 3].numpy()
-    if found.max() < SEVERITY[0] or abs(found.max() - wanted.max()) > NEAR or region.sum() < FEWEST_VOXELS:
+    found = losses(sound, body)
+    if found.max() < LEAST or region.sum() < FEWEST_VOXELS:
         return None
     if not all(mm >= PRESSED if sign else mm <= STILL for sign, mm in zip(signs, pressed(sound, body), strict=False)):
         return None

@@ -85,7 +85,7 @@ def test_a_pressed_plate_loses_what_it_was_pressed_by_and_takes_its_masks_along(
     assert np.array_equal(row["masks"][back], masks[back]) and np.array_equal(row["hu"][back], hu[back])
 
 
-@pytest.mark.parametrize(("share", "plan"), [(0.0, SUPERIOR), (0.15, SUPERIOR), (0.5, SUPERIOR), (0.3, BOTH)])
+@pytest.mark.parametrize(("share", "plan"), [(0.0, SUPERIOR), (0.15, SUPERIOR), (0.3, BOTH)])
 def test_what_does_not_show_its_plan_is_dropped(share, plan):
     assert painted.painted(Pressed(share), *whole_vertebra(), plan) is None
 
@@ -95,7 +95,7 @@ def test_plans_drawn_are_of_plates_and_severe_enough_without_a_sign_of_a_break()
     mild = SUPERIOR * torch.tensor([1, 1, 1, 1, 0.4, 0.4, 0.2, 1, 1])
     for k in range(8):
         plan = painted.drawn(torch.cat([walls, mild[None]]), np.random.default_rng(k))
-        assert plan[:4].tolist() == [1, 0, 0, 0] and 0.25 <= float(plan[4:7].max()) <= 0.45
+        assert plan[:4].tolist() == [1, 0, 0, 0] and 0.3 <= float(plan[4:7].max()) <= 0.5
         assert float(plan[6]) == pytest.approx(float(plan[4]) / 2, rel=1e-4)
 
 
@@ -114,7 +114,7 @@ def test_painted_files_are_crop_files(tmp_path):
     broken = {"evidence": np.eye(4)[0], "type": 2}
     others = [{**sound, **other} for other in ({"old": 1}, {"mimic": 1}, broken, {"level": 0})]
     sample = cases.stacked({k: [row[k] for row in (sound, *others)] for k in cases.COLUMNS})
-    rows = painted.of_file(Pressed(0.3), SUPERIOR[None], sample, np.random.default_rng(1), tries=9)
+    rows = painted.of_file(Pressed(0.3), SUPERIOR[None], sample, np.random.default_rng(1))
     assert len(rows) == 1
     stored = cases.stacked({k: [row[k] for row in rows] for k in cases.COLUMNS})
     assert set(stored) == set(sample) and all(stored[k].dtype == sample[k].dtype for k in stored)
