@@ -294,9 +294,8 @@ def produce(
                 arrays = crops(seed, device=device)
             save(folder, str(seed), arrays)
             print(f"{what} {seed} {arrays['hu'].shape} {time.time() - began:.1f} s", flush=True)
-            if not held and done % 50 == 49:
-                for old in sorted(folder.glob("*.npz"), key=lambda p: p.stat().st_mtime)[:-keep]:
-                    old.unlink()
+            if not held and seed - keep >= start:  # its own only: others may render into the same folder
+                (folder / f"{seed - keep}.npz").unlink(missing_ok=True)
         seed, done = seed + 1, done + 1
         time.sleep(pace * (time.process_time() - turn))
 
