@@ -6,7 +6,7 @@ WORK   ?= .work
 PEERS  := dcmtk dicom3tools orthanc orthanc-dicomweb postgresql prometheus systemd curl openssl chromium chromium-driver \
           fonts-dejavu-core haproxy libxml2-utils rsyslog rsyslog-gnutls gnupg
 
-.PHONY: demo test lint bench capacity soak fuzz viewers image-test evaluate train lock sbom conformance clean
+.PHONY: demo test lint bench capacity soak fuzz viewers image-test evaluate train ablate lock sbom conformance clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.installed            ## the main job, for real, on the embedded defaults
@@ -51,8 +51,14 @@ image-test: $(VENV)/.installed      ## build the container image without an engi
 evaluate: $(VENV)/.installed $(VENV)/.training  ## the whole pipeline on phantoms, N patients a cohort; stopped, it goes on
 	$(BIN)/python models/training/assess.py --bundle $(or $(BUNDLE),models/reference) --n $(or $(N),60) --out $(or $(OUT),$(WORK)/evaluation)
 
-train: $(VENV)/.installed $(VENV)/.training
-	$(BIN)/python models/training/train.py all --work $(WORK)/training --minutes $(or $(MINUTES),100)
+train: $(VENV)/.installed $(VENV)/.training   ## 100 minutes on two cores, 30 on a GPU; DEVICE=cpu|cuda, MINUTES
+	$(BIN)/python models/training/train.py all --work $(WORK)/training --device $(or $(DEVICE),auto) \
+	  $(if $(MINUTES),--minutes $(MINUTES))
+
+ablate: $(VENV)/.installed $(VENV)/.training  ## what attention and randomised appearance add: MINUTES of processor time an arm
+	PYTHONPATH=models/training $(BIN)/python -m second.samples --out $(WORK)/training/selection --count 18
+	$(BIN)/python models/training/arms.py --work $(WORK)/training --minutes $(or $(MINUTES),10) \
+	  --second $(WORK)/training/selection --cache $(WORK)/training/rendered
 
 $(VENV)/.installed: requirements.lock requirements-dev.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -1,12 +1,15 @@
 """Renders training samples from the phantoms and caches them on disk, for as long as it is left running.
 
-``python models/training/cases.py --work DIR [--kind fields|crops|both] [--minutes M] [--count N] [--held]``
+``python models/training/cases.py --work DIR [--kind fields|crops|both|damaged] [--minutes M] [--count N] [--held]``
 
 - ``DIR/fields/*.npz``: one 6 mm field a file (rendered at 3 mm, averaged by 2): ``hu`` int16, ``labels``, ``instance``
   (row of ``centres`` + 1) and ``body`` (fraction x 255) uint8, all ``[z,y,x]``; ``centres [K,3]`` in voxels (z, y, x)
-  and ``level [K]``, the count that names each (T11 = 2 ... S1 = 9; an extra vertebra shares its neighbour's).
+  and ``level [K]``, the count that names each (T11 = 2 ... S1 = 9; an extra vertebra shares its neighbour's); ``random``:
+  appearance of the random family (fields from label maps always are).
 - ``DIR/crops/*.npz``: the crops of one case: ``hu [K,56,72,32]`` int16, ``masks`` uint8 bits 1 vertebra, 2 body,
-  4 fracture; ``evidence [K,4], type, old, mimic, level`` and ``loss`` (largest height loss).
+  4 fracture; ``evidence [K,4], type, old, mimic, level, random`` and ``loss`` (largest height loss).
+- ``DIR/painted/*.npz`` (``--kind damaged``): whole vertebrae of ``DIR/crops`` with damage painted by ``DIR/damage.pt``, in
+  the same format (``painted.py``).
 
 Seeds from ``HELD`` upwards are never rendered for training; ``--held`` writes to ``held/fields`` and ``held/crops``.
 """
@@ -21,6 +24,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+import devices
+import painted
 import phantoms
 from networks import EVIDENCE, LABELS, TYPES
 from phantoms import plain
@@ -52,16 +57,17 @@ def majority(parts: np.ndarray, count: int) -> np.ndarray:
     return (count - 1 - votes[::-1].argmax(0)).astype(np.uint8)
 
 
-def field(seed: int, profile: str = "training") -> dict[str, np.ndarray]:
+def field(seed: int, profile: str = "training", device: str = "cpu") -> dict[str, np.ndarray]:
     """One 6 mm field of the case ``seed``."""
     rng = np.random.default_rng([seed, 1])
     case = phantoms.sample_case(seed, profile=profile)
     grid = phantoms.sample_field(rng, case, 3.0)
-    rendered = phantoms.render(case, grid, phantoms.sample_acquisition(seed, profile=profile))
-    return coarse(rendered, case.vertebrae)
+    acquisition = phantoms.sample_acquisition(seed, profile=profile)
+    rendered = phantoms.render(case, grid, acquisition, device=device)
+    return coarse(rendered, case.vertebrae, acquisition.family == "random")
 
 
-def coarse(rendered, vertebrae) -> dict[str, np.ndarray]:
+def coarse(rendered, vertebrae, random: bool) -> dict[str, np.ndarray]:
     """A field rendered at 3 mm as a 6 mm sample; `vertebrae` in the order of its instances."""
     grid = rendered.grid
     hu = halves(numpy(rendered.hu).astype(np.float32)).mean(0)
@@ -78,6 +84,7 @@ def coarse(rendered, vertebrae) -> dict[str, np.ndarray]:
         "centres": centres.astype(np.float32),
         "level": np.array([count_of(v.level) for v in vertebrae], np.float32),
         "origin": grid.point_of(np.full(3, 0.5)).astype(np.float32),
+        "random": np.uint8(random),
     }
 
 
@@ -120,16 +127,21 @@ def packed(masks, shape) -> np.ndarray:
     return bits
 
 
+COLUMNS = ("hu", "masks", "evidence", "type", "old", "mimic", "level", "loss", "random")
+
+
 def stacked(rows: dict[str, list]) -> dict[str, np.ndarray]:
     return {
         "hu": np.stack(rows["hu"]),
         "masks": np.stack(rows["masks"]),
         "loss": np.array(rows["loss"], np.float32),
-        **{k: np.array(rows[k], np.uint8) for k in ("evidence", "type", "old", "mimic", "level")},
+        **{k: np.array(rows[k], np.uint8) for k in ("evidence", "type", "old", "mimic", "level", "random")},
     }
 
 
-def crop(case, index: int, acquisition, rng: np.random.Generator | None) -> tuple[np.ndarray, np.ndarray]:
+def crop(
+    case, index: int, acquisition, rng: np.random.Generator | None, device: str = "cpu"
+) -> tuple[np.ndarray, np.ndarray]:
     """HU ``[56,72,32]`` and mask bits of one vertebra; frame jittered when ``rng`` is given."""
     vertebra = case.vertebrae[index]
     if rng is None:
@@ -137,7 +149,7 @@ def crop(case, index: int, acquisition, rng: np.random.Generator | None) -> tupl
     else:
         centre, frame, factor = jittered(vertebra, rng)
         grid = scaled(crop_grid(None, centre, frame), factor)
-    rendered = phantoms.render(case, grid.refined((1, 1, 2)), acquisition)
+    rendered = phantoms.render(case, grid.refined((1, 1, 2)), acquisition, device=device)
     own = numpy(rendered.instance) == index + 1
     masks = (own, own & (numpy(rendered.body) > 0), own & (numpy(rendered.fracture) > 0))
     return rounded(pairs(numpy(rendered.hu))), packed(masks, grid.shape)
@@ -163,7 +175,9 @@ def scan(seed: int, profile: str):
         seed += 1 << 40
 
 
-def crops(seed: int, profile: str = "training", jitter: bool = True, every: bool = False) -> dict[str, np.ndarray]:
+def crops(
+    seed: int, profile: str = "training", jitter: bool = True, every: bool = False, device: str = "cpu"
+) -> dict[str, np.ndarray]:
     """Crops of one case: variants of every fracture and old deformity, and as many of the rest.
 
     ``every``: one crop of each level T11-S1, as a study would have them. Otherwise odd seeds take the patients of the
@@ -188,13 +202,14 @@ def crops(seed: int, profile: str = "training", jitter: bool = True, every: bool
     if not every:
         rng.shuffle(plain)
         wanted += plain[: max(3, min(len(plain), len(wanted)))]
-    rows = {name: [] for name in ("hu", "masks", "evidence", "type", "old", "mimic", "level", "loss")}
+    rows = {name: [] for name in COLUMNS}
     for n, k in enumerate(wanted):
         v = case.vertebrae[k]
         acquisition = scan(seed * 64 + (0 if every else n), profile)
-        hu, bits = crop(case, k, acquisition, rng if jitter else None)
+        hu, bits = crop(case, k, acquisition, rng if jitter else None, device)
         e, kind, old = truth(v)
-        values = (hu, bits, e, kind, old, int(v.mimic is not None), spine_index(v.level), v.height_loss)
+        values = (hu, bits, e, kind, old, int(v.mimic is not None), spine_index(v.level), v.height_loss,
+                  acquisition.family == "random")
         for name, value in zip(rows, values, strict=True):
             rows[name].append(value)
     return stacked(rows)
@@ -209,7 +224,7 @@ LOW_LUMBAR = 2.0  # how much more often L4 and L5 are drawn than the other level
 def scanned_crops(seed: int, solids, profile: str = "training", count: int = 8) -> dict[str, np.ndarray]:
     """Crops of real shapes (``phantoms/scanned.py``): like ``crops``, each of another vertebra."""
     rng = np.random.default_rng([seed, 4])
-    rows = {name: [] for name in ("hu", "masks", "evidence", "type", "old", "mimic", "level", "loss")}
+    rows = {name: [] for name in COLUMNS}
     for n in range(count):
         sacral = [s for s in solids if s.level == "S1"]
         pool = sacral if sacral and rng.random() < SACRAL else [s for s in solids if s.level != "S1"]
@@ -221,12 +236,13 @@ def scanned_crops(seed: int, solids, profile: str = "training", count: int = 8) 
         vertebra = phantoms.sample_scanned(rng, solid, kind)
         centre, frame, factor = jittered(vertebra, rng)
         grid = scaled(crop_grid(None, centre, frame), factor)
-        rendered = phantoms.render_scanned(vertebra, grid.refined((1, 1, 2)), scan(seed * 64 + n, profile), rng)
+        acquisition = scan(seed * 64 + n, profile)
+        rendered = phantoms.render_scanned(vertebra, grid.refined((1, 1, 2)), acquisition, rng)
         hu, masks = rendered[0], [m for m in rendered[1:] if m is not None]
         bits = packed([numpy(m) for m in masks], grid.shape)
         e, t, old = truth(vertebra)
         values = (rounded(pairs(numpy(hu))), bits, e, t, old, int(vertebra.mimic is not None), spine_index(solid.level))
-        for name, value in zip(rows, (*values, vertebra.height_loss), strict=True):
+        for name, value in zip(rows, (*values, vertebra.height_loss, acquisition.family == "random"), strict=True):
             rows[name].append(value)
     return stacked(rows)
 
@@ -253,7 +269,8 @@ def rendered(cache: Path | None, profile: str, seed: int, kind: str) -> dict[str
 
 
 def produce(
-    work: Path, kind: str, minutes: float, count: int, held: bool, start: int, pace: float = 0.0, keep: int = 4000
+    work: Path, kind: str, minutes: float, count: int, held: bool, start: int, pace: float = 0.0, keep: int = 4000,
+    device: str = "cpu",
 ) -> None:
     """Render fields and crops by turns until the time or the count is up; seeds that are already there are skipped."""
     torch.set_num_threads(1)
@@ -269,35 +286,57 @@ def produce(
             began = time.time()
             shapes = shapes_folder()
             if what == "fields" and shapes and seed % 8 < 3:
-                arrays = coarse(*phantoms.label_map_case(seed, folder=shapes))
+                arrays = coarse(*phantoms.label_map_case(seed, folder=shapes), random=True)
             elif what == "fields":
-                arrays = field(seed)
+                arrays = field(seed, device=device)
             elif seed % 5 == 4:
                 arrays = plain.crops(seed)
             elif shapes and seed % 8 < 5:
                 arrays = scanned_crops(seed, load_solids(shapes, work / "solids.pickle"))
             else:
-                arrays = crops(seed)
+                arrays = crops(seed, device=device)
             save(folder, str(seed), arrays)
             print(f"{what} {seed} {arrays['hu'].shape} {time.time() - began:.1f} s", flush=True)
-            if not held and done % 50 == 49:
-                for old in sorted(folder.glob("*.npz"), key=lambda p: p.stat().st_mtime)[:-keep]:
-                    old.unlink()
+            if not held and seed - keep >= start:  # its own only: others may render into the same folder
+                (folder / f"{seed - keep}.npz").unlink(missing_ok=True)
         seed, done = seed + 1, done + 1
         time.sleep(pace * (time.process_time() - turn))
+
+
+def damaged(work: Path, minutes: float, count: int) -> None:
+    """Paint damage on the whole vertebrae of ``DIR/crops`` until the time is up or ``count`` files are read."""
+    torch.set_num_threads(1)
+    net, plans = painted.load(work / "damage.pt")
+    end, done = time.time() + 60 * minutes, 0
+    for path in sorted((work / "crops").glob("*.npz")):
+        if time.time() > end or done == count > 0:
+            return
+        if (work / "painted" / path.name).exists():
+            continue
+        with np.load(path) as data:
+            sample = {k: data[k] for k in data.files}
+        rows = painted.of_file(net, plans, sample, np.random.default_rng([int(path.stem), 8]))
+        if rows:
+            save(work / "painted", path.stem, stacked({k: [row[k] for row in rows] for k in COLUMNS}))
+        done += 1
+        print(f"damaged {path.stem}: {len(rows)}", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--kind", choices=("fields", "crops", "both"), default="both")
+    parser.add_argument("--kind", choices=("fields", "crops", "both", "damaged"), default="both")
     parser.add_argument("--minutes", type=float, default=1e9)
-    parser.add_argument("--count", type=int, default=0, help="stop after this many seeds (0: never)")
+    parser.add_argument("--count", type=int, default=0, help="stop after this many seeds or files (0: never)")
     parser.add_argument("--held", action="store_true", help="held-out seeds")
     parser.add_argument("--start", type=int, default=0, help="first seed")
     parser.add_argument("--pace", type=float, default=0.0, help="rest this many times the CPU time of a seed after it")
+    parser.add_argument("--device", choices=devices.NAMES, default="cpu", help="renders analytic samples")
     a = parser.parse_args()
-    produce(a.work, a.kind, a.minutes, a.count, a.held, a.start, a.pace)
+    if a.kind == "damaged":
+        damaged(a.work, a.minutes, a.count)
+        return
+    produce(a.work, a.kind, a.minutes, a.count, a.held, a.start, a.pace, device=devices.chosen(a.device).name)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ def class_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Weighted cross-entropy plus dice of the classes present; logits ``[N,C,z,y,x]``, labels ``[N,z,y,x]`` int64."""
     logits = logits.float()
     count = logits.shape[1]
-    weight = torch.ones(count)
+    weight = torch.ones(count, device=logits.device)
     weight[0] = BACKGROUND_WEIGHT
     ce = F.cross_entropy(logits, labels, weight=weight)
     present = torch.unique(labels)

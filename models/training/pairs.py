@@ -4,8 +4,9 @@
 
 ``DIR/pairs/SEED.npz`` holds the vertebrae of one case: ``seen [K,56,72,32]`` and ``healthy`` int16 HU of the contract's
 crop, ``context [K,56,36,16]`` the same field at twice the spacing and twice as far along the spine, ``masks`` uint8 bits
-1 vertebra, 2 body, 8 undamaged body; ``heights, healthy_heights, expected [K,3]`` mm (anterior, middle, posterior; expected
-of the patient's own neighbours, by the node's rule); ``evidence [K,4], type, old, mimic, level``.
+1 vertebra, 2 body, 4 fracture, 8 undamaged body; ``heights, healthy_heights, expected [K,3]`` mm (anterior,
+middle, posterior; expected of the patient's own neighbours, by the node's rule); ``evidence [K,4], type, old, mimic,
+level``.
 
 Training seeds as in ``cases.py``; ``--held`` (calibration) and ``--test`` write to ``held/pairs`` and ``test/pairs``,
 ``--second`` takes selection seeds of the second generator (no undamaged twin there: ``healthy`` repeats ``seen``).
@@ -23,6 +24,7 @@ import numpy as np
 import torch
 from scipy.ndimage import map_coordinates
 
+import devices
 import phantoms
 import second
 from cases import EVALUATION, HELD, SCANNED_KINDS, SCANNED_SHARE, jittered, numpy, pairs, rounded, save, scan, truth
@@ -65,9 +67,9 @@ def around(grid: Grid) -> Grid:
 
 
 def bits(pair: phantoms.Pair) -> np.ndarray:
-    """Masks (twice as fine along the last axis) as bits 1, 2, 8."""
+    """Masks (twice as fine along the last axis) as bits 1, 2, 4, 8."""
     out = np.zeros((*pair.body.shape[:2], pair.body.shape[2] // 2), np.uint8)
-    for bit, mask in ((1, pair.whole), (2, pair.body), (8, pair.healthy_body)):
+    for bit, mask in ((1, pair.whole), (2, pair.body), (4, pair.fracture), (8, pair.healthy_body)):
         out |= np.where(pairs(numpy(mask)) >= 0.5, bit, 0).astype(np.uint8)
     return out
 
@@ -87,7 +89,7 @@ def row(pair, context, heights, healthy, expected, facts) -> dict:
     return dict(zip(KEYS, values, strict=True))
 
 
-def analytic(seed: int, every: bool) -> list[dict]:
+def analytic(seed: int, every: bool, device: str = "cpu") -> list[dict]:
     """Pairs of one analytic case: every damaged vertebra twice and as many whole ones; with ``every``, each level once."""
     rng = np.random.default_rng([seed, 5])
     case = phantoms.sample_case(seed, profile="training" if seed % 2 == 0 else "study")
@@ -102,8 +104,8 @@ def analytic(seed: int, every: bool) -> list[dict]:
     for n, k in enumerate(wanted):
         v = case.vertebrae[k]
         grid, acq = placed(v, rng), scan(seed * 64 + (0 if every else n), "training")
-        pair = phantoms.render_pair(case, k, grid.refined((1, 1, 2)), acq)
-        context = phantoms.render(case, around(grid), acq, truth=False).hu
+        pair = phantoms.render_pair(case, k, grid.refined((1, 1, 2)), acq, device=device)
+        context = phantoms.render(case, around(grid), acq, device=device, truth=False).hu
         e, kind, old = truth(v)
         facts = (e, kind, old, int(v.mimic is not None), spine_index(v.level))
         healthy = heights_of(v.expected_mm if k in damaged else v.heights_mm)
@@ -150,7 +152,7 @@ def of_second(seed: int) -> list[dict]:
         own = sampled(picture, picture.instance == number, fine, 0) > 0
         body = own & (sampled(picture, picture.body, fine, 0) > 0)
         hu = sampled(picture, picture.hu, fine, 1)
-        pair = phantoms.Pair(hu, hu, own, body, body)
+        pair = phantoms.Pair(hu, hu, own, body, body, own & False)
         e = [int(v.signs[s]) for s in SIGNS]
         kind = "ABCD".find(v.denis or "x") + 1
         facts = (e, kind, int(v.old), int(v.mimic is not None), spine_index(v.level))
@@ -173,7 +175,7 @@ def stacked(rows: list[dict]) -> dict[str, np.ndarray]:
     return {k: np.stack([np.asarray(r[k], kinds.get(k, np.uint8)) for r in rows]) for k in KEYS}
 
 
-def produce(work: Path, kind: str, minutes: float, count: int, start: int) -> None:
+def produce(work: Path, kind: str, minutes: float, count: int, start: int, device: str = "cpu") -> None:
     """Render files until the time or the count is up; seeds that are there already are skipped."""
     torch.set_num_threads(1)
     shapes = shapes_folder() if kind == "train" else None
@@ -191,7 +193,7 @@ def produce(work: Path, kind: str, minutes: float, count: int, start: int) -> No
         elif shapes and seed % 8 < 3:
             rows = scanned(seed, load_solids(shapes, work / "solids.pickle"))
         else:
-            rows = analytic(seed, every=kind != "train")
+            rows = analytic(seed, every=kind != "train", device=device)
         if rows:
             save(folder, str(seed), stacked(rows))
         print(f"{kind} {seed}: {len(rows)} in {time.time() - began:.1f} s", flush=True)
@@ -205,8 +207,9 @@ def main() -> None:
     parser.add_argument("--start", type=int, default=0, help="first seed, counted from the first of its kind")
     for kind in ("held", "test", "second"):
         parser.add_argument(f"--{kind}", dest="kind", action="store_const", const=kind, default="train")
+    parser.add_argument("--device", choices=devices.NAMES, default="cpu", help="renders analytic pairs")
     a = parser.parse_args()
-    produce(a.work, a.kind, a.minutes, a.count, a.start)
+    produce(a.work, a.kind, a.minutes, a.count, a.start, devices.chosen(a.device).name)
 
 
 if __name__ == "__main__":

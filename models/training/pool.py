@@ -52,10 +52,11 @@ class Pool:
         return self.samples[self.names[int(rng.integers(len(self.names)))]]
 
 
-def field_tensors(sample: dict, rng: np.random.Generator | None) -> tuple[Tensor, ...]:
+def field_tensors(sample: dict, rng: np.random.Generator | None, vary: bool = True) -> tuple[Tensor, ...]:
     """One field as ``image [1,1,z,y,x], labels [1,z,y,x], body [1,1,...], offset [1,3,...], level [1,1,...]``.
 
-    Augmented when ``rng`` is given. Rows of ``centres`` are levels from T1 (instance 1): T11 has level 2, S1 level 9.
+    Augmented when ``rng`` is given, in its appearance too unless ``vary`` says no. Rows of ``centres`` are levels from T1
+    (instance 1): T11 has level 2, S1 level 9.
     """
     hu = torch.from_numpy(sample["hu"].astype(np.float32))
     labels = torch.from_numpy(sample["labels"].astype(np.float32))
@@ -82,7 +83,7 @@ def field_tensors(sample: dict, rng: np.random.Generator | None) -> tuple[Tensor
             hu, labels, body, instance = (v.flip(2) for v in (hu, labels, body, instance))
             centres = centres.clone()
             centres[:, 2] = hu.shape[2] - 1 - centres[:, 2]
-        hu = intensity(hu, (labels > 0).float(), rng, 60.0)
+        hu = intensity(hu, (labels > 0).float(), rng, 60.0) if vary else hu
         if rng.random() < 0.2:  # thick slices
             hu = torch.where(hu > AIR + 1, blur(hu, (0.25, 0.08, 0.08)), hu)
     image = windowed(hu, bundle.LABEL_WINDOW)
@@ -98,7 +99,7 @@ def field_tensors(sample: dict, rng: np.random.Generator | None) -> tuple[Tensor
     return image[None, None], labels[None].long(), padded(body, 0)[None, None], offset[None], level[None, None]
 
 
-def crop_tensors(sample: dict, k: int, rng: np.random.Generator | None) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+def crop_tensors(sample: dict, k: int, rng: np.random.Generator | None, vary: bool = True) -> tuple[Tensor, ...]:
     """Crop ``k`` of a file: ``crop [1,56,72,32], masks [4,56,72,32], evidence [4], type (int), old [1]``."""
     hu = torch.from_numpy(sample["hu"][k].astype(np.float32))
     packed = torch.from_numpy(sample["masks"][k])
@@ -113,7 +114,7 @@ def crop_tensors(sample: dict, k: int, rng: np.random.Generator | None) -> tuple
         draw = rng.random()  # noise comes before the slices are interpolated, what tones do to them after
         if draw < 0.2:
             hu = resliced(hu, CROP_SPACING, rng)
-        hu = intensity(hu, masks[0], rng)
+        hu = intensity(hu, masks[0], rng) if vary else hu
         if draw > 0.8:
             hu = resliced(hu, CROP_SPACING, rng)
         if rng.random() < 0.15:
@@ -135,11 +136,13 @@ def back_wall(masks: Tensor, broken: bool) -> Tensor:
 
 
 class CropSampler:
-    """Class-balanced choice of crops: half positives spread over evidence patterns, half negatives spread over kinds."""
+    """Class-balanced choice of crops: half positives spread over evidence patterns, half negatives spread over kinds.
 
-    def __init__(self, pool: Pool):
-        self.pool = pool
-        self.seen = 0
+    ``physical`` leaves out what was rendered with the random appearance family.
+    """
+
+    def __init__(self, pool: Pool, physical: bool = False):
+        self.pool, self.physical = pool, physical
         self.groups: dict[str, list[tuple[str, int]]] = {}
         self.update()
 
@@ -148,6 +151,8 @@ class CropSampler:
         for name in self.pool.names:
             sample = self.pool.samples[name]
             for k in range(len(sample["type"])):
+                if self.physical and sample["random"][k]:
+                    continue
                 e = sample["evidence"][k]
                 if e.any():
                     group = "burst" if e[3] else "ABCD"[int(sample["type"][k]) - 1]
@@ -157,13 +162,13 @@ class CropSampler:
                     group = "mimic" if sample["mimic"][k] else "plain"
                 self.groups.setdefault(group, []).append((name, k))
 
-    def pick(self, rng: np.random.Generator):
+    def pick(self, rng: np.random.Generator, vary: bool = True):
         share = {"A": 1, "B": 1.1, "C": 1, "D": 1.3, "burst": 1.8, "old": 1.6, "mimic": 2.2, "plain": 2.6}
         names = [g for g in share if g in self.groups]
         weight = np.array([share[g] for g in names])
         group = self.groups[names[int(rng.choice(len(names), p=weight / weight.sum()))]]
         name, k = group[int(len(group) * rng.random() ** (1 / FRESH))]  # in the order of their files
-        return crop_tensors(self.pool.samples[name], k, rng)
+        return crop_tensors(self.pool.samples[name], k, rng, vary)
 
-    def batch(self, size: int, rng: np.random.Generator):
-        return [torch.stack(x) for x in zip(*(self.pick(rng) for _ in range(size)), strict=True)]
+    def batch(self, size: int, rng: np.random.Generator, vary: bool = True):
+        return [torch.stack(x) for x in zip(*(self.pick(rng, vary) for _ in range(size)), strict=True)]

@@ -1,181 +1,147 @@
 """Trains the networks of the reference bundle on cached phantom samples.
 
-``python models/training/train.py label|vertebra|restore --work DIR --minutes M [--resume | --warm FILE]``
-``python models/training/train.py all --work DIR --minutes 100 [--out models/reference]``
+``python models/training/train.py label|vertebra|restore|damage --work DIR --minutes M [--resume | --warm FILE]``
+``python models/training/train.py all --work DIR [--device auto|cpu|cuda] [--out models/reference]``
 
-One schedule: AdamW, short warm-up, cosine to zero over the given minutes (the clock, not the step count, drives it, so
-a busy machine still ends on time), EMA of the weights, bfloat16 autocast. ``DIR/<stage>.ckpt`` is written every two
-minutes for ``--resume``; ``DIR/<stage>.pt`` (EMA weights) too. ``--warm`` starts a new schedule from such weights or from
-an exported ONNX file. ``all`` goes on from the committed bundle (``--fresh``: from nothing): the producers beside the
-trainings, then export, calibration and evaluation on both generators.
+One schedule (``schedule.py``): AdamW, short warm-up, cosine to zero over the given minutes (the clock, not the step count,
+drives it, so a busy machine still ends on time), EMA of the weights, bfloat16 autocast; on a CPU or a GPU (``devices.py``).
+``DIR/<stage>.ckpt`` is written every two minutes for ``--resume``; ``DIR/<stage>.pt`` (EMA weights) too. ``--warm`` starts a
+new schedule from such weights or from an exported ONNX file. ``all`` goes on from the committed bundle (``--fresh``: from
+nothing): the producers beside the trainings, then export, calibration and evaluation on both generators.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
-import json
 import math
-import os
 import subprocess
 import sys
-import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 
+import devices
+import train_damage
 import train_restore
+from devices import Device
 from losses import label_loss, vertebra_loss
 from networks import LabelNet, VertebraNet, parameters
 from pool import CropSampler, Pool, field_tensors
+from schedule import Ema, Schedule, rate, save
 from warm import warm_weights
 
-STAGES = ("label", "vertebra", "restore")
+STAGES = ("label", "vertebra", "restore")  # of the bundle
 REFERENCE = Path(__file__).resolve().parents[1] / "reference"  # the committed bundle
 RATE = {"label": 3e-3, "vertebra": 3e-3}
-BATCH = {"label": 2, "vertebra": 4}
-FEWEST = {"label": 24, "vertebra": 24}  # files to wait for before the first step
+FEWEST = 24  # files to wait for before the first step
+ALONE = {"restore": train_restore.train, "damage": train_damage.train}  # schedules of two networks against each other
+PRODUCER_SEEDS = 500_000  # training seeds of one producer; all of them stay below the held-out ones
 CAPACITY = {"label": 2500, "vertebra": 1600}  # files kept in memory (fields about 1 MB, crop files about 4 MB)
 
 
-class Ema:
-    """Exponential moving average of weights; ``decay`` ramps up with the steps."""
-
-    def __init__(self, net: torch.nn.Module):
-        self.net = copy.deepcopy(net).eval()
-        self.steps = 0
-
-    @torch.no_grad()
-    def update(self, net: torch.nn.Module) -> None:
-        self.steps += 1
-        decay = min(0.995, (1 + self.steps) / (20 + self.steps))
-        for mean, now in zip(self.net.state_dict().values(), net.state_dict().values(), strict=True):
-            if mean.dtype.is_floating_point:
-                mean.lerp_(now, 1 - decay)
-            else:
-                mean.copy_(now)
-
-
-def rate(progress: float) -> float:
-    """Share of the peak rate at ``progress`` in [0, 1]: 3 % warm-up, then cosine to zero."""
-    if progress < 0.03:
-        return 0.05 + 0.95 * progress / 0.03
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - 0.03) / 0.97)))
-
-
-def step(stage: str, net, source, rng) -> tuple[float, dict[str, float]]:
+def step(stage: str, net, batch: list, device: Device) -> tuple[float, dict[str, float]]:
     """Forward and backward of one batch; gradients are left on the network."""
     if stage == "vertebra":
-        crop, masks, evidence, kind, old = source.batch(BATCH[stage], rng)
-        with torch.autocast("cpu", torch.bfloat16):
+        crop, masks, evidence, kind, old = device.place(batch)
+        with device.autocast():
             out = net(crop)
         loss, parts = vertebra_loss(out, masks, evidence, kind, old)
         loss.backward()
         return float(loss.detach()), parts
     total, sums = 0.0, {}
-    for _ in range(BATCH[stage]):  # fields differ in size: accumulate
-        image, *truth = field_tensors(source.pick(rng), rng)
-        with torch.autocast("cpu", torch.bfloat16):
+    for field in batch:  # fields differ in size: accumulate
+        image, *truth = device.place(field)
+        with device.autocast():
             out = net(image)
         loss, parts = label_loss(out, *truth)
-        (loss / BATCH[stage]).backward()
-        total += float(loss.detach()) / BATCH[stage]
+        (loss / len(batch)).backward()
+        total += float(loss.detach()) / len(batch)
         for k, v in parts.items():
-            sums[k] = sums.get(k, 0.0) + v / BATCH[stage]
+            sums[k] = sums.get(k, 0.0) + v / len(batch)
     return total, sums
 
 
-def save(path: Path, value: dict) -> None:
-    temporary = path.with_suffix(path.suffix + ".part")
-    torch.save(value, temporary)
-    temporary.rename(path)
+def batch_of(stage: str, source, size: int, vary: bool = True) -> Callable[[np.random.Generator], list]:
+    """What makes one batch of a stage from its pool; ``vary=False`` leaves every appearance as it was rendered."""
+    if stage == "vertebra":
+        return lambda rng: source.batch(size, rng, vary)
+    return lambda rng: [field_tensors(source.pick(rng), rng, vary) for _ in range(size)]
 
 
-def train(stage: str, work: Path, minutes: float, resume: bool, warm: Path | None, seed: int, peak: float | None) -> None:
+def optimiser_of(net: torch.nn.Module) -> torch.optim.Optimizer:
+    decay = [p for p in net.parameters() if p.dim() > 1]
+    other = [p for p in net.parameters() if p.dim() <= 1]
+    groups = [{"params": decay, "weight_decay": 0.02}, {"params": other, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=1e-4, betas=(0.9, 0.98))
+
+
+def stepper(stage: str, net, ema: Ema, optimiser, source: Iterator[list], device: Device, peak: float):
+    """The function of `Schedule.run`: one update of ``net`` and of its mean."""
+
+    def one(progress: float) -> dict[str, float]:
+        for group in optimiser.param_groups:
+            group["lr"] = peak * rate(progress)
+        optimiser.zero_grad(set_to_none=True)
+        loss, parts = step(stage, net, next(source), device)
+        size = float(torch.nn.utils.clip_grad_norm_(net.parameters(), 2.0))
+        if math.isfinite(loss) and math.isfinite(size):
+            optimiser.step()
+            ema.update(net)
+            return {"loss": loss, **parts}
+        return {**parts, "loss": math.nan}
+
+    return one
+
+
+def train(
+    stage: str, work: Path, minutes: float, resume: bool, warm: Path | None, seed: int, peak: float | None, device: Device
+) -> None:
     """Run one schedule of ``minutes`` (training time only: waiting for samples and time before a resume do not count)."""
     torch.manual_seed(seed)
-    rng = np.random.default_rng([seed, os.getpid()])
-    torch.set_num_threads(1)
     work.mkdir(parents=True, exist_ok=True)
     net = LabelNet() if stage == "label" else VertebraNet()
     if warm is not None:
         fitting = warm_weights(warm, net.state_dict())
         net.load_state_dict(fitting, strict=False)
         print(f"warm start from {warm.name}: {len(fitting)} of {len(net.state_dict())} tensors", flush=True)
-    ema = Ema(net)
-    decay = [p for p in net.parameters() if p.dim() > 1]
-    other = [p for p in net.parameters() if p.dim() <= 1]
-    groups = [{"params": decay, "weight_decay": 0.02}, {"params": other, "weight_decay": 0.0}]
-    optimiser = torch.optim.AdamW(groups, lr=1e-4, betas=(0.9, 0.98))
-    peak = peak or RATE[stage]
-    spent, steps = 0.0, 0
-    checkpoint = work / f"{stage}.ckpt"
+    net = net.to(device.name).train()
+    ema, optimiser = Ema(net), optimiser_of(net)
+    schedule, checkpoint = Schedule(stage, minutes), work / f"{stage}.ckpt"
     if resume and checkpoint.exists():
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        state = torch.load(checkpoint, map_location=device.name, weights_only=True)
         net.load_state_dict(state["net"])
         ema.net.load_state_dict(state["ema"])
         optimiser.load_state_dict(state["optimiser"])
-        spent, steps, ema.steps = state["spent"], state["steps"], state["steps"]
+        schedule.spent, schedule.steps = state["spent"], state["steps"]
+        ema.steps = schedule.steps
     pool = Pool(work / ("fields" if stage == "label" else "crops"), CAPACITY[stage])
-    while len(pool.names) < FEWEST[stage]:
-        time.sleep(5)
-        pool.refresh()
+    schedule.wait(pool.refresh, FEWEST)
     source = pool if stage == "label" else CropSampler(pool)
-    print(f"{stage}: {parameters(net) / 1e6:.2f} M parameters, {minutes:.0f} min, {len(pool.names)} files", flush=True)
-    last, saved, refreshed, report = time.time(), time.time(), time.time(), []
-    net.train()
+    print(f"{stage}: {parameters(net) / 1e6:.2f} M parameters on {device.name}", flush=True)
+    batches = device.batches(batch_of(stage, source, device.batch[stage]), seed, schedule.steps)
 
     def write() -> None:
-        about = f"{steps} steps of {BATCH[stage]} in {spent / 60:.0f} CPU-bound minutes over {len(pool.names)} cached files"
+        spent, files = schedule.spent, len(pool.names)
+        about = f"{schedule.steps} steps of {device.batch[stage]} in {spent / 60:.0f} minutes over {files} cached files"
         save(work / f"{stage}.pt", {"ema": ema.net.state_dict(), "about": about})
-        save(
-            checkpoint,
-            {
-                "net": net.state_dict(),
-                "ema": ema.net.state_dict(),
-                "optimiser": optimiser.state_dict(),
-                "spent": spent,
-                "steps": steps,
-            },
-        )
+        state = {"net": net, "ema": ema.net, "optimiser": optimiser}
+        save(checkpoint, {**{k: v.state_dict() for k, v in state.items()}, "spent": spent, "steps": schedule.steps})
 
-    while spent < 60 * minutes:
-        for group in optimiser.param_groups:
-            group["lr"] = peak * rate(spent / (60 * minutes))
-        optimiser.zero_grad(set_to_none=True)
-        loss, parts = step(stage, net, source, rng)
-        size = float(torch.nn.utils.clip_grad_norm_(net.parameters(), 2.0))
-        if math.isfinite(loss) and math.isfinite(size):
-            optimiser.step()
-            ema.update(net)
-        else:
-            print(f"step {steps}: loss {loss}, gradient {size}: skipped", flush=True)
-        steps += 1
-        report.append((loss, parts))
-        now = time.time()
-        spent, last = spent + now - last, now
-        if steps % 25 == 0:
-            mean = {k: round(sum(p[k] for _, p in report) / len(report), 3) for k in parts}
-            print(
-                f"{steps} {spent / 60:.1f} min loss {sum(x for x, _ in report) / len(report):.3f} "
-                f"lr {optimiser.param_groups[0]['lr']:.1e} files {len(pool.names)} {json.dumps(mean)}",
-                flush=True,
-            )
-            report = []
-        if now - saved > 120:
-            write()
-            saved = now
-        if now - refreshed > 60:
-            pool.refresh()
-            if stage == "vertebra":
-                source.update()
-            refreshed = last = time.time()
-    write()
-    print(f"{stage}: done, {steps} steps", flush=True)
+    def refresh() -> int:
+        files = pool.refresh()
+        if stage == "vertebra":
+            source.update()
+        return files
+
+    one = stepper(stage, net, ema, optimiser, batches, device, peak or RATE[stage])
+    schedule.run(one, write, refresh)
 
 
-def train_all(work: Path, minutes: float, out: Path, profile: str, cases: int, fresh: bool) -> None:
+def train_all(
+    work: Path, minutes: float, out: Path, profile: str, cases: int, fresh: bool, device: Device
+) -> None:
     """Producers beside the trainings, then export, calibration on whole patients, export again, evaluation."""
     here = Path(__file__).resolve().parent
     call = lambda script, *args: [sys.executable, str(here / script), *map(str, args)]  # noqa: E731
@@ -184,13 +150,16 @@ def train_all(work: Path, minutes: float, out: Path, profile: str, cases: int, f
     for kind in ("held", "test", "second"):
         subprocess.run(call("pairs.py", "--work", work, f"--{kind}", "--count", 24), check=True)
     known = [] if fresh else [stage for stage in STAGES if (REFERENCE / f"{stage}.onnx").exists()]
+    rendering = ("--minutes", minutes + 30, "--device", device.name)
     producers = [
-        subprocess.Popen(call(script, "--work", work, "--minutes", minutes + 30)) for script in ("cases.py", "pairs.py")
+        subprocess.Popen(call(script, "--work", work, *rendering, "--start", k * PRODUCER_SEEDS))
+        for k in range(device.producers)
+        for script in ("cases.py", "pairs.py")
     ]
     try:
         stages = [
             subprocess.Popen(
-                call("train.py", stage, "--work", work, "--minutes", minutes)
+                call("train.py", stage, "--work", work, "--minutes", minutes, "--device", device.name)
                 + (["--warm", str(REFERENCE / f"{stage}.onnx")] if stage in known else [])
             )
             for stage in STAGES
@@ -215,9 +184,10 @@ def train_all(work: Path, minutes: float, out: Path, profile: str, cases: int, f
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stage", choices=(*STAGES, "all"))
+    parser.add_argument("stage", choices=(*STAGES, "damage", "all"))
     parser.add_argument("--work", type=Path, required=True, help="cache and checkpoints; keep it out of git")
-    parser.add_argument("--minutes", type=float, default=100)
+    parser.add_argument("--minutes", type=float, help="of training (the device's: 100 on a CPU, 30 on a GPU)")
+    parser.add_argument("--device", choices=devices.NAMES, default="auto")
     parser.add_argument("--resume", action="store_true", help="continue the schedule of DIR/<stage>.ckpt")
     parser.add_argument("--warm", type=Path, help="start from the weights of this .pt or .onnx file")
     parser.add_argument("--fresh", action="store_true", help="start from random weights (all)")
@@ -227,12 +197,17 @@ def main() -> None:
     parser.add_argument("--profile", default="study", help="case mix of the final evaluation (all)")
     parser.add_argument("--cases", type=int, default=40, help="patients of the final evaluation (all)")
     a = parser.parse_args()
+    device = devices.chosen(a.device)
+    minutes = device.minutes if a.minutes is None else a.minutes
+    torch.set_num_threads(1)
     if a.stage == "all":
-        train_all(a.work, a.minutes, a.out, a.profile, a.cases, a.fresh)
-    elif a.stage == "restore":
-        train_restore.train(a.work, a.minutes, a.resume, a.warm, a.seed, a.rate)
+        train_all(a.work, minutes, a.out, a.profile, a.cases, a.fresh, device)
+        return
+    given = (a.work, minutes, a.resume, a.warm, a.seed, a.rate, device)
+    if a.stage in ALONE:
+        ALONE[a.stage](*given)
     else:
-        train(a.stage, a.work, a.minutes, a.resume, a.warm, a.seed, a.rate)
+        train(a.stage, *given)
 
 
 if __name__ == "__main__":

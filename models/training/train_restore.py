@@ -6,10 +6,7 @@ Generator and critics take turns; the critics join after a tenth of the time, wh
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import time
 from pathlib import Path
 
 import numpy as np
@@ -19,15 +16,16 @@ from torch import Tensor
 
 import bundle
 from augment import intensity, uniform
+from devices import CPU, Device
 from networks import CROP_SPACING, parameters
 from ovcf_node.domain.findings import Heights
 from ovcf_node.infer.restore import region_of
 from pool import windowed
 from restorer import PLANES, Critics, RestoreNet, critic_loss, restore_loss
+from schedule import Ema, Schedule, rate, save
 from warm import warm_weights
 
 RATE = 2e-3  # peak, generator; the critics learn at a fifth of it
-BATCH = 4
 FEWEST = 12  # files to wait for before the first step
 CAPACITY = 1200  # files kept in memory (about 2 MB each)
 DAMAGED = 0.6  # share of fractured or deformed vertebrae in a batch
@@ -78,10 +76,10 @@ class PairPool:
                    "target": target[k], "expected": sample["expected"][k]}
             (self.damaged if hurt else self.whole).append(row)
 
-    def batch(self, rng: np.random.Generator) -> list[Tensor]:
-        """Crop, context, region, undamaged picture and body (fraction), each ``[BATCH,1,56,36,16]``."""
+    def batch(self, size: int, rng: np.random.Generator) -> list[Tensor]:
+        """Crop, context, region, undamaged picture and body (fraction), each ``[N,1,56,36,16]``."""
         picks = []
-        for _ in range(BATCH):
+        for _ in range(size):
             group = self.damaged if rng.random() < DAMAGED else self.whole
             picks.append(prepared(group[int(rng.integers(len(group)))], rng))
         return [torch.stack(x)[:, None] for x in zip(*picks, strict=True)]
@@ -111,74 +109,60 @@ def prepared(row: dict, rng: np.random.Generator | None) -> list[Tensor]:
     return [seen, context, region, healthy, target]
 
 
-def train(work: Path, minutes: float, resume: bool, warm: Path | None, seed: int, peak: float | None) -> None:
+def train(
+    work: Path, minutes: float, resume: bool, warm: Path | None, seed: int, peak: float | None, device: Device
+) -> None:
     """Run one schedule of ``minutes`` of training time."""
-    from train import Ema, rate, save  # the door that calls this module
-
     torch.manual_seed(seed)
-    rng = np.random.default_rng([seed, os.getpid()])
-    torch.set_num_threads(1)
     net, critics = RestoreNet(), Critics()
     if warm is not None:
         fitting = warm_weights(warm, net.state_dict())
         net.load_state_dict(fitting, strict=False)
         print(f"warm start from {warm.name}: {len(fitting)} of {len(net.state_dict())} tensors", flush=True)
+    net, critics = net.to(device.name), critics.to(device.name)
     ema, peak = Ema(net), peak or RATE
     painter = torch.optim.AdamW(net.parameters(), lr=1e-4, betas=(0.9, 0.98), weight_decay=0.01)
     judges = torch.optim.AdamW(critics.parameters(), lr=1e-4, betas=(0.5, 0.99), weight_decay=0.0)
-    spent, steps, checkpoint = 0.0, 0, work / "restore.ckpt"
+    schedule, checkpoint = Schedule("restore", minutes), work / "restore.ckpt"
+    parts = {"net": net, "critics": critics, "ema": ema.net, "painter": painter, "judges": judges}
     if resume and checkpoint.exists():
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        for name, part in (("net", net), ("critics", critics), ("ema", ema.net), ("painter", painter), ("judges", judges)):
+        state = torch.load(checkpoint, map_location=device.name, weights_only=True)
+        for name, part in parts.items():
             part.load_state_dict(state[name])
-        spent, steps, ema.steps = state["spent"], state["steps"], state["steps"]
+        schedule.spent, schedule.steps = state["spent"], state["steps"]
+        ema.steps = schedule.steps
     pool = PairPool(work / "pairs")
-    while len(pool.names) < FEWEST:
-        time.sleep(5)
-        pool.refresh()
-    print(f"restore: {parameters(net) / 1e6:.2f} M parameters, {minutes:.0f} min, {len(pool.names)} files", flush=True)
+    schedule.wait(pool.refresh, FEWEST)
+    print(f"restore: {parameters(net) / 1e6:.2f} M parameters on {device.name}", flush=True)
+    size = device.batch["restore"]
+    batches = device.batches(lambda rng: pool.batch(size, rng), seed, schedule.steps)
+
+    def one(progress: float) -> dict[str, float]:
+        painter.param_groups[0]["lr"], judges.param_groups[0]["lr"] = peak * rate(progress), 0.2 * peak * rate(progress)
+        batch = device.place(next(batches))
+        found = step(net, critics, painter, judges, batch, progress >= CRITICS_FROM, device)
+        if math.isfinite(found["loss"]):
+            ema.update(net)
+        return found
 
     def write() -> None:
         count = len(pool.damaged) + len(pool.whole)
-        about = f"{steps} steps of {BATCH} in {spent / 60:.0f} minutes over {count} cached pairs"
+        about = f"{schedule.steps} steps of {size} in {schedule.spent / 60:.0f} minutes over {count} cached pairs"
         save(work / "restore.pt", {"ema": ema.net.state_dict(), "about": about})
-        state = {"net": net, "critics": critics, "ema": ema.net, "painter": painter, "judges": judges}
-        save(checkpoint, {**{k: v.state_dict() for k, v in state.items()}, "spent": spent, "steps": steps})
+        state = {k: v.state_dict() for k, v in parts.items()}
+        save(checkpoint, {**state, "spent": schedule.spent, "steps": schedule.steps})
 
-    last = saved = refreshed = time.time()
-    report: list[dict[str, float]] = []
-    while spent < 60 * minutes:
-        progress = spent / (60 * minutes)
-        painter.param_groups[0]["lr"], judges.param_groups[0]["lr"] = peak * rate(progress), 0.2 * peak * rate(progress)
-        parts = step(net, critics, painter, judges, pool.batch(rng), progress >= CRITICS_FROM)
-        if math.isfinite(parts["loss"]):
-            ema.update(net)
-            report.append(parts)
-        else:
-            print(f"step {steps}: loss {parts['loss']}: skipped", flush=True)
-        steps += 1
-        now = time.time()
-        spent, last = spent + now - last, now
-        if steps % 50 == 0 and report:
-            mean = {k: round(sum(p[k] for p in report) / len(report), 3) for k in report[0]}
-            print(f"{steps} {spent / 60:.1f} min files {len(pool.names)} {json.dumps(mean)}", flush=True)
-            report = []
-        if now - saved > 120:
-            write()
-            saved = now
-        if now - refreshed > 60:
-            pool.refresh()
-            refreshed = last = time.time()
-    write()
-    print(f"restore: done, {steps} steps", flush=True)
+    schedule.run(one, write, pool.refresh, every=50)
 
 
-def step(net, critics, painter, judges, batch: list[Tensor], criticised: bool) -> dict[str, float]:
+def step(
+    net, critics, painter, judges, batch: list[Tensor], criticised: bool, device: Device = CPU
+) -> dict[str, float]:
     """One update of the generator and, where ``criticised``, of the critics; nothing is updated on a loss that is not
     finite.
     """
     crop, context, region, healthy, body = batch
-    with torch.autocast("cpu", torch.bfloat16):
+    with device.autocast():
         picture, logits = net.paint(crop, context, region)
         shown = crop * (1 - region) + picture * region
     critics.requires_grad_(False)

@@ -1,0 +1,187 @@
+"""Ablations of the label and vertebra stages: equal short schedules that differ in one thing, scored on the same cases.
+
+``python models/training/arms.py --work DIR --minutes M [--only ARM ...] [--second FOLDER] [--cache FOLDER --cases N]``
+
+Every arm starts from the committed weights and takes ``M`` minutes of processor time (so that a busy machine is fair to all
+of them) with the same seed over the samples that ``DIR/fields`` and ``DIR/crops`` hold at the start. ``DIR/arms`` keeps each
+arm's network (trained again when it is deleted) and its figures; the table printed holds all arms that have any.
+Figures: ``evaluate.py``'s, stages apart, on own evaluation seeds (``--cache``) and on samples of the second generator
+(``--second``); for the vertebra stage at the committed temperatures and operating points.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+import bundle
+import cases
+import devices
+import evaluate
+import export
+from blocks import GuidedAttention, resize
+from networks import LabelNet, VertebraNet
+from pool import CropSampler, Pool
+from schedule import Ema, Schedule
+from scores import show
+from train import CAPACITY, RATE, REFERENCE, batch_of, optimiser_of, stepper
+from warm import warm_weights
+
+PEAK = 0.3  # of a full schedule's rate: a short one from trained weights must not unlearn them first
+
+
+class FusedOnly(GuidedAttention):
+    """The attended map bypassed: the scales brought together and fused, nothing refined or attended to."""
+
+    def forward(self, scales):
+        fused = self.fuse(torch.cat([resize(b(s), scales[1]) for b, s in zip(self.bring, scales, strict=True)], 1))
+        return fused, fused.new_zeros(())
+
+
+@dataclass(frozen=True)
+class Arm:
+    """``schedule``: False scores the committed weights; ``attention``: False bypasses it; ``fresh``: modules that start from
+    random weights; ``varied``: False takes neither the random appearance family nor `augment.intensity`; ``painted``: takes
+    crops with painted damage too.
+    """
+
+    stage: str
+    about: str
+    schedule: bool = True
+    attention: bool = True
+    fresh: tuple[str, ...] = ()
+    varied: bool = True
+    painted: bool = False
+
+
+ARMS = {
+    "label-committed": Arm("label", "committed weights, no schedule", schedule=False),
+    "label": Arm("label", "as it is"),
+    "label-bypassed": Arm("label", "attention bypassed", attention=False),
+    "label-fresh": Arm("label", "attention from random weights", fresh=("attend",)),
+    "label-fresh-bypassed": Arm("label", "bypassed, fusion from random weights", attention=False, fresh=("attend",)),
+    "label-physical": Arm("label", "without randomised appearance", varied=False),
+    "vertebra-committed": Arm("vertebra", "committed weights, no schedule", schedule=False),
+    "vertebra": Arm("vertebra", "as it is"),
+    "vertebra-physical": Arm("vertebra", "without randomised appearance", varied=False),
+    "vertebra-painted": Arm("vertebra", "with painted damage", painted=True),
+}
+
+
+def network(arm: Arm) -> torch.nn.Module:
+    """The arm's network with the committed weights, less what starts afresh."""
+    net = LabelNet() if arm.stage == "label" else VertebraNet()
+    if not arm.attention:
+        net.attend = FusedOnly(tuple(b[0].in_channels for b in net.attend.bring), net.attend.width)
+    found = warm_weights(REFERENCE / f"{arm.stage}.onnx", net.state_dict())
+    net.load_state_dict({k: v for k, v in found.items() if k.split(".")[0] not in arm.fresh}, strict=False)
+    return net.train()
+
+
+def samples(arm: Arm, work: Path) -> Pool | CropSampler:
+    """What the arm may see, all in memory."""
+    if arm.stage == "label":
+        pool = Pool(work / "fields", CAPACITY["label"])
+        if not arm.varied:
+            pool.names = [n for n in pool.names if not pool.samples[n]["random"]]
+        return pool
+    pool = Pool(work / "crops", CAPACITY["vertebra"])
+    if arm.painted:
+        more = Pool(work / "painted", CAPACITY["vertebra"])
+        pool.samples |= more.samples
+        pool.names += more.names
+    return CropSampler(pool, physical=not arm.varied)
+
+
+def trained(arm: Arm, work: Path, minutes: float, seed: int) -> Ema:
+    """One schedule of the arm; the mean of its weights and its steps."""
+    torch.manual_seed(seed)
+    net, device = network(arm), devices.CPU
+    ema, optimiser, source = Ema(net), optimiser_of(net), samples(arm, work)
+    files = len((source if arm.stage == "label" else source.pool).names)
+    if not files:
+        raise SystemExit(f"{work} holds no samples ({arm.about}): python models/training/cases.py --work {work} --count 200")
+    batches = device.batches(batch_of(arm.stage, source, device.batch[arm.stage], arm.varied), seed, 0)
+    one = stepper(arm.stage, net, ema, optimiser, batches, device, PEAK * RATE[arm.stage])
+    Schedule(arm.about, minutes if arm.schedule else 0, time.process_time).run(one, lambda: None, lambda: files)
+    return ema
+
+
+def figures(stage: str, path: Path, given: list[dict]) -> dict:
+    """`evaluate.py`'s figures of one exported stage on samples, at the committed bundle's operating points."""
+    session, settings = bundle.session(path), bundle.read(REFERENCE)["stages"]["vertebra"]
+    if stage == "label":
+        return evaluate.label_scores([evaluate.label_case(session, s) for s in given])
+    found = evaluate.gather(session, given)
+    return evaluate.vertebra_scores(found, settings["operating_points"], settings["temperature"])
+
+
+def row(stage: str, f: dict) -> list[str]:
+    if stage == "label":
+        return [show(f["vertebrae"]), show(f["cases_all_right"]), f"{f['centre_error_mm']} mm", f"{f['body_dice']}"]
+    return [f"{f['auc']:.3f}", show(f["sensitivity"]), show(f["specificity"]), show(f["denis_by_mean_of_detected"]),
+            f"{f['body_dice']}"]
+
+
+HEADS = {
+    "label": ("vertebra named right", "all of a case right", "centre error", "body dice"),
+    "vertebra": ("fracture AUC", "sensitivity", "specificity", "type of detected", "body dice"),
+}
+
+
+def table(folder: Path) -> str:
+    """Markdown of every arm that has figures, one table a stage and generator."""
+    lines = []
+    done = {name: json.loads((folder / f"{name}.json").read_text()) for name in ARMS if (folder / f"{name}.json").exists()}
+    for stage, heads in HEADS.items():
+        for where in ("own generator", "second generator"):
+            mine = {n: d for n, d in done.items() if ARMS[n].stage == stage and where in d["figures"]}
+            if not mine:
+                continue
+            lines += ["", f"| {stage} stage, {where} | steps | " + " | ".join(heads) + " |", "|---" * (len(heads) + 2) + "|"]
+            for d in mine.values():
+                cells = " | ".join(row(stage, d["figures"][where]))
+                lines.append(f"| {d['about']} | {d['steps']} | {cells} |")
+    return "\n".join(lines).strip()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--only", nargs="+", choices=ARMS, default=list(ARMS), metavar="ARM", help=", ".join(ARMS))
+    parser.add_argument("--second", type=Path, help="samples of the second generator (second/samples.py)")
+    parser.add_argument("--cache", type=Path, help="rendered evaluation cases (evaluate.py --cache)")
+    parser.add_argument("--cases", type=int, default=24, help="of our own generator")
+    parser.add_argument("--seed", type=int, default=1)
+    a = parser.parse_args()
+    torch.set_num_threads(1)
+    folder = a.work / "arms"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in a.only:
+        arm, path = ARMS[name], folder / f"{name}.onnx"
+        kind = "fields" if arm.stage == "label" else "crops"
+        notes = folder / f"{name}.json"
+        found = json.loads(notes.read_text()) if notes.exists() and path.exists() else {}
+        if not found:
+            ema = trained(arm, a.work, a.minutes, a.seed)
+            export.to_onnx(ema.net, arm.stage, path)
+            found = {"about": arm.about, "steps": ema.steps, "minutes": a.minutes}
+        groups = {}
+        if a.cache:
+            seeds = range(cases.EVALUATION, cases.EVALUATION + a.cases)
+            groups["own generator"] = [cases.rendered(a.cache, "study", seed, kind) for seed in seeds]
+        if a.second:
+            groups["second generator"] = list(Pool(a.second / kind, 10_000).samples.values())
+        found["figures"] = {where: figures(arm.stage, path, given) for where, given in groups.items()}
+        notes.write_text(json.dumps(found, indent=1))
+    print(table(folder))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""Painted damage: bone and truth move together, a crop that does not show its plan is dropped, the format is the pool's."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("onnx")
+
+import cases  # noqa: E402
+import damager  # noqa: E402
+import devices  # noqa: E402
+import painted  # noqa: E402
+import pool  # noqa: E402
+import restorer  # noqa: E402
+import train_damage  # noqa: E402
+from networks import CROP_SHAPE  # noqa: E402
+
+SUPERIOR = torch.tensor([1, 0, 0, 0, 0.3, 0.3, 0.3, 0, 0])
+BOTH = torch.tensor([1, 1, 0, 0, 0.3, 0.3, 0.3, 0, 0])
+BODY = (slice(14, 42), slice(10, 38), slice(6, 26))
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+
+
+def whole_vertebra():
+    """HU and mask bits of a block of bone with an arch behind it."""
+    hu, masks = np.full(CROP_SHAPE, 40, np.int16), np.zeros(CROP_SHAPE, np.uint8)
+    masks[BODY] = 3
+    masks[20:34, 44:60, 12:20] = 1
+    hu[masks > 0] = 300
+    return hu, masks
+
+
+class Pressed(torch.nn.Module):
+    """Presses the upper plate down by ``share`` of the height that is 28 mm: a generator whose answer is known."""
+
+    def __init__(self, share: float):
+        super().__init__()
+        self.share = share
+
+    def forward(self, crop, body, whole, plan):
+        flow = torch.zeros(1, 2, *crop.shape[2:])
+        flow[:, 0, 28:46] = 28 * self.share
+        picture, moved, all_ = damager.carried(torch.cat([crop, body, whole], 1), flow).split(1, 1)
+        fracture = torch.where((moved > 0.5) & (torch.arange(56)[:, None, None] > 28), 4.0, -4.0)
+        return damager.Damaged(picture + 0.1 * (moved > 0.5), moved, all_, fracture, flow)
+
+
+def test_nothing_flows_where_nothing_is_said():
+    volume = torch.rand(2, 3, 10, 12, 8)
+    assert torch.allclose(damager.carried(volume, torch.zeros(2, 2, 10, 12, 8)), volume, atol=1e-5)
+    down = torch.zeros(2, 2, 10, 12, 8)
+    down[:, 0] = 1
+    assert torch.allclose(damager.carried(volume, down)[:, :, :-1], volume[:, :, 1:], atol=1e-4)
+
+
+def test_damage_stays_near_the_body():
+    body = torch.zeros(1, 1, 56, damager.FRONT, 32)
+    body[0, 0][BODY] = 1
+    near = damager.reach(body)
+    assert float(near[body > 0].min()) == 1 and float(near[..., :2].max()) == 0 and float(near[:, :, -1].max()) < 1
+    net = damager.DamageNet()
+    crop = torch.rand_like(body)
+    with torch.no_grad():
+        out = net(crop, body, body, SUPERIOR[None])
+    beyond = near == 0
+    assert torch.allclose(out.picture[beyond], crop[beyond], atol=1e-5)
+    assert out.body.shape == out.fracture.shape == crop.shape and float(out.flow.abs().max()) < damager.FURTHEST_MM
+
+
+def test_a_pressed_plate_loses_what_it_was_pressed_by_and_takes_its_masks_along():
+    hu, masks = whole_vertebra()
+    row = painted.painted(Pressed(0.3), hu, masks, SUPERIOR)
+    assert row["loss"] == pytest.approx(0.3, abs=0.05) and row["type"] == 2 and list(row["evidence"]) == [1, 0, 0, 0]
+    body = (row["masks"] & 2) > 0
+    assert body.sum() == pytest.approx(0.7 * ((masks & 2) > 0).sum(), rel=0.06)
+    assert row["hu"][body].mean() > 330 and (row["masks"][body] & 1).all() and ((row["masks"] & 4) > 0)[~body].sum() == 0
+    back = (slice(None), slice(damager.FRONT, None))
+    assert np.array_equal(row["masks"][back], masks[back]) and np.array_equal(row["hu"][back], hu[back])
+
+
+@pytest.mark.parametrize(("share", "plan"), [(0.0, SUPERIOR), (0.15, SUPERIOR), (0.3, BOTH)])
+def test_what_does_not_show_its_plan_is_dropped(share, plan):
+    assert painted.painted(Pressed(share), *whole_vertebra(), plan) is None
+
+
+def test_plans_drawn_are_of_plates_and_severe_enough_without_a_sign_of_a_break():
+    walls = torch.tensor([[1, 0, 1, 0, 0.4, 0.1, 0, 0, 0], [0, 0, 1, 0, 0.4, 0.1, 0, 0, 0], [1, 0, 0, 1, 0.4, 0.1, 0, 0, 0]])
+    mild = SUPERIOR * torch.tensor([1, 1, 1, 1, 0.4, 0.4, 0.2, 1, 1])
+    for k in range(8):
+        plan = painted.drawn(torch.cat([walls, mild[None]]), np.random.default_rng(k))
+        assert plan[:4].tolist() == [1, 0, 0, 0] and 0.3 <= float(plan[4:7].max()) <= 0.5
+        assert float(plan[6]) == pytest.approx(float(plan[4]) / 2, rel=1e-4)
+
+
+def test_metal_and_air_beyond_the_window_stay():
+    hu, masks = whole_vertebra()
+    hu[:, :3], hu[2:6, 16:18, 28:30] = -1024, 3000
+    row = painted.painted(Pressed(0.3), hu, masks, SUPERIOR)
+    assert (row["hu"][:, :3] == -1024).all() and row["hu"].max() > 2500
+
+
+def test_painted_files_are_crop_files(tmp_path):
+    hu, masks = whole_vertebra()
+    level = painted.LEVELS[2]
+    sound = {"hu": hu, "masks": masks, "evidence": np.zeros(4), "type": 0, "old": 0, "mimic": 0, "level": level, "loss": 0,
+             "random": 1}
+    broken = {"evidence": np.eye(4)[0], "type": 2}
+    others = [{**sound, **other} for other in ({"old": 1}, {"mimic": 1}, broken, {"level": 0})]
+    sample = cases.stacked({k: [row[k] for row in (sound, *others)] for k in cases.COLUMNS})
+    rows = painted.of_file(Pressed(0.3), SUPERIOR[None], sample, np.random.default_rng(1))
+    assert len(rows) == 1
+    stored = cases.stacked({k: [row[k] for row in rows] for k in cases.COLUMNS})
+    assert set(stored) == set(sample) and all(stored[k].dtype == sample[k].dtype for k in stored)
+    cases.save(tmp_path, "5", stored)
+    crop, four, evidence, kind, old = pool.CropSampler(pool.Pool(tmp_path, 5)).pick(np.random.default_rng(0))
+    assert crop.shape == (1, *CROP_SHAPE) and four.shape == (4, *CROP_SHAPE)
+    assert int(kind) == 2 and evidence[0] == 1 and old == 0
+
+
+def test_one_turn_teaches_both(tmp_path):
+    hu, masks = whole_vertebra()
+    seen, after = hu.copy(), masks | np.where(masks & 2, 8, 0).astype(np.uint8)
+    seen[36:42], after[36:42] = 40, after[36:42] & 8
+    after[30:36, 10:38, 6:26] |= 4
+    rows = {"seen": [seen, hu], "healthy": [hu, hu], "masks": [after, masks | (masks & 2) * 4],
+            "heights": [[22] * 3, [28] * 3], "healthy_heights": [[28] * 3] * 2,
+            "evidence": [[1, 0, 0, 0], [0] * 4], "type": [2, 0], "old": [0, 0]}
+    np.savez(tmp_path / "1.npz", **{k: np.array(v) for k, v in rows.items()})
+    pairs = train_damage.BrokenPool(tmp_path)
+    assert len(pairs.broken) == len(pairs.whole) == 1
+    plan = pairs.plans()[0]
+    assert plan[:4].tolist() == [1, 0, 0, 0] and plan[4:7].tolist() == pytest.approx([6 / 28] * 3)
+    net, critics = damager.DamageNet(), restorer.Critics()
+    painter, judges = (torch.optim.AdamW(part.parameters(), lr=1e-3) for part in (net, critics))
+    before = net.flow.weight.detach().clone(), critics.critics[0].net[0].weight_orig.detach().clone()
+    batch = pairs.batch(2, np.random.default_rng(0))
+    parts = train_damage.turn(net, critics, painter, judges, batch, replace(devices.CPU), True)
+    assert all(np.isfinite(v) for v in parts.values()) and parts["critic"] > 0
+    assert not torch.equal(before[0], net.flow.weight) and not torch.equal(before[1], critics.critics[0].net[0].weight_orig)
