@@ -14,6 +14,9 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from itertools import repeat
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +58,10 @@ def render(folder: Path, n: int) -> None:
 
 
 def looks(case: Path, bundle: infer.Bundle) -> Iterator[dict]:
-    """The looks at every complete graded vertebra of a case, with its truth."""
+    """The looks at every complete graded vertebra of a case and its height loss, with the truth.
+
+    Which vertebrae are references for heights follows from the bundle's present points: calibrate twice after a change.
+    """
     truth = json.loads((case / "truth.json").read_text())
     files = sorted(p for p in (case / "ct").rglob("*") if p.is_file())
     volume = assemble.build(assemble.inspect(files, Assemble()).verdict.stack, regularise=False)
@@ -79,11 +85,19 @@ def looks(case: Path, bundle: infer.Bundle) -> Iterator[dict]:
         }
 
 
-def collect(folder: Path, bundle: infer.Bundle) -> list[dict]:
+def one(case: Path, bundle: Path) -> list[dict]:
+    torch.set_num_threads(1)
+    return list(looks(case, infer.load(bundle, threads=1)))
+
+
+def collect(folder: Path, bundle: Path, jobs: int) -> list[dict]:
+    """The rows of every case of the folder, in the order of their paths; ``jobs`` processes."""
+    cases = sorted(p.parent for p in folder.rglob("truth.json") if not p.parent.name.startswith("."))
     rows: list[dict] = []
-    for case in sorted(p.parent for p in folder.rglob("truth.json") if not p.parent.name.startswith(".")):
-        rows += looks(case, bundle)
-        print(f"{case.name}: {len(rows)} vertebrae", flush=True)
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        for case, found in zip(cases, pool.map(one, cases, repeat(bundle)), strict=True):
+            rows += found
+            print(f"{case.name}: {len(rows)} vertebrae", flush=True)
     return rows
 
 
@@ -195,12 +209,13 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=18, help="patients of each part (three and a half parts)")
     parser.add_argument("--bundle", type=Path, help="bundle to calibrate; only renders when left out")
     parser.add_argument("--out", type=Path, help="folder for calibration.json")
+    parser.add_argument("--jobs", type=int, default=2)
     a = parser.parse_args()
     torch.set_num_threads(1)
     render(a.cohort, a.n)
     if a.bundle is None:
         return
-    rows = collect(a.cohort, infer.load(a.bundle, threads=1))
+    rows = collect(a.cohort, a.bundle, a.jobs)
     result = fitted(rows)
     print(json.dumps(result, indent=1), summary(rows, result), sep="\n")
     if a.out:
