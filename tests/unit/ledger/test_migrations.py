@@ -12,7 +12,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import text
 
 import postgresql
-from ovcf_node.ledger import database, migrate
+from ovcf_node.ledger import database, is_there, migrate
 from ovcf_node.ledger.schema import METADATA
 
 
@@ -26,8 +26,9 @@ def differences(url: str) -> list:
 
 def test_migrated_schema_is_the_declared_one(tmp_path: Path):
     url = f"sqlite:///{tmp_path / 'ledger.sqlite'}"
+    assert not is_there(url) and not list(tmp_path.iterdir())
     migrate(url)
-    assert differences(url) == []
+    assert differences(url) == [] and is_there(url)
 
 
 def test_a_ledger_of_the_first_version_is_brought_up_to_date_with_its_rows(tmp_path: Path):
@@ -50,6 +51,7 @@ def test_a_ledger_of_the_first_version_is_brought_up_to_date_with_its_rows(tmp_p
 def test_processes_that_start_together_wait_for_each_other(postgresql_cluster):
     program = "import sys; from ovcf_node.ledger import migrate; migrate(sys.argv[1])"
     with postgresql.database(postgresql_cluster) as url:
+        assert not is_there(url)
         started = [subprocess.Popen([sys.executable, "-c", program, url]) for _ in range(3)]
         assert [process.wait(240) for process in started] == [0, 0, 0]
-        assert differences(url) == []
+        assert differences(url) == [] and is_there(url)
