@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 
+import query_peers
 from fuzz import requests
 from fuzz.files import Instance, Site
 from fuzz.pdus import Association
 from fuzz.tallies import Tally
+from ovcf_node.network import contexts
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -62,7 +64,7 @@ def test_files_have_an_answer(path, tmp_path):
 
 def test_identifiers_have_an_answer(tmp_path):
     tally = Tally("corpus")
-    with requests.services(tmp_path) as (opened, _):
+    with requests.services(tmp_path) as (port, _), query_peers.association(port, contexts.STUDY_ROOT_FIND) as opened:
         for path in IDENTIFIERS:
             requests.find(tally, opened, path.read_bytes())
     assert not tally.findings and tally.tried
