@@ -55,7 +55,7 @@ def compose() -> dict:
     return checked("compose", str(DEPLOY / "compose.yaml"))
 
 
-@pytest.fixture(scope="module", params=[{}, EVERYTHING, ENCRYPTED, BOTH], ids=["defaults", "everything", "encrypted", "both"])
+@pytest.fixture(scope="module", params=[{}, EVERYTHING, ENCRYPTED, BOTH], ids=["defaults", "everything", "tls", "both"])
 def manifests(request) -> list[dict]:
     return checked("helm", str(CHART), json.dumps(request.param))
 
