@@ -48,6 +48,15 @@ def test_an_answer_that_comes_too_late_ends_no_thread(association):
     assert dul.to_provider_queue.empty() and dul.state_machine.current_state == "Sta13"
 
 
+@pytest.mark.parametrize("state", ["Sta1", "Sta3", "Sta6"])
+def test_a_timer_that_ran_out_while_its_end_was_waiting_ends_no_thread(association, state):
+    """A busy machine: the request was read in time and acted on after the ARTIM timer's event was queued."""
+    dul = association._association.dul
+    dul.state_machine.current_state = state
+    dul.state_machine.do_action("Evt18")
+    assert dul.state_machine.current_state == state
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_files_have_an_answer(path, tmp_path):
     name, syntax, data = path.read_bytes().split(b"\n", 2)
