@@ -25,7 +25,7 @@ bench: $(VENV)/.installed           ## prints figures; nothing asserts them
 soak: $(VENV)/.installed            ## a stream of studies with kills and outages for MINUTES; prints losses and growth of memory
 	$(BIN)/python tests/benchmarks/soak.py --minutes $(or $(MINUTES),10)
 
-# Findings lie in $(WORK)/fuzz. A million PDUs, 20,000 connections and 10,000 files take 10 minutes on 4 idle processors.
+# Findings lie in $(WORK)/fuzz. A million PDUs, 20,000 connections and 10,000 files take 15 minutes on 2 idle processors.
 fuzz: $(VENV)/.installed            ## hostile input for MINUTES at everything that strangers reach; prints what was tried and found
 	PYTHONPATH=tests $(BIN)/python tests/fuzz/campaign.py --minutes $(or $(MINUTES),10) --findings $(WORK)/fuzz
 

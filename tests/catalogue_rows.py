@@ -56,7 +56,11 @@ def result_object(name: str, sop_class: str, **elements) -> Dataset:
             "ContentSequence": [item(RelationshipType="CONTAINS", ValueType="TEXT", TextValue="text")],
         }
     else:
-        values |= {"Rows": 2, "Columns": 2, "BitsAllocated": 8, "PixelData": b"\x01\x02\x03\x04"}
+        samples, colours = (3, "RGB") if sop_class == SC else (1, "MONOCHROME2")
+        values |= {
+            "Rows": 2, "Columns": 2, "BitsAllocated": 8, "SamplesPerPixel": samples, "PhotometricInterpretation": colours,
+            "PixelData": b"\x01\x02\x03\x04" * samples,
+        }
     return item(**{k: v for k, v in (values | elements).items() if v is not None})
 
 

@@ -2,6 +2,7 @@
 
 import io
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,13 +11,14 @@ from pathlib import Path
 
 from pydicom.dataset import Dataset
 from pynetdicom import AE, Association, build_role, evt
-from pynetdicom.dimse_primitives import C_FIND
+from pynetdicom.dimse_primitives import C_FIND, DimseServiceType
 from pynetdicom.presentation import build_context
 
 from catalogue_rows import SC, SEG, SR, result_object, store
 from ovcf_node.config import Destination, Peer, Query
 from ovcf_node.ledger import Ledger, migrate
 from ovcf_node.network import contexts
+from ovcf_node.network.pausing import pause_for_certain
 from ovcf_node.query.scp import QueryScp
 from ovcf_node.storage.results import Results
 
@@ -97,6 +99,8 @@ def association(
     ae = AE(calling)
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 20
     opened = ae.associate("127.0.0.1", port, contexts=requested, ae_title="OVCF_NODE", ext_neg=roles, evt_handlers=handlers)
+    if opened.is_established:
+        pause_for_certain(opened)
     try:
         yield opened
     finally:
@@ -115,21 +119,42 @@ def find(
     return [(status.Status, match) for status, match in answers[:-1]], answers[-1][0]
 
 
-def ask(opened, data: bytes, model: str = contexts.STUDY_ROOT_FIND) -> tuple[list[bytes], int]:
-    """Send an identifier as it is; returns the encoded responses and the final status."""
+def ask(opened: Association, data: bytes, model: str = contexts.STUDY_ROOT_FIND) -> tuple[list[bytes], int]:
+    """Send an identifier of C-FIND as it is; returns the encoded responses and the final status."""
     request = C_FIND()
     request.MessageID, request.AffectedSOPClassUID, request.Priority = 1, model, 2
     request.Identifier = io.BytesIO(data)
+    answers = exchange(opened, request, model)
+    return [answer.Identifier.getvalue() for answer in answers[:-1]], answers[-1].Status
+
+
+def exchange(opened: Association, request: DimseServiceType, model: str) -> list[DimseServiceType]:
+    """Send a request as it is and return every response to it, the final one last.
+
+    What the acceptor asks meanwhile (C-STORE of a C-GET, N-EVENT-REPORT) is answered with success.
+    """
     context = next(c for c in opened.accepted_contexts if c.abstract_syntax == model)
-    opened._reactor_checkpoint.clear()
     answers = []
+    opened._reactor_checkpoint.clear()
+    while not opened._is_paused:  # or the association's own thread may take a response, and nobody knows of it
+        time.sleep(0.001)
     try:
         opened.dimse.send_msg(request, context.context_id)
         while True:
-            _, response = opened.dimse.get_msg(block=True)
-            assert response is not None, "the association was lost"
-            if response.Status not in (0xFF00, 0xFF01):
-                return answers, response.Status
-            answers.append(response.Identifier.getvalue())
+            number, said = opened.dimse.get_msg(block=True)
+            assert said is not None, "the association was lost"
+            if not said.is_valid_response:
+                opened.dimse.send_msg(_agreed(said), number)
+                continue
+            answers.append(said)
+            if said.Status not in (0xFF00, 0xFF01):
+                return answers
     finally:
         opened._reactor_checkpoint.set()
+
+
+def _agreed(asked: DimseServiceType) -> DimseServiceType:
+    answer = type(asked)()
+    answer.MessageIDBeingRespondedTo, answer.Status = asked.MessageID, 0x0000
+    answer.AffectedSOPClassUID, answer.AffectedSOPInstanceUID = asked.AffectedSOPClassUID, asked.AffectedSOPInstanceUID
+    return answer

@@ -17,11 +17,11 @@ class Authority:
     def certificate(self) -> Path:
         return self.folder / "ca.pem"
 
-    def issue(self, name: str, days: int = 2) -> tuple[Path, Path]:
-        """Return certificate and key of a peer; its name and loopback are its alternative names."""
+    def issue(self, name: str, days: int = 2, *, loopback: bool = True) -> tuple[Path, Path]:
+        """Return certificate and key of a peer; its name and (unless told) loopback are its alternative names."""
         certificate, key, request = (self.folder / f"{name}.{kind}" for kind in ("pem", "key", "csr"))
         names = self.folder / f"{name}.names"
-        names.write_text(f"subjectAltName=DNS:{name},DNS:localhost,IP:127.0.0.1")
+        names.write_text(f"subjectAltName=DNS:{name}" + (",DNS:localhost,IP:127.0.0.1" if loopback else ""))
         _openssl("req", "-new", *_KEY, "-keyout", key, "-out", request, "-subj", f"/CN={name}")
         _openssl("x509", "-req", "-in", request, "-CA", self.certificate, "-CAkey", self.folder / "ca.key",
                  "-CAcreateserial", "-days", days, "-extfile", names, "-out", certificate)

@@ -7,16 +7,18 @@ shows a finding is written to a folder, to be looked at, mended, and kept in tes
 import argparse
 import hashlib
 import multiprocessing
+import resource
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from fuzz import connections, files, pdus, requests
+from fuzz import connections, files, handshakes, operations, pages, pdus, requests
 from fuzz.tallies import Tally, place, quiet
 
 TARGETS: dict[str, Callable[[int, Callable[[int], bool]], Tally]] = {
-    "pdus": pdus.run, "connections": connections.run, "files": files.run, "requests": requests.run,
+    "pdus": pdus.run, "connections": connections.run, "handshakes": handshakes.run, "files": files.run,
+    "requests": requests.run, "operations": operations.run, "pages": pages.run,
 }
 
 
@@ -36,10 +38,14 @@ def main() -> int:
         _print(tally)
         for where, data in tally.findings.items():
             chosen.findings.mkdir(parents=True, exist_ok=True)
-            path = chosen.findings / f"{tally.name.split()[0]}-{hashlib.sha256(data).hexdigest()[:12]}"
+            path = chosen.findings / f"{tally.name}-{hashlib.sha256(data).hexdigest()[:12]}"
             path.write_bytes(data)
             print(f"  FINDING {where}: {path}")
-    return sum(len(tally.findings) for tally in tallies)
+    findings = sum(len(tally.findings) for tally in tallies)
+    print(f"all: {sum(tally.tried for tally in tallies):,} inputs, {findings} findings; "
+          f"{max(tally.notes['minutes'] for tally in tallies):.1f} minutes, "
+          f"at most {max(tally.notes['peak MB'] for tally in tallies):,.0f} MB in one process")
+    return findings
 
 
 def _run(name: str, seed: int, seconds: float) -> Tally:
@@ -51,7 +57,9 @@ def _run(name: str, seed: int, seconds: float) -> Tally:
     except Exception as error:  # noqa: BLE001 - what ends a target is for the report, and the other targets go on
         tally = Tally(name)
         tally.found(f"the target ended: {place(error)}: {error}", b"")
-    tally.notes["minutes"] = (time.monotonic() - begun) / 60
+    # Of itself or of a child: hostile files are read in children.
+    peaks = [resource.getrusage(whose).ru_maxrss for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    tally.notes |= {"minutes": (time.monotonic() - begun) / 60, "peak MB": max(peaks) / 1024}
     return tally
 
 

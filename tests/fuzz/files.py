@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from unittest.mock import patch
 
 from pydicom import dcmread
 
@@ -33,11 +34,13 @@ from ovcf_node.receive.header import read_header
 from ovcf_node.receive.storing import Storing
 from ovcf_node.storage.results import Results
 from ovcf_node.storage.spool import Spool
+from ovcf_node.workflow import child
 from ovcf_node.workflow.child import Children
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 _LIMITS = {"timeout_s": 60.0, "memory_mb": 2048, "threads": 1}
 _READ_OF = 25  # one in so many is also read: pixels, and the network that looks for a spine
+_JOBS_PER_CHILD = 2000
 _LARGEST = 600_000
 _SHAPE = (60, 16, 16)
 
@@ -225,9 +228,11 @@ def run(seed: int, going: Callable[[int], bool], *, hurt: bool = True) -> Tally:
     with TemporaryDirectory(dir=fast_folder()) as folder:
         site = Site(Path(folder), tally)
         try:
-            for name, sent in hurtful() if hurt else ():
-                site.take(name, sent, read=True)
-            _changed(site, seed, going, tally)
+            # A child lives for 50 jobs; its imports would be nearly all of the time here.
+            with patch.object(child, "_JOBS_PER_CHILD", _JOBS_PER_CHILD):
+                for name, sent in hurtful() if hurt else ():
+                    site.take(name, sent, read=True)
+                _changed(site, seed, going, tally)
         finally:
             site.close()
     return tally
@@ -236,12 +241,11 @@ def run(seed: int, going: Callable[[int], bool], *, hurt: bool = True) -> Tally:
 def _changed(site: Site, seed: int, going: Callable[[int], bool], tally: Tally) -> None:
     changes = {one: Mutator(seed + number, (one.data,)) for number, one in enumerate(honest())}
     chance = Mutator(seed, (b"",)).random
-    begin, peak = memory_mb(), 0.0
+    begin = memory_mb()
     while going(tally.tried):
         one = honest()[chance.randrange(4)] if chance.random() < 0.3 else chance.choice(honest())
         region = chance.choice((400, 4000, None))
         syntax = one.transfer_syntax_uid if chance.random() < 0.95 else chance.choice(contexts.IMAGE)
         sent = Instance(syntax, changes[one].one(region))
         site.take("changed", sent, read=tally.tried % _READ_OF == 0)
-        peak = max(peak, memory_mb())
-    tally.notes |= {"peak MB": peak, "MB grown": memory_mb() - begin}
+    tally.notes |= {"MB grown": memory_mb() - begin}

@@ -163,7 +163,7 @@ class _Peer:
 
 def run(seed: int, going: Callable[[int], bool]) -> Tally:
     """Take changed PDUs while `going(tried)`."""
-    tally = Tally("PDUs in process")
+    tally = Tally("pdus")
     changes = Mutator(seed, recorded.pdus())
     association = Association()
     begin = memory_mb()
@@ -178,7 +178,7 @@ def run(seed: int, going: Callable[[int], bool]) -> Tally:
                 association._renew()
     finally:
         association.close()
-    tally.notes |= {"MB": memory_mb(), "MB grown": memory_mb() - begin}
+    tally.notes |= {"MB grown": memory_mb() - begin}
     return tally
 
 

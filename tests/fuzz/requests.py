@@ -32,23 +32,25 @@ _HEADERS = (
 
 def run(seed: int, going: Callable[[int], bool]) -> Tally:
     """Ask while `going(tried)`, an identifier and a DICOMweb request in turn."""
-    tally = Tally("queries and DICOMweb")
-    with TemporaryDirectory(dir=fast_folder()) as folder, services(Path(folder)) as (opened, port):
+    tally = Tally("requests")
+    with TemporaryDirectory(dir=fast_folder()) as folder, services(Path(folder)) as (query, web):
         identifiers, paths, begin = Mutator(seed, _identifiers()), Mutator(seed, _paths()), memory_mb()
         while going(tally.tried):
-            find(tally, opened, identifiers.one())
-            get(tally, port, paths.one(), paths.random.choice(_HEADERS))
+            with association(query, contexts.STUDY_ROOT_FIND) as opened:
+                while going(tally.tried) and opened.is_established:
+                    find(tally, opened, identifiers.one())
+                    get(tally, web, paths.one(), paths.random.choice(_HEADERS))
         tally.notes |= {"MB grown": memory_mb() - begin}
     return tally
 
 
 @contextmanager
-def services(folder: Path) -> Iterator[tuple[Association, int]]:
-    """Run both services; yields an association with one and the port of the other."""
+def services(folder: Path) -> Iterator[tuple[int, int]]:
+    """Run both services; yields their ports."""
     with answering(folder, patients={"visible": {}}) as asked:
         application = Starlette(routes=[dicomweb(Settings(web=Web(open=True)), asked.ledger, asked.results.root)])
-        with serving(application) as port, association(asked.port, contexts.STUDY_ROOT_FIND) as opened:
-            yield opened, port
+        with serving(application) as port:
+            yield asked.port, port
 
 
 def find(tally: Tally, opened: Association, data: bytes) -> None:
@@ -65,8 +67,12 @@ def find(tally: Tally, opened: Association, data: bytes) -> None:
 
     made = query_retrieve._refusal
     with patch.object(query_retrieve, "_refusal", refusal):
-        _, status = ask(opened, data)
-    tally.outcomes[f"C-FIND 0x{status:04X}"] += 1
+        try:
+            _, status = ask(opened, data)
+            tally.outcomes[f"C-FIND 0x{status:04X}"] += 1
+        except AssertionError as error:
+            tally.found(f"C-FIND: {error}", data)
+            opened.abort()
     for defect in defects:
         tally.found(f"C-FIND: {place(defect)}", data)
 

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 
+import query_peers
 from fuzz import requests
 from fuzz.files import Instance, Site
 from fuzz.pdus import Association
 from fuzz.tallies import Tally
+from ovcf_node.network import contexts
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -46,6 +48,15 @@ def test_an_answer_that_comes_too_late_ends_no_thread(association):
     assert dul.to_provider_queue.empty() and dul.state_machine.current_state == "Sta13"
 
 
+@pytest.mark.parametrize("state", ["Sta1", "Sta3", "Sta6"])
+def test_a_timer_that_ran_out_while_its_end_was_waiting_ends_no_thread(association, state):
+    """A busy machine: the request was read in time and acted on after the ARTIM timer's event was queued."""
+    dul = association._association.dul
+    dul.state_machine.current_state = state
+    dul.state_machine.do_action("Evt18")
+    assert dul.state_machine.current_state == state
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_files_have_an_answer(path, tmp_path):
     name, syntax, data = path.read_bytes().split(b"\n", 2)
@@ -62,7 +73,7 @@ def test_files_have_an_answer(path, tmp_path):
 
 def test_identifiers_have_an_answer(tmp_path):
     tally = Tally("corpus")
-    with requests.services(tmp_path) as (opened, _):
+    with requests.services(tmp_path) as (port, _), query_peers.association(port, contexts.STUDY_ROOT_FIND) as opened:
         for path in IDENTIFIERS:
             requests.find(tally, opened, path.read_bytes())
     assert not tally.findings and tally.tried

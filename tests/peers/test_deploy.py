@@ -31,6 +31,9 @@ EVERYTHING = {
     },
 }
 
+ENCRYPTED = EVERYTHING | {"tls": {"enabled": True, "crlKey": "ca.crl", "keyPasswordKey": "password"}}
+BOTH = {"tls": {"enabled": True, "plain": True}, "query": {"enabled": True}}
+
 
 def checked(*arguments: str) -> object:
     """Return what the checkers print; skip without them, fail under CI."""
@@ -52,7 +55,7 @@ def compose() -> dict:
     return checked("compose", str(DEPLOY / "compose.yaml"))
 
 
-@pytest.fixture(scope="module", params=[{}, EVERYTHING], ids=["defaults", "everything"])
+@pytest.fixture(scope="module", params=[{}, EVERYTHING, ENCRYPTED, BOTH], ids=["defaults", "everything", "tls", "both"])
 def manifests(request) -> list[dict]:
     return checked("helm", str(CHART), json.dumps(request.param))
 
@@ -96,7 +99,7 @@ def test_configuration_of_the_trial_loads():
 
 def test_the_chart_has_a_deployment_for_each_process(manifests):
     deployments = of_kind(manifests, "Deployment")
-    assert set(deployments) in ({"receiver", "worker", "sender"}, set(ROLES))
+    assert {"receiver", "worker", "sender"} <= set(deployments) <= set(ROLES)
     for role, deployment in deployments.items():
         assert deployment["spec"]["template"]["spec"]["containers"][0]["args"] == ["run", role]
         assert deployment["spec"]["replicas"] == (2 if role in MULTIPLE else 1)
@@ -115,6 +118,45 @@ def test_pods_are_confined_and_drain(manifests):
         assert not [e for e in container["env"] if "://" in e.get("value", "")]
         mounted, known = {m["name"] for m in container["volumeMounts"]}, {v["name"] for v in pod["volumes"]}
         assert mounted == known
+
+
+@pytest.mark.parametrize(("values", "open_ports"), [
+    ({}, {"receiver": [11112], "query": [11113]}),
+    (BOTH, {"receiver": [11112, 2762], "query": [11113, 2763]}),
+    (ENCRYPTED, {"receiver": [2762], "query": [2763]}),
+], ids=["plain", "both", "encrypted"])
+def test_dicom_ports_are_open_as_tls_is_set(monkeypatch, tmp_path, values, open_ports):
+    """What the chart sets is what the node opens, what the Service leads to, and what the policy lets through."""
+    manifests = checked("helm", str(CHART), json.dumps(EVERYTHING | values))
+    path = tmp_path / "node.toml"
+    path.write_text(of_kind(manifests, "ConfigMap")["config"]["data"]["ovcf-node.toml"])
+    (tmp_path / "secret").write_text("postgresql+psycopg://db/ovcf")
+    services, deployments = of_kind(manifests, "Service"), of_kind(manifests, "Deployment")
+    [policy] = of_kind(manifests, "NetworkPolicy").values()
+    let_in = {port["port"] for rule in policy["spec"]["ingress"] for port in rule["ports"]}
+    for role, ports in open_ports.items():
+        with monkeypatch.context() as patch:
+            container = deployments[role]["spec"]["template"]["spec"]["containers"][0]
+            for variable in container["env"]:
+                file = variable["name"].endswith("_FILE")
+                patch.setenv(variable["name"], str(tmp_path / "secret") if file else variable["value"])
+            section = {"receiver": load(path).receive, "query": load(path).query}[role]
+        assert list(section.ports) == ports == [port["containerPort"] for port in container["ports"]]
+        assert ports == [port["port"] for port in services[role]["spec"]["ports"]]
+        assert {port["name"] for port in container["ports"]} <= let_in
+        assert container["readinessProbe"]["tcpSocket"]["port"] == container["ports"][0]["name"]
+
+
+def test_certificates_reach_every_pod_as_files_that_can_change():
+    manifests = checked("helm", str(CHART), json.dumps(ENCRYPTED))
+    for deployment in of_kind(manifests, "Deployment").values():
+        pod = deployment["spec"]["template"]["spec"]
+        [volume] = [v["secret"] for v in pod["volumes"] if v["name"] == "dicom-tls"]
+        [mount] = [m for m in pod["containers"][0]["volumeMounts"] if m["name"] == "dicom-tls"]
+        assert mount["readOnly"] and "subPath" not in mount  # a mounted file would stay that of the start
+        there = {f"{mount['mountPath']}/{item['path']}" for item in volume["items"]}
+        named = {v["value"] for v in pod["containers"][0]["env"] if v["name"].startswith("OVCF_NODE__TLS__")}
+        assert named == there and len(named) == 5
 
 
 def test_every_variable_in_the_chart_is_a_key(manifests, monkeypatch, tmp_path):

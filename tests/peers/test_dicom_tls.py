@@ -172,6 +172,18 @@ def test_fifty_silent_peers_keep_nobody_out(tmp_path, hospital, issued):
         assert time.monotonic() - begin < admission.PATIENCE_S
 
 
+def test_a_handshake_is_not_begun_again(tmp_path, hospital, issued):
+    """TLS 1.2 lets a peer ask for another handshake, which costs it nothing and us much."""
+    with node(tmp_path, hospital, issued) as (_, port, _):
+        done = subprocess.run(
+            [program("openssl"), "s_client", "-connect", f"127.0.0.1:{port}", "-tls1_2", "-cert", issued["ct1"][0], "-key",
+             issued["ct1"][1], "-CAfile", hospital.certificate], input=b"R\n", capture_output=True, timeout=60,
+        )
+        assert b"RENEGOTIATING" in done.stdout + done.stderr
+        assert done.returncode != 0 and b"no renegotiation" in done.stderr
+        assert echoscu(port, issued, hospital).returncode == 0
+
+
 def test_a_peer_that_shakes_hands_a_byte_at_a_time_is_left(tmp_path, hospital, issued, monkeypatch):
     monkeypatch.setattr(admission, "PATIENCE_S", 1.0)
     with node(tmp_path, hospital, issued) as (_, port, _), socket.create_connection(("127.0.0.1", port), 20) as slow:

@@ -67,11 +67,12 @@ def _check_web(web: Web) -> list[str]:
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(web.certificate, web.key)
         except OSError as error:  # ssl.SSLError is one
             problems.append(f"web.certificate: cannot be used with web.key: {error.strerror or error}")
-    if web.client_ca is not None:
-        try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(web.client_ca)
-        except OSError as error:
-            problems.append(f"web.client_ca: cannot be used: {error.strerror or error}")
+    for name, path in (("client_ca", web.client_ca), ("client_crl", web.client_crl)):
+        if path is not None:
+            try:
+                ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(path)
+            except OSError as error:
+                problems.append(f"web.{name}: cannot be used: {error.strerror or error}")
     return problems
 
 

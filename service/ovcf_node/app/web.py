@@ -1,6 +1,5 @@
 """The web process: the pages for people, DICOMweb and monitoring for programs, on one HTTP(S) port."""
 
-import ssl
 import threading
 
 import structlog
@@ -28,7 +27,7 @@ _LAST_ANSWERS_S = 8  # for what is being answered at SIGTERM; idle browsers woul
 
 
 def run(settings: Settings) -> None:
-    """Serve until SIGTERM. Raises Transient `web_port` when the port cannot be had."""
+    """Serve until SIGTERM. Raises Transient `web_port` when the port cannot be had, Permanent `tls` for bad certificates."""
     with process(settings, "web") as (ledger, stop):
         catch_up_beside(ledger, Results(results_root(settings)), stop)
         server = uvicorn.Server(_configuration(settings, application(settings, ledger)))
@@ -61,9 +60,7 @@ def application(settings: Settings, ledger: Ledger) -> Starlette:
 def _configuration(settings: Settings, app: Starlette) -> uvicorn.Config:
     web = settings.web
     return uvicorn.Config(
-        app, host=web.host, port=web.port, ssl_certfile=web.certificate, ssl_keyfile=web.key,
-        ssl_version=ssl.PROTOCOL_TLS_SERVER, lifespan="off", server_header=False,
-        **server_options(web),
+        app, host=web.host, port=web.port, lifespan="off", server_header=False, **server_options(web),
         log_config=None, access_log=False,  # URLs of DICOMweb hold identity
         limit_concurrency=100, timeout_keep_alive=15, timeout_graceful_shutdown=_LAST_ANSWERS_S,
     )

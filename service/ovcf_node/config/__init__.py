@@ -152,7 +152,7 @@ def load(path: Path | None) -> Settings:
 
 def _resolve(document: dict, base: Path) -> None:
     named = [(document.get("node"), ("data", "bundle")),
-             (document.get("web"), ("certificate", "key", "client_ca", "users", "tokens")),
+             (document.get("web"), ("certificate", "key", "client_ca", "client_crl", "users", "tokens")),
              (document.get("tls"), ("certificate", "key", "ca", "crl"))]
     of_destination = ("path", "token", "certificate", "key", "ca")
     named += [(destination, of_destination) for destination in document.get("destinations", [])]

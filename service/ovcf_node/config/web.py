@@ -23,6 +23,8 @@ class Web(Section):
     """PEM file of its private key."""
     client_ca: Path | None = None
     """PEM file of the authorities whose client certificates DICOMweb accepts (mutual TLS); pages still need a sign-in."""
+    client_crl: Path | None = None
+    """PEM file of these authorities' revocation lists; with it, a client whose authority has no current list is refused."""
     users: Path | None = None
     """TOML file of the people who may sign in (`ovcf-node users`); without one, nobody can."""
     tokens: Path | None = None
@@ -53,4 +55,6 @@ class Web(Section):
             raise ValueError("origins are scheme://host[:port], without path and without *")
         if self.client_ca and not self.certificate:
             raise ValueError("client_ca needs certificate and key")
+        if self.client_crl and not self.client_ca:
+            raise ValueError("client_crl needs client_ca")
         return self

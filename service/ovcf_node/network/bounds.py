@@ -21,6 +21,7 @@ _log = structlog.get_logger(__name__)
 COMMAND_AT_MOST = 1 << 16
 PDU_AT_MOST = 1 << 20  # other than of data: a request with 128 presentation contexts has some 100 kB
 _INVALID_PDU = "Evt19"  # PS3.8 9.2.3: the association is aborted
+_TIMER_EXPIRED = "Evt18"
 _OURS = frozenset({"Evt7", "Evt8", "Evt9", "Evt11", "Evt14", "Evt15"})  # primitives that our own side sends
 
 
@@ -40,14 +41,17 @@ class CheckedDul(DULServiceProvider):
 
 
 class CheckedStateMachine(StateMachine):
-    """Forgets what our side still wanted to say when the peer has just ended the association."""
+    """Forgets what comes too late: our answer when the peer has ended the association, a timer that was just stopped."""
 
     def do_action(self, event: str) -> None:
-        """Act on an event; an answer too late for its state would end the DUL's thread (PS3.8 9.2.3 has no row)."""
-        if event in _OURS and (event, self.current_state) not in TRANSITION_TABLE:
-            with suppress(queue.Empty):
-                self.dul.to_provider_queue.get(block=False)
-            return
+        """Act on an event; one too late for its state would end the DUL's thread (PS3.8 9.2.3 has no row)."""
+        if (event, self.current_state) not in TRANSITION_TABLE:
+            if event == _TIMER_EXPIRED:  # while what stops the timer was waiting already: the peer was in time
+                return
+            if event in _OURS:
+                with suppress(queue.Empty):
+                    self.dul.to_provider_queue.get(block=False)
+                return
         super().do_action(event)
 
 

@@ -1,16 +1,19 @@
-"""TLS contexts of DICOM associations: the BCP 195 profile of PS3.15 B.12 (RFC 8996, RFC 9325), mutual certificates.
+"""TLS contexts: the BCP 195 profile of PS3.15 B.12 (RFC 8996, RFC 9325), for DICOM with mutual certificates.
 
 TLS 1.2 and 1.3 with forward secrecy and authenticated encryption only. A process installs its certificates once; a context
-is made anew when one of the files has changed, so that a renewed certificate or revocation list needs no restart.
+is made anew when one of the files has changed, so that a renewed certificate or revocation list needs no restart. What is
+made anew also forgets the sessions of before: nobody resumes one past the list that revokes him.
 """
 
 import ssl
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import structlog
 
-from ovcf_node.config import Tls
+from ovcf_node.config import Tls, Web
 from ovcf_node.errors import Permanent
 
 _log = structlog.get_logger(__name__)
@@ -18,31 +21,32 @@ _log = structlog.get_logger(__name__)
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"  # of TLS 1.2; those of TLS 1.3 are all of this kind
 
 
-class Certificates:
-    """The contexts of one identity, for either side of a connection."""
+_Made = TypeVar("_Made")
 
-    def __init__(self, settings: Tls):
-        self._settings = settings
+
+class Renewing(Generic[_Made]):
+    """What is made of files, and made anew when one of them has changed.
+
+    make   raises OSError (ssl.SSLError is one) where the files cannot be used
+    files  those that it reads
+    """
+
+    def __init__(self, make: Callable[[], _Made], *files: Path | None):
+        self._make = make
+        self._files = [path for path in files if path is not None]
         self._lock = threading.Lock()
-        self._made: tuple[tuple, dict[ssl.Purpose, ssl.SSLContext]] | None = None
+        self._made: tuple[tuple, _Made] | None = None
         self._bad: tuple | None = None
 
-    def server(self) -> ssl.SSLContext:
-        """Return the context of an acceptor: a peer without a valid certificate is refused. Raises Permanent (`tls`)."""
-        return self._contexts()[ssl.Purpose.CLIENT_AUTH]
-
-    def client(self) -> ssl.SSLContext:
-        """Return the context of a requestor, which checks the acceptor's name. Raises Permanent (`tls`)."""
-        return self._contexts()[ssl.Purpose.SERVER_AUTH]
-
-    def _contexts(self) -> dict[ssl.Purpose, ssl.SSLContext]:
+    def current(self) -> _Made:
+        """Return what the files of now make, or the last that could be used. Raises Permanent (`tls`) where none could."""
         with self._lock:
-            stamp = self._stamp()
+            stamp = tuple(_modified(path) for path in self._files)
             if self._made is not None and stamp in (self._made[0], self._bad):
                 return self._made[1]
             try:
-                contexts = {purpose: self._make(purpose) for purpose in (ssl.Purpose.CLIENT_AUTH, ssl.Purpose.SERVER_AUTH)}
-            except OSError as error:  # ssl.SSLError is one
+                made = self._make()
+            except OSError as error:
                 words = error.strerror or str(error)
                 if self._made is None:
                     raise Permanent("tls", f"certificate, key, ca or crl cannot be used: {words}") from error
@@ -52,30 +56,65 @@ class Certificates:
                 return self._made[1]
             if self._made is not None:
                 _log.info("tls_files_renewed")
-            self._made = (stamp, contexts)
-            return contexts
+            self._made = (stamp, made)
+            return made
 
-    def _stamp(self) -> tuple:
-        named = (self._settings.certificate, self._settings.key, self._settings.ca, self._settings.crl)
-        return tuple(_modified(path) for path in named if path is not None)
 
-    def _make(self, purpose: ssl.Purpose) -> ssl.SSLContext:
-        acceptor = purpose is ssl.Purpose.CLIENT_AUTH
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if acceptor else ssl.PROTOCOL_TLS_CLIENT)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.set_ciphers(_CIPHERS)
-        context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
-        context.verify_mode = ssl.CERT_REQUIRED
+class Certificates:
+    """The contexts of one identity, for either side of a connection."""
+
+    def __init__(self, settings: Tls):
+        self._settings = settings
+        self._contexts = Renewing(self._pair, settings.certificate, settings.key, settings.ca, settings.crl)
+
+    def server(self) -> ssl.SSLContext:
+        """Return the context of an acceptor: a peer without a valid certificate is refused. Raises Permanent (`tls`)."""
+        return self._contexts.current()[0]
+
+    def client(self) -> ssl.SSLContext:
+        """Return the context of a requestor, which checks the acceptor's name. Raises Permanent (`tls`)."""
+        return self._contexts.current()[1]
+
+    def _pair(self) -> tuple[ssl.SSLContext, ssl.SSLContext]:
         password = self._settings.key_password
-        # A function, or OpenSSL would ask at the terminal when the key is encrypted and there is no password.
-        context.load_cert_chain(
-            self._settings.certificate, self._settings.key, lambda: password.get_secret_value() if password else "",
-        )
-        context.load_verify_locations(self._settings.ca)
-        if self._settings.crl is not None:
-            context.load_verify_locations(self._settings.crl)
-            context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+        pair = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        for context in pair:
+            _harden(context)
+            # A function, or OpenSSL would ask at the terminal when the key is encrypted and there is no password.
+            context.load_cert_chain(
+                self._settings.certificate, self._settings.key, lambda: password.get_secret_value() if password else "",
+            )
+            context.verify_mode = ssl.CERT_REQUIRED
+            _trust(context, self._settings.ca, self._settings.crl)
+        return pair
+
+
+def of_web(web: Web) -> Renewing[ssl.SSLContext]:
+    """Return the contexts of the HTTPS port: a client's certificate is verified where there is one, and not demanded."""
+
+    def make() -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        _harden(context)
+        context.load_cert_chain(web.certificate, web.key, lambda: "")
+        if web.client_ca is not None:
+            context.verify_mode = ssl.CERT_OPTIONAL
+            _trust(context, web.client_ca, web.client_crl)
         return context
+
+    return Renewing(make, web.certificate, web.key, web.client_ca, web.client_crl)
+
+
+def _harden(context: ssl.SSLContext) -> None:
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(_CIPHERS)
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+
+
+def _trust(context: ssl.SSLContext, ca: Path, crl: Path | None) -> None:
+    context.load_verify_locations(ca)
+    if crl is not None:
+        context.load_verify_locations(crl)
+        context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
 
 
 _installed: Certificates | None = None

@@ -2,7 +2,10 @@
 
 import io
 import json
+import shutil
+import socket
 import ssl
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import httpx
@@ -15,6 +18,7 @@ from ovcf_node.app.connections import server_options
 from ovcf_node.cli import app as cli
 from ovcf_node.config import Destination, Settings, Web
 from ovcf_node.errors import Permanent
+from ovcf_node.network import tls
 from ovcf_node.observe import logging
 from ovcf_node.query import tokens
 from ovcf_node.query.dicomweb import dicomweb, rendering
@@ -151,11 +155,67 @@ def test_a_client_certificate_is_enough_and_none_is_needed_to_connect(served, tm
             context.load_cert_chain(*client)
         return httpx.get(f"https://127.0.0.1:{port}/dicom-web/studies", verify=context).status_code
 
-    with serving(application, ssl_certfile=certificate, ssl_keyfile=key, **server_options(web)) as port:
+    with serving(application, **server_options(web)) as port:
         assert status(port, ours.issue("client")) == 200
         assert status(port, None) == 401
         with pytest.raises(httpx.TransportError):
             status(port, theirs.issue("stranger"))
+
+
+def test_a_revoked_client_certificate_is_refused_from_the_next_connection_on(served, tmp_path):
+    hospital = authority(tmp_path / "ca")
+    certificate, key = hospital.issue("server")
+    gone, stays, listed = hospital.issue("gone"), hospital.issue("stays"), tmp_path / "list.pem"
+    shutil.copy(hospital.revoke(), listed)
+    web = Web(certificate=certificate, key=key, client_ca=hospital.certificate, client_crl=listed)
+    application = Starlette(routes=[dicomweb(Settings(web=web), served.ledger, served.results.root)])
+    trust = {client: ssl.create_default_context(cafile=hospital.certificate) for client in (gone, stays, None)}
+    for client in (gone, stays):
+        trust[client].load_cert_chain(*client)
+
+    def status(port: int, client: tuple | None, session: ssl.SSLSession | None = None) -> tuple:
+        """Return the status, b"" for a connection that was refused, and the session."""
+        with socket.create_connection(("127.0.0.1", port), 20) as plain, suppress(ssl.SSLError, ConnectionError):
+            connection = trust[client].wrap_socket(plain, server_hostname="localhost", session=session)
+            connection.sendall(b"GET /dicom-web/studies HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            return connection.recv(100)[9:12], connection.session
+        return b"", None
+
+    with serving(application, **server_options(web)) as port:
+        answered, session = status(port, gone)
+        assert answered == b"200"
+        shutil.copy(hospital.revoke(gone[0]), listed)
+        assert status(port, gone, session)[0] == b""  # a session of before opens no door either
+        assert status(port, gone)[0] == b""
+        assert status(port, stays)[0] == b"200"
+        assert status(port, None)[0] == b"401"
+        listed.write_text("half a list")  # as while it is being copied: the list of before goes on
+        assert status(port, gone)[0] == b""
+        assert status(port, stays)[0] == b"200"
+
+
+def test_a_renewed_certificate_of_the_port_is_shown_without_a_restart(served, tmp_path):
+    hospital = authority(tmp_path / "ca")
+    files = [tmp_path / "web.pem", tmp_path / "web.key"]
+    web = Web(certificate=files[0], key=files[1])
+    application = Starlette(routes=[dicomweb(Settings(web=web), served.ledger, served.results.root)])
+
+    def shown(port: int) -> frozenset[str]:
+        trust = ssl.create_default_context(cafile=hospital.certificate)
+        with socket.create_connection(("127.0.0.1", port), 20) as plain, trust.wrap_socket(
+            plain, server_hostname="localhost"
+        ) as connection:
+            return tls.names(connection.getpeercert())
+
+    with pytest.raises(Permanent, match="tls"):
+        server_options(web)
+    for source, target in zip(hospital.issue("first"), files, strict=True):
+        shutil.copy(source, target)
+    with serving(application, **server_options(web)) as port:
+        assert "first" in shown(port)
+        for source, target in zip(hospital.issue("second"), files, strict=True):
+            shutil.copy(source, target)
+        assert "second" in shown(port)
 
 
 def test_other_origins_only_where_configured(served):

@@ -11,7 +11,7 @@ app.kubernetes.io/component: {{ . }}
 {{- if hasPrefix "sha256:" $tag -}}{{ .Values.image.repository }}@{{ $tag }}{{- else -}}{{ .Values.image.repository }}:{{ $tag }}{{- end -}}
 {{- end }}
 
-{{- /* One Deployment: root, role, resources, and optionally replicas, ports, probe, environment, mounts, volumes. */ -}}
+{{- /* One Deployment: root, role, resources, and optionally replicas, ports (name, port), probes, environment, mounts, volumes. */ -}}
 {{- define "ovcf-node.deployment" -}}
 {{- $root := .root -}}
 apiVersion: apps/v1
@@ -59,10 +59,23 @@ spec:
             - {name: TZ, value: {{ $root.Values.timeZone | quote }}}
             - {name: OVCF_NODE__ENGINE__LEDGER_URL_FILE, value: /run/secrets/ovcf-node/database-url}
             - {name: OVCF_NODE__ENGINE__ENGINE_URL_FILE, value: /run/secrets/ovcf-node/database-url}
+            {{- with $root.Values.tls }}{{ if .enabled }}
+            - {name: OVCF_NODE__TLS__CERTIFICATE, value: /run/secrets/ovcf-node-tls/tls.crt}
+            - {name: OVCF_NODE__TLS__KEY, value: /run/secrets/ovcf-node-tls/tls.key}
+            - {name: OVCF_NODE__TLS__CA, value: /run/secrets/ovcf-node-tls/ca.crt}
+            {{- if .crlKey }}
+            - {name: OVCF_NODE__TLS__CRL, value: /run/secrets/ovcf-node-tls/ca.crl}
+            {{- end }}
+            {{- if .keyPasswordKey }}
+            - {name: OVCF_NODE__TLS__KEY_PASSWORD_FILE, value: /run/secrets/ovcf-node-tls/password}
+            {{- end }}
+            {{- end }}{{ end }}
             {{- with .environment }}{{ toYaml . | nindent 12 }}{{ end }}
-          {{- with .port }}
+          {{- with .ports }}
           ports:
-            - {name: {{ $.portName }}, containerPort: {{ . }}}
+            {{- range . }}
+            - {name: {{ .name }}, containerPort: {{ .port }}}
+            {{- end }}
           {{- end }}
           {{- with .probes }}{{ toYaml . | nindent 10 }}{{ end }}
           resources: {{- toYaml .resources | nindent 12 }}
@@ -71,6 +84,10 @@ spec:
             - {name: database, mountPath: /run/secrets/ovcf-node, readOnly: true}
             - {name: data, mountPath: /var/lib/ovcf-node}
             - {name: tmp, mountPath: /tmp}
+            {{- if $root.Values.tls.enabled }}
+            # The folder, not its files: only so does a renewed Secret reach the process, which reads it again by itself.
+            - {name: dicom-tls, mountPath: /run/secrets/ovcf-node-tls, readOnly: true}
+            {{- end }}
             {{- with .mounts }}{{ toYaml . | nindent 12 }}{{ end }}
       volumes:
         - name: config
@@ -84,6 +101,21 @@ spec:
             claimName: {{ $root.Values.storage.existingClaim | default (printf "%s-data" $root.Release.Name) }}
         - name: tmp
           emptyDir: {}
+        {{- with $root.Values.tls }}{{ if .enabled }}
+        - name: dicom-tls
+          secret:
+            secretName: {{ .existingSecret }}
+            items:
+              - {key: {{ .certificateKey }}, path: tls.crt}
+              - {key: {{ .privateKeyKey }}, path: tls.key}
+              - {key: {{ .caKey }}, path: ca.crt}
+              {{- with .crlKey }}
+              - {key: {{ . }}, path: ca.crl}
+              {{- end }}
+              {{- with .keyPasswordKey }}
+              - {key: {{ . }}, path: password}
+              {{- end }}
+        {{- end }}{{ end }}
         {{- with .volumes }}{{ toYaml . | nindent 8 }}{{ end }}
       topologySpreadConstraints:
         # On different machines where there are any: what one machine takes down, the other goes on with.
@@ -103,7 +135,7 @@ spec:
       {{- end }}
 {{- end }}
 
-{{- /* A Service for one role: root, role, service, port, portName. */ -}}
+{{- /* A Service for one role: root, role, service, ports (name, port). */ -}}
 {{- define "ovcf-node.service" -}}
 apiVersion: v1
 kind: Service
@@ -123,5 +155,7 @@ spec:
   {{- end }}
   selector: {{- include "ovcf-node.labels" . | nindent 4 }}
   ports:
-    - {name: {{ .portName }}, port: {{ .port }}, targetPort: {{ .portName }}}
+    {{- range .ports }}
+    - {name: {{ .name }}, port: {{ .port }}, targetPort: {{ .name }}}
+    {{- end }}
 {{- end }}

@@ -48,7 +48,7 @@ def pixel_data(path: Path) -> bytes:
 def picture(path: Path, kind: str, look: Look) -> bytes:
     """Return a colour picture (Secondary Capture, RGB, one frame) as image/png or image/jpeg. Raises Problem 406."""
     dataset = _read(path)
-    if dataset.PhotometricInterpretation != "RGB" or int(dataset.get("NumberOfFrames") or 1) != 1:
+    if dataset.get("PhotometricInterpretation") != "RGB" or int(dataset.get("NumberOfFrames") or 1) != 1:
         raise Problem(406, "only the summary picture can be rendered; retrieve this instance and show its frames")
     shape = (dataset.Rows, dataset.Columns, 3)
     image = Image.fromarray(np.frombuffer(dataset.PixelData, np.uint8, np.prod(shape)).reshape(shape))
