@@ -17,6 +17,7 @@ import pytest
 import postgresql
 from dicom_peers import SECRET, instance, store_request
 from node_harness import Node, RecordingPacs, dicom_destination, free_port, storescu, wait_for
+from ovcf_node.app.process import silent
 from ovcf_node.demo import phantom
 from ovcf_node.domain.identity import uid_from
 from ovcf_node.errors import Transient
@@ -194,6 +195,7 @@ def test_everything_goes_on_when_there_is_room_again(tmp_path, disk, phantom_ser
                 assert refused(node, next(phantom_series.glob("*.dcm"))) and list(spool.files()) == []
                 echo = ["echoscu", "-aet", "SCANNER", "-aec", "OVCF_NODE", "127.0.0.1", str(node.port)]
                 assert subprocess.run(echo, timeout=60, capture_output=True).returncode == 0
+                wait_for(lambda: not silent("127.0.0.1", query), 120, f"the query process listens; see {node.log}")
                 matches, status = find(query, calling="PACS", asked=identifier("STUDY", StudyInstanceUID="1.2.3"))
                 assert (matches, status.Status) == ([], 0x0000)
                 disk.empty()
