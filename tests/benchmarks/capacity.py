@@ -36,7 +36,7 @@ from ovcf_node.domain.identity import uid_from
 from ovcf_node.observe import logging
 from ovcf_node.workflow.child import Children
 
-LIMIT_S, IDLE_S = 900, 8
+LIMIT_S, SETTLE_S, IDLE_S = 900, 4, 10
 WORTHLESS = 0.2  # share of the machine that others use, above which no figure means anything
 CORES, MB = os.cpu_count(), 2**20
 
@@ -123,6 +123,7 @@ def measure_cost(folder: Path, study: Study) -> Cost:
         site.send(first)
         site.cluster.node.settled(series, LIMIT_S)
         copy, series = study.copy()
+        time.sleep(SETTLE_S)  # what the first one left to do, such as its tidying up, is not idling
         idle = _spent(site, lambda: time.sleep(IDLE_S))
         commits, stored, begun = _commits(site.cluster), _stored(site.cluster), time.time()
         arriving = _spent(site, lambda: (site.send(copy), wait_for(lambda: site.is_judged(series), LIMIT_S, "it is judged")))
