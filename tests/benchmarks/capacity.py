@@ -106,9 +106,9 @@ class Site:
         return sorted(at for at, in self.cluster.database.execute(query))
 
     def readings(self) -> list[tuple[float, float]]:
-        """Return begin and end of each reading that has ended: a worker was taken by it meanwhile."""
-        query = """SELECT started_at_epoch_ms / 1000.0, completed_at / 1000.0 FROM dbos.workflow_status
-                   WHERE name = 'read' AND status = 'SUCCESS' ORDER BY 1"""
+        """Return begin and end of each reading, the last ones may go on: a worker is taken by it meanwhile."""
+        query = """SELECT started_at_epoch_ms / 1000.0, coalesce(completed_at / 1000.0, 'Infinity'::float8)
+                   FROM dbos.workflow_status WHERE name = 'read' AND started_at_epoch_ms IS NOT NULL ORDER BY 1"""
         return [(float(begin), float(end)) for begin, end in self.cluster.database.execute(query)]
 
     def is_judged(self, series: str) -> bool:
