@@ -36,7 +36,7 @@ from ovcf_node.domain.identity import uid_from
 from ovcf_node.observe import logging
 from ovcf_node.workflow.child import Children
 
-LIMIT_S, IDLE_S = 900, 8
+LIMIT_S, SETTLE_S, IDLE_S = 900, 4, 10
 WORTHLESS = 0.2  # share of the machine that others use, above which no figure means anything
 CORES, MB = os.cpu_count(), 2**20
 
@@ -106,9 +106,9 @@ class Site:
         return sorted(at for at, in self.cluster.database.execute(query))
 
     def readings(self) -> list[tuple[float, float]]:
-        """Return begin and end of each reading that has ended: a worker was taken by it meanwhile."""
-        query = """SELECT started_at_epoch_ms / 1000.0, completed_at / 1000.0 FROM dbos.workflow_status
-                   WHERE name = 'read' AND status = 'SUCCESS' ORDER BY 1"""
+        """Return begin and end of each reading, the last ones may go on: a worker is taken by it meanwhile."""
+        query = """SELECT started_at_epoch_ms / 1000.0, coalesce(completed_at / 1000.0, 'Infinity'::float8)
+                   FROM dbos.workflow_status WHERE name = 'read' AND started_at_epoch_ms IS NOT NULL ORDER BY 1"""
         return [(float(begin), float(end)) for begin, end in self.cluster.database.execute(query)]
 
     def is_judged(self, series: str) -> bool:
@@ -123,6 +123,7 @@ def measure_cost(folder: Path, study: Study) -> Cost:
         site.send(first)
         site.cluster.node.settled(series, LIMIT_S)
         copy, series = study.copy()
+        time.sleep(SETTLE_S)  # what the first one left to do, such as its tidying up, is not idling
         idle = _spent(site, lambda: time.sleep(IDLE_S))
         commits, stored, begun = _commits(site.cluster), _stored(site.cluster), time.time()
         arriving = _spent(site, lambda: (site.send(copy), wait_for(lambda: site.is_judged(series), LIMIT_S, "it is judged")))
