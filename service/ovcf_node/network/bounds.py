@@ -20,6 +20,7 @@ _log = structlog.get_logger(__name__)
 
 COMMAND_AT_MOST = 1 << 16
 PDU_AT_MOST = 1 << 20  # other than of data: a request with 128 presentation contexts has some 100 kB
+_WAITING_AT_MOST = 16  # requests of a peer while it owes us a response
 _INVALID_PDU = "Evt19"  # PS3.8 9.2.3: the association is aborted
 _TIMER_EXPIRED = "Evt18"
 _OURS = frozenset({"Evt7", "Evt8", "Evt9", "Evt11", "Evt14", "Evt15"})  # primitives that our own side sends
@@ -74,6 +75,20 @@ class BoundedDimse(DIMSEServiceProvider):
             self._abort("the command is too long")
         elif message.data_set.tell() > self.data_set_at_most:
             self._abort("the data set is too long")
+
+    def get_msg(self, block: bool = False) -> tuple:
+        """Return the next message; where we wait for the response to a request of ours, the peer's own requests wait.
+
+        Both sides may ask at the same time. pynetdicom takes whatever comes for the response, and aborts.
+        """
+        waiting: list[tuple] = []
+        number, message = super().get_msg(block)
+        while block and message is not None and message.is_valid_request and len(waiting) < _WAITING_AT_MOST:
+            waiting.append((number, message))
+            number, message = super().get_msg(block)
+        for one in waiting:
+            self.msg_queue.put(one)
+        return number, message
 
     def _abort(self, reason: str) -> None:
         _log.warning("message_refused", text=reason, address=self.assoc.requestor.address)

@@ -1,5 +1,6 @@
 """Storage commitment for senders: only what is here, for as long as configured, reported where the sender listens."""
 
+import io
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -8,16 +9,19 @@ from pathlib import Path
 import pytest
 from pydicom.dataset import Dataset
 from pynetdicom import AE, evt
+from pynetdicom.dimse_primitives import N_ACTION
 from pynetdicom.presentation import build_context
 
 from commitment_pacs import COMMITMENT, INSTANCE
-from dicom_peers import CT_IMAGE, instance, uid, wait_until
+from dicom_peers import CT_IMAGE, encoded, instance, uid, wait_until
 from ovcf_node.config import Receive, Source
 from ovcf_node.ledger import Ledger, migrate
 from ovcf_node.receive.committing import Committing
 from ovcf_node.receive.server import Receiver
 from ovcf_node.receive.storing import Storing
 from ovcf_node.storage.spool import Spool
+
+EXPLICIT = "1.2.840.10008.1.2.1"
 
 
 @dataclass
@@ -88,15 +92,19 @@ def made(tmp_path):
         node.close()
 
 
-def ask(opened, *instances: tuple[str, str], transaction: str = "1.2.3.4") -> int:
-    information = Dataset()
-    information.TransactionUID = transaction
-    information.ReferencedSOPSequence = []
+def information(transaction: str, *instances: tuple[str, str]) -> Dataset:
+    dataset = Dataset()
+    dataset.TransactionUID = transaction
+    dataset.ReferencedSOPSequence = []
     for sop_class_uid, sop_instance_uid in instances:
         item = Dataset()
         item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class_uid, sop_instance_uid
-        information.ReferencedSOPSequence.append(item)
-    answer, _ = opened.send_n_action(information, 1, COMMITMENT, INSTANCE)
+        dataset.ReferencedSOPSequence.append(item)
+    return dataset
+
+
+def ask(opened, *instances: tuple[str, str], transaction: str = "1.2.3.4") -> int:
+    answer, _ = opened.send_n_action(information(transaction, *instances), 1, COMMITMENT, INSTANCE)
     return answer.Status
 
 
@@ -124,6 +132,30 @@ def test_report_over_the_association_that_is_kept_open(made):
     node.report_due(86400)
     assert len(scanner.reports) == 1
     assert node.ledger.promises.keep([uid("series", 1)], node.now) == {uid("series", 1)}
+
+
+def test_a_request_that_crosses_our_report_is_served_after_it(made):
+    """Both sides of an association may ask at once: the scanner sends its next request before it answers our report."""
+    node, scanner = made(commit_days=2), Scanner()
+
+    def cross(event: evt.Event) -> tuple[int, None]:
+        if not scanner.reports:
+            request = N_ACTION()
+            request.MessageID, request.ActionTypeID = 9, 1
+            request.RequestedSOPClassUID, request.RequestedSOPInstanceUID = COMMITMENT, INSTANCE
+            request.ActionInformation = io.BytesIO(encoded(information("1.2.3.5", (CT_IMAGE, uid("series", 1)))))
+            event.assoc.dimse.send_msg(request, event.context.context_id)
+        return scanner.report(event)
+
+    opened = AE("SCANNER").associate(
+        "127.0.0.1", node.receiver.port, ae_title="OVCF_NODE", evt_handlers=[(evt.EVT_N_EVENT_REPORT, cross)],
+        contexts=[build_context(CT_IMAGE, EXPLICIT), build_context(COMMITMENT, EXPLICIT)],
+    )
+    opened.send_c_store(instance(1))
+    assert ask(opened, (CT_IMAGE, uid("series", 1))) == 0x0000
+    wait_until(lambda: len(scanner.reports) == 2)
+    assert [report.TransactionUID for _, report in scanner.reports] == ["1.2.3.4", "1.2.3.5"]
+    opened.release()
 
 
 def test_report_over_an_association_of_ours_until_it_is_taken(made):
