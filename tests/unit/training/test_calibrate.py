@@ -50,7 +50,7 @@ def test_types_are_said_from_where_enough_of_them_are_right():
     kind = np.array([1] * 20 + [1, 2] * 10)
     assert calibrate.type_point(np.vstack([sure, open_]), kind) == pytest.approx(0.56)
     assert calibrate.type_point(sure, kind[:20]) == 0.5
-    assert calibrate.type_point(open_, kind[20:]) == 0.7
+    assert calibrate.type_point(open_, kind[20:]) == 0.6
 
 
 def test_the_limit_lies_beyond_every_vertebra_of_the_calibration():
