@@ -27,7 +27,9 @@ from ovcf_node.evaluate.study import CASE_MIX, NATURAL_MIX
 
 GRADED = REPORTED[:-1]
 COHORTS = ("study", "natural", "negatives", "second")
-FIRST_SEED = {"study": 6_500_000, "natural": 6_600_000, "negatives": 6_700_000, "second": second.EVALUATION + 100_000}
+FIRST_SEED = {  # moved on with each bundle whose builders have looked at the failures of the one before
+    "study": 6_550_000, "natural": 6_650_000, "negatives": 6_750_000, "second": second.EVALUATION + 150_000,
+}
 NEGATIVES = (
     "wedge", "biconcave", "short", "schmorl", "limbus", "osteophytes", "sclerosis", "lines", "haemangioma", "cupid",
     "lesion", "scheuermann", "cement", "screws", "old", "sacralised", "lumbarised", "T13", "L6", "four_lumbar",

@@ -24,9 +24,9 @@ import bundle
 import export_restore
 from networks import CROP_SHAPE, LabelNet, VertebraNet, gmac, parameters
 
-VERSION = "0.3.0"
+VERSION = "0.4.0"
 TRAINED_ON = (
-    "synthetic CT painted by this project (models/training) on analytic shapes, on the label map of one CT "
+    "synthetic CT painted by this project (models/training) on analytic and plain shapes, on the label map of one CT "
     "(TotalSegmentator data set s0327, CC BY 4.0) and on two open mesh models (remus BSD-3, clouthier MIT); no patient image"
 )
 TOLERANCE = 2e-3  # largest |torch - onnxruntime| on random input, in SDs of an output (at least 1)
