@@ -40,7 +40,7 @@ FIRST = {"study": 5_500_000, "negatives": 5_700_000, "second": second.SELECTION 
 NEAR_MM = 12.0  # a vertebra found farther off belongs to no true one
 VERTEBRAE = 6  # graded ones of a patient
 TYPES_RIGHT = 0.9
-NOISE = 0.02  # what some thirty fractures leave undecided between two thresholds: decided for sensitivity
+NOISE = 0.01  # what some thirty fractures leave undecided between two thresholds: decided for sensitivity
 FAR = 1.5  # phantoms are alike; pictures of other scanners must not be refused for being a little different
 OLD_SHARE = 0.25  # cohorts of mimics repeat healed deformities
 

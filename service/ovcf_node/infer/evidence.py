@@ -24,11 +24,11 @@ _UNEXPLAINED = 0.25  # height loss (Genant 2) that rules out "no fracture" unles
 _SURELY_OLD = 0.6  # least probability of an old deformity that explains such a loss
 _SURELY_WHOLE = 0.15  # and most probability of a fracture beside which it does
 _MEASURABLE = 0.05  # height loss below which geometry sees nothing
-_UNSTEADY = 0.5  # looks that differ by this much in the probability of fracture contradict each other
+_UNSTEADY = 0.6  # looks that differ by this much in the probability of fracture contradict each other
 _FLOOR = 1e-4  # least probability that becomes log-odds
 _MOST_LOSS = 0.5  # a height loss beyond says no more about a fracture
 _WITHOUT_SIGN = 0.75  # least probability of a type that no single sign spells
-_CLOSE = 0.2  # distance of that probability from the operating point that is a close call
+_CLOSE = 0.1  # distance of that probability from the operating point that is a close call
 
 
 @dataclass(frozen=True)
