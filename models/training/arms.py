@@ -118,7 +118,7 @@ def figures(stage: str, path: Path, given: list[dict]) -> dict:
     if stage == "label":
         return evaluate.label_scores([evaluate.label_case(session, s) for s in given])
     found = evaluate.gather(session, given)
-    return evaluate.vertebra_scores(found, settings["operating_points"], settings["temperature"])
+    return evaluate.vertebra_scores(found, settings["operating_points"], settings["temperature"], settings.get("height"))
 
 
 def row(stage: str, f: dict) -> list[str]:

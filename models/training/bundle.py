@@ -79,10 +79,10 @@ def height_features(picture: np.ndarray, old: np.ndarray, loss: np.ndarray) -> t
 
 
 def weighed(picture: np.ndarray, old: np.ndarray, loss: np.ndarray, height: dict[str, float]) -> np.ndarray:
-    """Probability of a fracture from picture and height loss; the picture's own where the loss is NaN."""
+    """Probability of a fracture from picture and height loss, or from the picture alone where the loss is NaN."""
     odds, lost = height_features(picture, old, loss)
     both = sigmoid(height["network"] * odds + height["loss"] * lost + height["intercept"])
-    return np.where(np.isfinite(loss), both, picture)
+    return np.where(np.isfinite(loss), both, sigmoid(height["network_alone"] * odds + height["intercept_alone"]))
 
 
 def denis(evidence: np.ndarray, points: dict[str, float]) -> str:

@@ -81,7 +81,7 @@ def looks(case: Path, bundle: infer.Bundle) -> Iterator[dict]:
             "case": case.name, "cohort": truth["cohort"], "level": near["level"], "logits": reading.looks.tolist(),
             "evidence": near["evidence"], "type": kind, "old": bool(near["old_deformity"]), "loss": near["height_loss"],
             "mimic": near["mimic"], "slice_mm": truth["facts"]["slice_mm"], "statistics": statistics(reading).tolist(),
-            "measured_loss": known[reading.level].loss,
+            "measured_loss": known[reading.level].own_loss,
         }
 
 

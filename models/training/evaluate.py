@@ -119,10 +119,15 @@ def gather(sess, samples) -> dict[str, np.ndarray]:
     return {n: np.stack(v) for n, v in rows.items()}
 
 
-def vertebra_scores(g: dict[str, np.ndarray], points: dict, temperature: dict) -> dict:
-    """Vertebra-level figures at the bundle's operating points; denominators keep abstentions."""
+def vertebra_scores(g: dict[str, np.ndarray], points: dict, temperature: dict, height: dict | None) -> dict:
+    """Vertebra-level figures at the bundle's operating points; denominators keep abstentions.
+
+    A crop alone has no neighbours: the fracture is what `height` makes of the picture without a loss.
+    """
     p = bundle.probabilities(g["evidence"], g["type"], g["old"], temperature)
     truth = g["true_evidence"][:, :3].any(1)
+    if height:
+        p["fracture"] = bundle.weighed(p["fracture"], p["old"], np.full(len(truth), np.nan), height)
     called = p["fracture"] >= points["fracture"]
     burst = g["true_evidence"][:, 3] > 0
     wanted = np.array([TYPES[t] for t in g["true_type"]], object)
@@ -251,9 +256,9 @@ def main() -> None:
         "profile": a.name if a.samples else a.profile,
         "first_seed": first if a.samples else cases.EVALUATION,
         "label": label_scores(labels) if labels else None,
-        "vertebra": vertebra_scores(gather(vertebra, files), stage["operating_points"], stage["temperature"])
-        if files
-        else None,
+        "vertebra": vertebra_scores(
+            gather(vertebra, files), stage["operating_points"], stage["temperature"], stage.get("height")
+        ) if files else None,
     }
     result["markdown"] = markdown(result)
     if a.out:

@@ -143,11 +143,12 @@ class CropSampler:
 
     def __init__(self, pool: Pool, physical: bool = False):
         self.pool, self.physical = pool, physical
-        self.groups: dict[str, list[tuple[str, int]]] = {}
+        self.groups: dict[str, list[tuple[dict, int]]] = {}
         self.update()
 
     def update(self) -> None:
-        self.groups = {}
+        """Sort the pool's crops anew; threads that pick meanwhile see the old groups or the new ones, whole."""
+        groups: dict[str, list[tuple[dict, int]]] = {}
         for name in self.pool.names:
             sample = self.pool.samples[name]
             for k in range(len(sample["type"])):
@@ -160,15 +161,17 @@ class CropSampler:
                     group = "old"
                 else:
                     group = "mimic" if sample["mimic"][k] else "plain"
-                self.groups.setdefault(group, []).append((name, k))
+                groups.setdefault(group, []).append((sample, k))
+        self.groups = groups
 
     def pick(self, rng: np.random.Generator, vary: bool = True):
         share = {"A": 1, "B": 1.1, "C": 1, "D": 1.3, "burst": 1.8, "old": 1.6, "mimic": 2.2, "plain": 2.6}
-        names = [g for g in share if g in self.groups]
+        groups = self.groups
+        names = [g for g in share if g in groups]
         weight = np.array([share[g] for g in names])
-        group = self.groups[names[int(rng.choice(len(names), p=weight / weight.sum()))]]
-        name, k = group[int(len(group) * rng.random() ** (1 / FRESH))]  # in the order of their files
-        return crop_tensors(self.pool.samples[name], k, rng, vary)
+        group = groups[names[int(rng.choice(len(names), p=weight / weight.sum()))]]
+        sample, k = group[int(len(group) * rng.random() ** (1 / FRESH))]  # in the order of their files
+        return crop_tensors(sample, k, rng, vary)
 
     def batch(self, size: int, rng: np.random.Generator, vary: bool = True):
         return [torch.stack(x) for x in zip(*(self.pick(rng, vary) for _ in range(size)), strict=True)]

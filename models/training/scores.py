@@ -67,14 +67,22 @@ def temperature_classes(logits: np.ndarray, truth: np.ndarray) -> float:
 
 
 def height_weight(picture, old, loss, truth, weight, ridge: float = 0.005) -> dict[str, float]:
-    """How height loss speaks beside the picture: weighted logistic regression, shrunk towards the picture alone.
+    """How height loss speaks beside the picture: two weighted logistic regressions, with the loss and without.
 
-    ``picture``, ``old`` are probabilities, ``loss`` a fraction (NaN: unknown, left out), ``truth`` in {0, 1}. Neither
-    weight becomes negative: no loss makes a fracture less probable.
+    ``picture``, ``old`` are probabilities, ``loss`` a fraction (NaN: unknown, left out of the first), ``truth`` in {0, 1}.
+    Shrunk towards the picture alone; no weight becomes negative: no loss makes a fracture less probable.
     """
+    odds, lost = height_features(picture, old, loss)
+    one = np.ones(len(odds))
     known = np.isfinite(loss)
-    x = np.stack([*height_features(picture[known], old[known], loss[known]), np.ones(known.sum())], 1)
-    y, w = np.asarray(truth, float)[known], weight[known] / weight[known].sum()
+    both = _logistic(np.stack([odds, lost, one], 1)[known], truth[known], weight[known], ridge)
+    alone = _logistic(np.stack([odds, np.zeros(len(odds)), one], 1), truth, weight, ridge)
+    names = ("network", "loss", "intercept")
+    return {**dict(zip(names, both, strict=True)), "network_alone": alone[0], "intercept_alone": alone[2]}
+
+
+def _logistic(x: np.ndarray, truth: np.ndarray, weight: np.ndarray, ridge: float) -> list[float]:
+    y, w = np.asarray(truth, float), weight / weight.sum()
     start = np.array([1.0, 0.0, 0.0])
 
     def cost(b: np.ndarray) -> float:
@@ -82,7 +90,7 @@ def height_weight(picture, old, loss, truth, weight, ridge: float = 0.005) -> di
         return float((w * (np.logaddexp(0, z) - y * z)).sum() + ridge * ((b - start) ** 2 / (1, 100, 1)).sum())
 
     best = minimize(cost, start, method="L-BFGS-B", bounds=[(0.1, None), (0, None), (None, None)])
-    return dict(zip(("network", "loss", "intercept"), (round(float(b), 4) for b in best.x), strict=True))
+    return [round(float(b), 4) for b in best.x]
 
 
 def operating_point(

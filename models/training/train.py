@@ -172,8 +172,9 @@ def train_all(
             producer.wait()
     subprocess.run(call("export.py", "--work", work, "--out", work / "bundle"), check=True)
     cohort = ("--cohort", work / "calibration", "--out", work)
-    subprocess.run(call("calibrate.py", "--bundle", work / "bundle", *cohort), check=True)
-    subprocess.run(call("export.py", "--work", work, "--out", work / "bundle"), check=True)
+    for _ in range(2):  # which vertebrae are references for heights follows from the points
+        subprocess.run(call("calibrate.py", "--bundle", work / "bundle", *cohort), check=True)
+        subprocess.run(call("export.py", "--work", work, "--out", work / "bundle"), check=True)
     evaluation = ("--cases", cases, "--profile", profile, "--out", work)
     subprocess.run(call("evaluate.py", "--bundle", work / "bundle", *evaluation), check=True)
     evaluation = ("--samples", work / "second", "--name", "second", "--out", work)

@@ -110,7 +110,7 @@ def _sunk(parameters: np.ndarray, q: np.ndarray, r: np.ndarray) -> np.ndarray:
     return amount * (q < back) * side
 
 
-def crop(seed: int, scan_mm: float | None = None) -> tuple[np.ndarray, np.ndarray, Plan]:
+def crop(seed: int) -> tuple[np.ndarray, np.ndarray, Plan]:
     """HU ``[56,72,32]`` float32, mask bits (1 vertebra, 2 body, 4 fracture) and the plan of one crop."""
     rng = np.random.default_rng([seed, 11])
     what = plan(rng)
@@ -301,7 +301,7 @@ def _scanned(hu: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def crops(seed: int, count: int = 8) -> dict[str, np.ndarray]:
-    """Training samples as `cases.crops` gives them: ``hu, masks, loss, evidence, type, old, mimic, level``."""
+    """Training samples as `cases.crops` gives them: ``hu, masks, loss, evidence, type, old, mimic, level, random``."""
     rows = [crop(seed * 64 + k) for k in range(count)]
     return {
         "hu": np.clip(np.round(np.stack([hu for hu, _, _ in rows])), -1100, 3500).astype(np.int16),
@@ -312,4 +312,5 @@ def crops(seed: int, count: int = 8) -> dict[str, np.ndarray]:
         "old": np.array([p.old for _, _, p in rows], np.uint8),
         "mimic": np.array([p.mimic is not None for _, _, p in rows], np.uint8),
         "level": np.array([spine_index(p.level) for _, _, p in rows], np.uint8),
+        "random": np.ones(len(rows), np.uint8),  # one drawn CT number a tissue is no physics
     }

@@ -6,6 +6,7 @@ deterministic self-test input with the manifest's numbers. Only then does a tens
 """
 
 import hashlib
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ _RUNTIME_ERRORS = (
 _RESERVED = ("segment",)
 _POINTS = ("fracture", "superior", "inferior", "anterior", "posterior", "old", "abstain_below")
 _TEMPERATURES = ("evidence", "type", "old")
-_HEIGHT = ("network", "loss", "intercept")
+_HEIGHT = ("network", "loss", "intercept", "network_alone", "intercept_alone")
 STATISTICS = ("log_body_cm3", "body_softness", "vertebra_softness", "body_100hu", "body_sd_100hu", "contrast_100hu")
 """What `usual` describes; `usual.statistics` computes them."""
 _LABELS = ("background", "above", "T11", "T12", "L1", "L2", "L3", "L4", "L5", "S1", "below")
@@ -63,14 +64,17 @@ class Usual:
 
 @dataclass(frozen=True)
 class HeightWeight:
-    """How the measured height loss speaks beside the picture, in log-odds of a fracture (fitted on the calibration).
+    """How picture and measured height loss make the log-odds of a fracture (fitted on the calibration).
 
-    log-odds = network x (log-odds by the network) + loss x (height loss, at most 0.5) x (1 - P(old)) + intercept
+    log-odds = network x (log-odds by the network) + loss x (height loss, at most 0.5) x (1 - P(old)) + intercept;
+    without a usable loss: network_alone x (log-odds by the network) + intercept_alone
     """
 
     network: float
     loss: float
     intercept: float
+    network_alone: float
+    intercept_alone: float
 
 
 @dataclass(frozen=True)
@@ -237,8 +241,15 @@ def _vertebra_stage(table: dict[str, Any]) -> VertebraStage:
         _numbers(table, "origin_index", 3), (low, high),
         _named(table, "operating_points", _POINTS), _named(table, "temperature", _TEMPERATURES),
         _usual(_section(table, "usual")) if "usual" in table else None,
-        HeightWeight(**_named(table, "height", _HEIGHT)) if "height" in table else None,
+        _height(_named(table, "height", _HEIGHT)) if "height" in table else None,
     )
+
+
+def _height(values: dict[str, float]) -> HeightWeight:
+    sound = all(math.isfinite(v) for v in values.values())
+    if not sound or min(values["network"], values["network_alone"]) <= 0 or values["loss"] < 0:
+        raise Permanent("bundle_manifest", f"height: weights must be finite, loss 0 or more, network above 0; is {values}")
+    return HeightWeight(**values)
 
 
 def _usual(table: dict[str, Any]) -> Usual:

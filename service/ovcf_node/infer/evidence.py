@@ -7,6 +7,7 @@ it undetermined. "No fracture" is never said against a sign above its operating 
 of its height unless it surely looks old. Unknown is None.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,6 +20,7 @@ from ovcf_node.infer.bundle import VertebraStage
 UNKNOWN_EVIDENCE = Evidence()
 _SIGNS = ("superior", "inferior", "anterior", "posterior")
 _TYPES = (None, "A", "B", "C", "D")
+_SPELLS = {"A": ("superior", "inferior"), "B": ("superior",), "C": ("inferior",), "D": ("anterior",)}
 _DEFORMED = 0.20  # height loss that is a deformity without any broken surface
 _UNEXPLAINED = 0.25  # height loss (Genant 2) that rules out "no fracture" unless the deformity is surely old
 _SURELY_OLD = 0.6  # least probability of an old deformity that explains such a loss
@@ -35,7 +37,8 @@ _CLOSE = 0.1  # distance of that probability from the operating point that is a 
 class Signs:
     """Calibrated probabilities of one vertebra: four signs, direct type (none, A..D), old deformity, fracture.
 
-    `spread` is how far the looks differ in the probability of fracture.
+    `picture` is the fracture's probability by the network alone, `fracture` what the height loss makes of it (`weighed`);
+    `spread` is how far the looks differ in the former.
     """
 
     evidence: Evidence
@@ -43,6 +46,7 @@ class Signs:
     old: float
     fracture: float
     spread: float = 0.0
+    picture: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -75,23 +79,30 @@ def calibrated(looks: np.ndarray, stage: VertebraStage) -> Signs:
         float(_sigmoid(looks[:, 9] / stage.temperature["old"]).mean()),
         round(float(fracture.mean()), 4),
         round(float(np.ptp(fracture)), 4),
+        round(float(fracture.mean()), 4),
     )
 
 
 def is_suspect(signs: Signs, stage: VertebraStage) -> bool:
     """Say whether a vertebra is unfit as a reference for others' heights: the network sees it broken or deformed."""
     points = stage.operating_points
-    return signs.fracture >= points["fracture"] or signs.old >= points["old"]
+    return weighed(signs, stage, None).fracture >= points["fracture"] or signs.old >= points["old"]
 
 
 def weighed(signs: Signs, stage: VertebraStage, height_loss: float | None) -> Signs:
-    """Let a measured height loss (fraction; None: unknown, nothing changes) speak; of an old one less."""
+    """Let a height loss (fraction against the patient's own vertebrae; None: unknown) speak beside the picture.
+
+    Both ways end on one scale, so that one operating point serves; an old deformity explains its loss.
+    """
     weight = stage.height
-    if weight is None or height_loss is None:
+    if weight is None:
         return signs
-    lost = min(height_loss, _MOST_LOSS) * (1.0 - signs.old)
-    picture = min(max(signs.fracture, _FLOOR), 1.0 - _FLOOR)
-    odds = weight.network * np.log(picture / (1.0 - picture)) + weight.loss * lost + weight.intercept
+    picture = min(max(signs.picture, _FLOOR), 1.0 - _FLOOR)
+    odds = np.log(picture / (1.0 - picture))
+    if height_loss is None:
+        odds = weight.network_alone * odds + weight.intercept_alone
+    else:
+        odds = weight.network * odds + weight.loss * min(height_loss, _MOST_LOSS) * (1.0 - signs.old) + weight.intercept
     return replace(signs, fracture=round(float(_sigmoid(odds)), 4))
 
 
@@ -105,7 +116,7 @@ def grade(signs: Signs, stage: VertebraStage, height_loss: float | None) -> Grad
     if signs.fracture < points["fracture"]:
         return _unbroken(signs, named, signs.old >= points["old"], height_loss)
     recent = named.fracture and signs.old < points["old"] / 2
-    denis, abstain = _type_of(signs, named, points["abstain_below"])
+    denis, abstain = _type_of(signs, named, points)
     if denis is not None:
         named = classify(superior=denis in "AB", inferior=denis in "AC", anterior=denis == "D" or broken["anterior"],
                          posterior=False)
@@ -140,7 +151,7 @@ def _unbroken(signs: Signs, named: FractureClass, old: bool, height_loss: float 
         )
     notes = (lost,) if lost else ()
     unexplained = lost is not None and height_loss >= _UNEXPLAINED
-    if old and not (unexplained and (signs.old < _SURELY_OLD or signs.fracture > _SURELY_WHOLE)):
+    if old and not (unexplained and (signs.old < _SURELY_OLD or signs.picture > _SURELY_WHOLE)):
         return Grading(False, signs.fracture, signs.evidence, age="old", old_deformity=True, notes=notes)
     if unexplained:
         return _undetermined(signs, lost)
@@ -162,13 +173,23 @@ def type_probabilities(signs: Signs) -> tuple[float, float, float, float]:
     return tuple(float(p) for p in np.mean(shares, axis=0))
 
 
-def _type_of(signs: Signs, named: FractureClass, least: float) -> tuple[str | None, Reason | None]:
+def _leans(signs: Signs, denis: str, points: Mapping[str, float]) -> bool:
+    """Whether each sign that spells a type is at least half way to its operating point."""
+    return all(getattr(signs.evidence, name) >= points[name] / 2 for name in _SPELLS[denis])
+
+
+def _type_of(
+    signs: Signs, named: FractureClass, points: Mapping[str, float]
+) -> tuple[str | None, Reason | None]:
     """The Denis type of a fracture, or None and why it is withheld; `named` is what the signs alone spell."""
+    least = points["abstain_below"]
     if named.review:
         return None, Reason("posterior_wall", named.review)
     probable = type_probabilities(signs)
     best = int(np.argmax(probable))
-    if probable[best] >= (least if named.fracture else max(least, _WITHOUT_SIGN)):
+    if named.fracture and probable[best] >= least:
+        return _TYPES[1 + best], None
+    if not named.fracture and probable[best] >= max(least, _WITHOUT_SIGN) and _leans(signs, _TYPES[1 + best], points):
         return _TYPES[1 + best], None
     if not named.fracture:
         return None, Reason("no_sign", "a fracture is probable, no single sign reaches its operating point")

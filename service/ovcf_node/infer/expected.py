@@ -15,6 +15,7 @@ from ovcf_node.domain.findings import Genant, Heights
 from ovcf_node.infer.norms import NORMS
 
 LOSS_OF_A_REFERENCE = 0.20
+LEVEL_NORMS = "level norms"  # source of an expectation without references
 STANDARD_ERROR = 0.03  # of a height loss against neighbours
 STANDARD_ERROR_OF_NORMS = 0.07  # against level norms alone: the spread between people
 _THRESHOLDS = (0.20, 0.25, 0.40)
@@ -81,7 +82,7 @@ def _expect(
     near = [r for r in references if 0 < abs(rise[r]) <= _NEAR_LEVELS]
     if not near:
         scale = _scale_from_widths(widths)
-        return Expectation(_heights(np.array(NORMS[level].heights) * scale), "level norms", STANDARD_ERROR_OF_NORMS)
+        return Expectation(_heights(np.array(NORMS[level].heights) * scale), LEVEL_NORMS, STANDARD_ERROR_OF_NORMS)
     at = np.array([rise[r] for r in near], dtype=float)
     logs = np.log([np.divide(_triple(measured[r]), NORMS[r].heights) for r in near])  # (references, 3)
     weight = 0.6 ** (np.abs(at) - 1) * np.where(at > 0, _CAUDAL, 1.0)

@@ -29,6 +29,12 @@ class Measured:
     expectation: expected.Expectation | None
     loss: float | None
 
+    @property
+    def own_loss(self) -> float | None:
+        """The loss where the patient's own vertebrae are the reference; norms err by the size of the person."""
+        own = self.expectation is not None and self.expectation.source != expected.LEVEL_NORMS
+        return self.loss if own else None
+
 
 @dataclass(frozen=True)
 class Judgement:
@@ -78,4 +84,4 @@ def _grading(level: str, known: Measured, stage: VertebraStage) -> Grading:
         return Grading()
     if known.unusual:
         return Grading(abstain=_UNUSUAL)
-    return grade(weighed(known.signs, stage, known.loss), stage, known.loss)
+    return grade(weighed(known.signs, stage, known.own_loss), stage, known.loss)

@@ -15,6 +15,7 @@ from ovcf_node.infer.label import Labels
 from ovcf_node.infer.vertebra import VertebraReading
 
 _HALF = 128  # probability 0.5 on the 0..255 scale
+_FULL = 250  # within the crop's outermost planes; past them its masks fade out over a voxel, which left a slit
 _LEAST_BEYOND = 8  # voxels of the coarse map outside the crop (1.7 cm3 at 6 mm): fewer are its rounding
 _RIM_MM = 3.0  # a fracture region may stand out of its vertebra by this much
 
@@ -95,7 +96,7 @@ def _beyond(volume: Volume, labels: Labels, reading: VertebraReading) -> tuple[i
         return None
     start, shape = box
     whole = _upsample(coarse.astype(np.float32), *_from_volume(volume, labels.field.affine, start), shape) >= _HALF
-    in_crop = _upsample(np.ones(crop.shape, np.float32), *_from_volume(volume, crop.affine, start), shape) > 0
+    in_crop = _upsample(np.ones(crop.shape, np.float32), *_from_volume(volume, crop.affine, start), shape) >= _FULL
     return mask_value(reading.level), start, np.where(whole & ~in_crop, _HALF, 0).astype(np.uint8), None
 
 

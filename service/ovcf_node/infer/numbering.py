@@ -67,7 +67,8 @@ def last_rib(ribs: dict[str, _Sides]) -> str | None:
     if "L1" in ribs and _bears_lumbar_rib(ribs["L1"]):
         return "last ribs seen at the vertebra called L1"
     level = next((level for level in ("T12", "T11") if level in ribs and _bears(ribs[level])), None)
-    return level and f"last ribs seen at the vertebra called {level}"
+    other = ": T12 has hypoplastic ribs, or the names are one level off" if level == "T11" and "T12" in ribs else ""
+    return level and f"last ribs seen at the vertebra called {level}{other}"
 
 
 def _ribs(vertebrae: tuple[Placed, ...], volume: Volume) -> dict[str, _Sides]:

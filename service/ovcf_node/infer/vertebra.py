@@ -155,19 +155,10 @@ def _foreign(crop: Crop, labels: Labels, vertebra: Placed) -> np.ndarray:
     deep = ndimage.binary_erosion(others, border_value=1)
     if not deep.any():
         return np.zeros(crop.hu.shape, dtype=bool)
-    to_field = np.linalg.inv(_field_affine(labels)) @ crop.grid.affine
+    to_field = np.linalg.inv(labels.field.affine) @ crop.grid.affine
     return ndimage.affine_transform(
         deep.astype(np.uint8), to_field[:3, :3], to_field[:3, 3], output_shape=crop.hu.shape, order=0, cval=0
     ).astype(bool)
-
-
-def _field_affine(labels: Labels) -> np.ndarray:
-    affine = np.zeros((4, 4))
-    for axis in range(3):
-        affine[2 - axis, axis] = labels.field.spacing
-    affine[:3, 3] = labels.field.origin
-    affine[3, 3] = 1.0
-    return affine
 
 
 def _axis(body: np.ndarray, reading: VertebraReading) -> np.ndarray:

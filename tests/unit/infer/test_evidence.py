@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from ovcf_node.domain.findings import Evidence
-from ovcf_node.infer.bundle import VertebraStage
-from ovcf_node.infer.evidence import Grading, Signs, calibrated, grade, is_suspect
+from ovcf_node.infer.bundle import HeightWeight, VertebraStage
+from ovcf_node.infer.evidence import Grading, Signs, calibrated, grade, is_suspect, weighed
 
 _POINTS = {"fracture": 0.5, "superior": 0.5, "inferior": 0.5, "anterior": 0.5, "posterior": 0.5, "old": 0.5,
            "abstain_below": 0.6}
@@ -77,9 +77,27 @@ def test_a_fracture_no_sign_speaks_for_has_no_class_and_says_so(kind):
 
 
 def test_a_type_that_no_sign_spells_is_named_where_both_readings_lean_to_it():
-    signs = Signs(Evidence(0.05, 0.05, 0.4, 0.05), (0.2, 0.02, 0.03, 0.03, 0.72), 0.05, 0.6)
+    signs = Signs(Evidence(0.05, 0.05, 0.4, 0.05), (0.2, 0.02, 0.03, 0.03, 0.72), 0.05, 0.6, 0.0, 0.6)
     grading = grade(signs, STAGE, 0.2)
     assert (grading.denis, grading.age) == ("D", "indeterminate")
+    silent = replace(signs, evidence=Evidence(0.001, 0.001, 0.02, 0.001))
+    assert grade(silent, STAGE, 0.2).abstain.code == "no_sign", "a share of next to nothing spells nothing"
+
+
+def test_height_loss_is_weighed_on_one_scale_with_its_absence():
+    weight = HeightWeight(1.0, 4.0, -0.8, 1.0, -0.2)
+    stage = replace(STAGE, height=weight)
+    signs = _signs("S", "none", 2.0)
+    none, little, much = (weighed(signs, stage, loss).fracture for loss in (None, 0.0, 0.4))
+    assert little < none < much and weighed(signs, STAGE, 0.4).fracture == signs.fracture
+
+
+def test_a_weighed_down_picture_is_not_surely_whole():
+    # By the picture a break is possible; only the weighing pulls the probability below what counts as surely whole.
+    stage = replace(STAGE, height=HeightWeight(1.09, 3.18, -0.94, 1.0, -0.6))
+    signs = Signs(Evidence(0.1, 0.1, 0.1, 0.05), (0.6, 0.1, 0.1, 0.1, 0.1), 0.7, 0.26, 0.0, 0.26)
+    after = weighed(signs, stage, 0.3)
+    assert after.fracture < 0.15 and grade(after, stage, 0.3).fracture is None
 
 
 @pytest.mark.parametrize("point", [0.05, 0.5, 0.9])

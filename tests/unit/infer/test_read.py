@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import ndimage
 from synthetic_spine import VERTEBRA_STAGE, KnowingBundle, axial_volume, paint, spine, volume_on
 
 from ovcf_node.domain.levels import GRADED, REPORTED, mask_value
@@ -261,6 +262,7 @@ def test_wings_beyond_the_crop_follow_the_coarse_map(monkeypatch):
     across = (columns.max() - columns.min()) * np.linalg.norm(volume.affine[:3, 2])
     assert across > 2 * 48.0, "a crop alone ends 48 mm to each side"
     assert 2 * (truth & mine).sum() / (truth.sum() + mine.sum()) > 0.9
+    assert ndimage.label(mine)[1] == 1, "no slit between a crop and what goes on beyond it"
     _check_dice(reading.masks, volume, blocks, GRADED)
 
 
@@ -268,7 +270,7 @@ def test_height_loss_against_the_neighbours_moves_the_probability_where_the_bund
     blocks = spine(_FULL, losses={"L1": 0.3})
     volume = axial_volume(blocks)
     alone = read(volume, KnowingBundle(blocks).watch(monkeypatch))
-    weight = HeightWeight(network=1.0, loss=20.0, intercept=-1.0)
+    weight = HeightWeight(1.0, 20.0, -1.0, 1.0, 0.0)
     both = read(volume, KnowingBundle(blocks, vertebra=replace(VERTEBRA_STAGE, height=weight)).watch(monkeypatch))
     before = {v.level: v.probability for v in alone.vertebrae}
     after = {v.level: v.probability for v in both.vertebrae}

@@ -62,19 +62,20 @@ def test_the_limit_lies_beyond_every_vertebra_of_the_calibration():
 
 
 def test_height_loss_is_weighed_as_the_node_weighs_it():
-    height = {"network": 0.8, "loss": 6.0, "intercept": -1.0}
+    height = {"network": 0.8, "loss": 6.0, "intercept": -1.0, "network_alone": 0.9, "intercept_alone": -0.4}
     stage = VertebraStage((1, 1.25, 3), (56, 72, 32), (27.5, 24, 15.5), (-300, 1300), {}, {}, None, HeightWeight(**height))
     for picture, old, loss in ((0.3, 0.0, 0.2), (0.9999, 0.5, 0.9), (0.0, 0.1, 0.0), (0.4, 0.2, None)):
         here = calibrate.weighed(np.array([picture]), np.array([old]), np.array([np.nan if loss is None else loss]), height)
-        there = evidence.weighed(Signs(Evidence(), (1, 0, 0, 0, 0), old, picture), stage, loss)
+        there = evidence.weighed(Signs(Evidence(), (1, 0, 0, 0, 0), old, 0.0, 0.0, picture), stage, loss)
         assert there.fracture == pytest.approx(float(here[0]), abs=1e-4)
 
 
 def test_height_loss_gets_a_say_only_where_it_helps():
     rng = np.random.default_rng(2)
     truth = rng.random(4000) < 0.3
-    picture = calibrate.weighed(np.full(4000, 0.5), np.zeros(4000), rng.normal(0, 0.2, 4000) + 0.3 * truth - 0.15,
-                                {"network": 1.0, "loss": 8.0, "intercept": 0.0})
+    drift = rng.normal(0, 0.2, 4000) + 0.3 * truth - 0.15
+    weights = {"network": 1.0, "loss": 8.0, "intercept": 0.0, "network_alone": 1.0, "intercept_alone": 0.0}
+    picture = calibrate.weighed(np.full(4000, 0.5), np.zeros(4000), drift, weights)
     useful, useless = 0.15 * truth + rng.uniform(0, 0.1, 4000), rng.uniform(0, 0.3, 4000)
     fit = lambda loss: calibrate.height_weight(picture, np.zeros(4000), loss, truth, np.ones(4000))  # noqa: E731
     assert fit(useful)["loss"] > 3 and fit(useless)["loss"] < 1

@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip("torch")
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "models" / "training"))
 
+import cases
 from phantoms import plain
 from phantoms.undated import UNDATED
 
@@ -21,6 +22,7 @@ def test_same_seed_same_crop():
 
 def test_samples_have_the_form_of_the_other_sources():
     sample = plain.crops(3, count=6)
+    assert set(sample) == set(cases.COLUMNS)
     assert sample["hu"].dtype == np.int16 and sample["hu"].shape == (6, 56, 72, 32)
     for k in range(6):
         vertebra, body, region = (sample["masks"][k] & bit > 0 for bit in (1, 2, 4))
