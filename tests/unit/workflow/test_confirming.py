@@ -86,6 +86,17 @@ def test_report_over_the_same_association(made, pacs):
     assert len(pacs.transactions) == 1 and len(pacs.received) == 2
 
 
+def test_report_that_comes_before_the_answer_to_the_request(made, pacs):
+    """pynetdicom serves an N-EVENT-REPORT in a thread of its own, so that it is not taken for the answer."""
+    site = made()
+    pacs.report_to = "crossing"
+    revision = accepted(site)
+    site.tick(5)
+    site.tick()
+    assert site.states_at(revision, "pacs") == ["COMMITTED", "COMMITTED"]
+    assert len(pacs.transactions) == 1
+
+
 def test_report_over_an_association_of_the_destination_below_the_watermark(made, pacs, tmp_path):
     site = made()
     with receiving(site, tmp_path, Destination(**there(pacs))) as receiver:
