@@ -1,11 +1,15 @@
 """A PACS with storage commitment: stores, finds, and reports as it is told."""
 
+import io
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pydicom.dataset import Dataset
+from pydicom.uid import UID
 from pynetdicom import AE, evt
+from pynetdicom.dimse_primitives import N_EVENT_REPORT
+from pynetdicom.dsutils import encode
 from pynetdicom.presentation import build_context, build_role
 
 COMMITMENT, INSTANCE = "1.2.840.10008.1.20.1", "1.2.840.10008.1.20.1.1"
@@ -15,7 +19,8 @@ FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 class CommitmentPacs:
     """Its AE title is PACS.
 
-    report_to  None: over the association of the request; a port: over an association of its own; "nobody": never
+    report_to  None: over the association of the request; a port: over an association of its own; "nobody": never;
+               "crossing": over the association of the request, before the request is answered
     failing    SOP Instance UID -> Failure Reason
     """
 
@@ -54,7 +59,9 @@ class CommitmentPacs:
         asked = event.action_information
         self.transactions.append(str(asked.TransactionUID))
         report = self.report_of(asked)
-        if self.report_to != "nobody":
+        if self.report_to == "crossing":
+            event.assoc.dimse.send_msg(_request(report, event.context.transfer_syntax), event.context.context_id)
+        elif self.report_to != "nobody":
             target = self._over if self.report_to is None else self._anew
             threading.Timer(0.2, target, (event.assoc, report)).start()
         return 0x0000, None
@@ -97,3 +104,11 @@ class CommitmentPacs:
 
     def close(self) -> None:
         self._ae.shutdown()
+
+
+def _request(report: Dataset, syntax: UID) -> N_EVENT_REPORT:
+    made = N_EVENT_REPORT()
+    made.MessageID, made.EventTypeID = 7, 1
+    made.AffectedSOPClassUID, made.AffectedSOPInstanceUID = COMMITMENT, INSTANCE
+    made.EventInformation = io.BytesIO(encode(report, syntax.is_implicit_VR, syntax.is_little_endian, syntax.is_deflated))
+    return made

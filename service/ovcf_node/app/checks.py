@@ -2,7 +2,6 @@
 
 import errno
 import socket
-import ssl
 from pathlib import Path
 
 from pydicom.errors import InvalidDicomError
@@ -64,15 +63,9 @@ def _check_web(web: Web) -> list[str]:
         problems.append("web.users: nobody can sign in to the pages; add people with `ovcf-node users add`")
     if web.certificate is not None:
         try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(web.certificate, web.key)
-        except OSError as error:  # ssl.SSLError is one
-            problems.append(f"web.certificate: cannot be used with web.key: {error.strerror or error}")
-    for name, path in (("client_ca", web.client_ca), ("client_crl", web.client_crl)):
-        if path is not None:
-            try:
-                ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(path)
-            except OSError as error:
-                problems.append(f"web.{name}: cannot be used: {error.strerror or error}")
+            tls.of_web(web).current()
+        except OvcfError as error:
+            problems.append(f"web: {error.text}")
     return problems
 
 

@@ -68,6 +68,7 @@ class _Running:
     peer: Peer
     started: float
     counts: Counter[str] = field(default_factory=Counter)  # what was done over the association, for the log
+    reports: bool = False  # whether it may report storage commitment: decided once
 
 
 class Acceptor:
@@ -184,9 +185,11 @@ class Acceptor:
             called_ae_title=request.called_ae_title.strip(),
             address=event.assoc.requestor.address_info.address,
             certificate=_certificate_names(event.assoc),
+            encrypted=isinstance(event.assoc.dul.socket.socket, ssl.SSLSocket),
         )
         rejection = self._policy.rejection(
             called=peer.called_ae_title, calling=peer.calling_ae_title, address=peer.address, certificate=peer.certificate,
+            encrypted=peer.encrypted,
         )
         if rejection is None:
             with self._lock:

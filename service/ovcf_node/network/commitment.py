@@ -143,7 +143,12 @@ class CommittingAcceptor(Acceptor):
             return  # rejected
         names, proven = _who(running.peer)
         sends = self._policy.may_send(**names, **proven)
-        commits = self._policy.reports(**names, **proven) or (sends and self._policy.may_ask_commitment(**names))
+        asked = any(c.abstract_syntax == contexts.STORAGE_COMMITMENT for c in event.assoc.requestor.requested_contexts)
+        if asked:
+            running.reports = self._policy.reports(**names, **proven, encrypted=running.peer.encrypted)
+        commits = running.reports or (sends and self._policy.may_ask_commitment(**names))
+        if asked and not commits and self._policy.is_called_as_a_reporter(**names):
+            _refused(running.peer)
         event.assoc.acceptor.supported_contexts = [
             context for context in event.assoc.acceptor.supported_contexts
             if context.abstract_syntax == contexts.VERIFICATION
@@ -155,8 +160,8 @@ class CommittingAcceptor(Acceptor):
 
     def _n_event_report(self, event: evt.Event) -> tuple[int, None]:
         running = self._running[event.assoc]
-        names, proven = _who(running.peer)
-        if not self._policy.reports(**names, **proven):
+        if not running.reports:
+            _refused(running.peer)
             return _NOT_AUTHORISED, None
         status = _take(event, self._reported)
         running.counts["commitment_reports"] += 1
@@ -203,6 +208,11 @@ def _who(peer: Peer) -> tuple[dict, dict]:
     """Return what a peer calls itself and us, and what shows that it is so, as the policy takes them."""
     names = {"called": peer.called_ae_title, "calling": peer.calling_ae_title}
     return names, {"address": peer.address, "certificate": peer.certificate}
+
+
+def _refused(peer: Peer) -> None:
+    _log.warning("commitment_report_refused", calling_ae_title=peer.calling_ae_title, address=peer.address,
+                 encrypted=peer.encrypted, certificate=sorted(peer.certificate), association=peer.association)
 
 
 def _take(event: evt.Event, on_report: Reported) -> int:

@@ -8,13 +8,17 @@ from pydicom.dataset import Dataset
 
 @dataclass(frozen=True)
 class Peer:
-    """The requestor of one association; `association` is an id of ours, `certificate` the names its certificate holds."""
+    """The requestor of one association; `association` is an id of ours, `certificate` the names its certificate holds.
+
+    encrypted  over TLS, where every peer has a certificate, if one without any name
+    """
 
     association: str
     calling_ae_title: str
     called_ae_title: str
     address: str
     certificate: frozenset[str] = frozenset()
+    encrypted: bool = False
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ made anew also forgets the sessions of before: nobody resumes one past the list 
 
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -80,10 +81,7 @@ class Certificates:
         pair = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         for context in pair:
             _harden(context)
-            # A function, or OpenSSL would ask at the terminal when the key is encrypted and there is no password.
-            context.load_cert_chain(
-                self._settings.certificate, self._settings.key, lambda: password.get_secret_value() if password else "",
-            )
+            _show(context, self._settings.certificate, self._settings.key, password.get_secret_value() if password else "")
             context.verify_mode = ssl.CERT_REQUIRED
             _trust(context, self._settings.ca, self._settings.crl)
         return pair
@@ -95,7 +93,7 @@ def of_web(web: Web) -> Renewing[ssl.SSLContext]:
     def make() -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         _harden(context)
-        context.load_cert_chain(web.certificate, web.key, lambda: "")
+        _show(context, web.certificate, web.key, "")
         if web.client_ca is not None:
             context.verify_mode = ssl.CERT_OPTIONAL
             _trust(context, web.client_ca, web.client_crl)
@@ -110,11 +108,31 @@ def _harden(context: ssl.SSLContext) -> None:
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
 
 
+def _show(context: ssl.SSLContext, certificate: Path, key: Path, password: str) -> None:
+    # A function, or OpenSSL would ask at the terminal when the key is encrypted and there is no password.
+    with _reading(certificate, key):
+        context.load_cert_chain(certificate, key, lambda: password)
+
+
 def _trust(context: ssl.SSLContext, ca: Path, crl: Path | None) -> None:
-    context.load_verify_locations(ca)
+    with _reading(ca):
+        context.load_verify_locations(ca)
     if crl is not None:
-        context.load_verify_locations(crl)
+        before = context.cert_store_stats()["crl"]
+        with _reading(crl):
+            context.load_verify_locations(crl)
+            if context.cert_store_stats()["crl"] == before:
+                raise OSError("no revocation list in it")
         context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+
+
+@contextmanager
+def _reading(*files: Path) -> Iterator[None]:
+    """Name the files in the words of an OSError; ssl.SSLError is one."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(f"{' with '.join(map(str, files))}: {error.strerror or error}") from error
 
 
 _installed: Certificates | None = None
@@ -141,9 +159,9 @@ def names(certificate: dict | None) -> frozenset[str]:
     return frozenset(common | {value for kind, value in certificate.get("subjectAltName", ()) if kind == "DNS"})
 
 
-def _modified(path: Path) -> tuple[int, int] | None:
+def _modified(path: Path) -> tuple[int, ...] | None:
     try:
         status = path.stat()
     except OSError:
         return None
-    return status.st_mtime_ns, status.st_ino
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino  # some copies keep the first and the last

@@ -1,12 +1,17 @@
 """What `ovcf-node check` says of a node that could serve: every port, and who else may read its data."""
 
+import os
+
 import pytest
 from typer.testing import CliRunner
 
 from node_harness import BUNDLE, free_port
+from ovcf_node.app import checks
 from ovcf_node.app.process import rights_problem
 from ovcf_node.cli import app
-from tls_files import authority
+from ovcf_node.config import Web
+from ovcf_node.network import tls
+from tls_files import authority, encrypted
 
 
 @pytest.fixture
@@ -51,3 +56,33 @@ def test_a_data_folder_that_others_may_enter_is_told(tmp_path, checked):
     assert "mode 0755" in warning and f"chmod o= {data}" in warning
     data.chmod(0o700)
     assert "WARNING" not in checked(receive=f"port = {free_port()}")
+
+
+def test_files_of_the_https_port_that_cannot_be_used_are_told_by_name(tmp_path):
+    hospital = authority(tmp_path / "ca")
+    certificate, key = hospital.issue("web")
+    empty = tmp_path / "empty.pem"
+    empty.write_bytes(hospital.certificate.read_bytes())  # certificates and no list: every client would be refused
+
+    def problems(**changes) -> list[str]:
+        files = {"certificate": certificate, "key": key, "client_ca": hospital.certificate}
+        return [p for p in checks._check_web(Web(**(files | changes))) if p.startswith("web: ")]
+
+    assert problems() == problems(client_crl=hospital.revoke()) == []
+    for changes, named in (
+        ({"client_crl": empty}, "empty.pem: no revocation list in it"), ({"client_ca": key}, "web.key: "),
+        ({"key": encrypted(key, "secret")}, "web.pem with "),
+    ):
+        problem, = problems(**changes)
+        assert named in problem
+
+
+def test_a_file_that_keeps_its_time_is_read_again_when_it_is_another_one(tmp_path):
+    list_ = tmp_path / "list.pem"
+    list_.write_text("first")
+    times = list_.stat().st_atime_ns, list_.stat().st_mtime_ns
+    made = tls.Renewing(list_.read_text, list_)
+    assert made.current() == "first"
+    list_.write_text("second")
+    os.utime(list_, ns=times)
+    assert made.current() == "second"

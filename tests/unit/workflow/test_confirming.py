@@ -4,12 +4,14 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
+from pydicom.dataset import Dataset
 from pynetdicom import AE
 from pynetdicom.presentation import build_context
 from sqlalchemy import func, select
+from structlog.testing import capture_logs
 
 from catalogue_rows import SEG, SR
-from commitment_pacs import COMMITMENT, CommitmentPacs
+from commitment_pacs import COMMITMENT, INSTANCE, CommitmentPacs
 from delivery_site import DeliverySite
 from dicom_peers import MemoryLedger, RecordingAcceptor, relayed, uid, wait_until
 from ovcf_node.config import Destination, Receive, Source
@@ -48,7 +50,7 @@ def made(tmp_path, pacs):
 @contextmanager
 def receiving(site: DeliverySite, folder, destination: Destination, **settings):
     """Run a receiver whose disk is full: reports get in all the same."""
-    receive = Receive(host="127.0.0.1", sources=(Source(ae_title="SCANNER"),), **settings)
+    receive = Receive(**({"host": "127.0.0.1", "sources": (Source(ae_title="SCANNER"),)} | settings))
     spool = Spool(folder / "spool")
     storing = Storing(spool, MemoryLedger(), min_free_bytes=2**62, patient_secret=b"secret")
     committing = Committing(receive, site.ledger, spool, clock=lambda: site.now)
@@ -82,6 +84,17 @@ def test_report_over_the_same_association(made, pacs):
     assert site.states_at(revision, "pacs") == ["COMMITTED", "COMMITTED"] and open_deliveries(site) == 0
     site.tick(86400)
     assert len(pacs.transactions) == 1 and len(pacs.received) == 2
+
+
+def test_report_that_comes_before_the_answer_to_the_request(made, pacs):
+    """pynetdicom serves an N-EVENT-REPORT in a thread of its own, so that it is not taken for the answer."""
+    site = made()
+    pacs.report_to = "crossing"
+    revision = accepted(site)
+    site.tick(5)
+    site.tick()
+    assert site.states_at(revision, "pacs") == ["COMMITTED", "COMMITTED"]
+    assert len(pacs.transactions) == 1
 
 
 def test_report_over_an_association_of_the_destination_below_the_watermark(made, pacs, tmp_path):
@@ -133,6 +146,29 @@ def test_reports_come_from_the_address_of_the_destination_only(made, pacs, tmp_p
     with receiving(made(), tmp_path, destination) as receiver:
         found = [address for address in ("127.0.0.1", "127.0.0.2", "127.0.0.3") if reports_from(receiver, pacs, address)]
     assert found == welcome
+
+
+def refused(logged: list[dict]) -> list[str]:
+    return [entry["address"] for entry in logged if entry["event"] == "commitment_report_refused"]
+
+
+@pytest.mark.parametrize("commit_days", [0, 1])
+def test_a_source_that_reports_from_elsewhere_is_refused_and_the_log_says_where(made, pacs, tmp_path, commit_days):
+    site, sources = made(), (Source(ae_title="PACS"),)
+    destination = Destination(**there(pacs), report_from=("127.0.0.2",))
+    with (
+        capture_logs() as logged,
+        receiving(site, tmp_path, destination, sources=sources, commit_days=commit_days) as receiver,
+        pacs.reverse(receiver.port, SEG) as opened,
+    ):
+        offered = {str(c.abstract_syntax) for c in opened.accepted_contexts}
+        assert offered == ({SEG, COMMITMENT} if commit_days else {SEG})
+        if commit_days:
+            report = Dataset()
+            report.TransactionUID = "1.2.3"
+            answer, _ = opened.send_n_event_report(report, 1, COMMITMENT, INSTANCE)
+            assert answer.Status == 0x0124
+    assert refused(logged) == ["127.0.0.1"]
 
 
 def test_behind_a_balancer_the_forwarded_address_reports(made, pacs, tmp_path):
