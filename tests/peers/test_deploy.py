@@ -10,7 +10,7 @@ import pytest
 
 from dicom_peers import program
 from ovcf_node.app import ROLES
-from ovcf_node.config import load
+from ovcf_node.config import Settings, load
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEPLOY = REPOSITORY / "deploy"
@@ -134,13 +134,22 @@ def test_dicom_ports_are_open_as_tls_is_set(monkeypatch, tmp_path, values, open_
     services, deployments = of_kind(manifests, "Service"), of_kind(manifests, "Deployment")
     [policy] = of_kind(manifests, "NetworkPolicy").values()
     let_in = {port["port"] for rule in policy["spec"]["ingress"] for port in rule["ports"]}
-    for role, ports in open_ports.items():
+    containers = {role: d["spec"]["template"]["spec"]["containers"][0] for role, d in deployments.items()}
+
+    def settings_in(role: str) -> Settings:
         with monkeypatch.context() as patch:
-            container = deployments[role]["spec"]["template"]["spec"]["containers"][0]
-            for variable in container["env"]:
+            for variable in containers[role]["env"]:
                 file = variable["name"].endswith("_FILE")
                 patch.setenv(variable["name"], str(tmp_path / "secret") if file else variable["value"])
-            section = {"receiver": load(path).receive, "query": load(path).query}[role]
+            return load(path)
+
+    for role in deployments:  # `check` is run in the worker's pod
+        settings = settings_in(role)
+        assert {"receiver": list(settings.receive.ports), "query": list(settings.query.ports)} == open_ports, role
+        assert settings.query.enabled
+    for role, ports in open_ports.items():
+        container = containers[role]
+        section = {"receiver": settings_in(role).receive, "query": settings_in(role).query}[role]
         assert list(section.ports) == ports == [port["containerPort"] for port in container["ports"]]
         assert ports == [port["port"] for port in services[role]["spec"]["ports"]]
         assert {port["name"] for port in container["ports"]} <= let_in

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ovcf_node import __version__
+from ovcf_node.app.process import spool_root
 from ovcf_node.config import Settings
 from ovcf_node.errors import OvcfError, Permanent, Transient
 from ovcf_node.ledger import copy_sqlite, is_there, probe
@@ -42,8 +43,8 @@ def back_up(settings: Settings, out: Path, progress: Callable[[int], None] = lam
     """Copy ledger and data folder of a running node into the new folder `out`, which appears when it is whole.
 
     Of a PostgreSQL ledger only the files are copied: its dump must have been made before. Files that a purge removes
-    meanwhile are counted as `vanished`. Raises Permanent (`backup_exists`, `backup_inside`, `no_ledger`), Transient
-    (`disk_full`, `storage`, `ledger_unavailable`).
+    meanwhile are counted as `vanished`. Raises Permanent (`backup_exists`, `backup_inside`, `no_ledger`, `no_spool`),
+    Transient (`disk_full`, `storage`, `ledger_unavailable`).
     """
     if out.exists():
         raise Permanent("backup_exists", f"{out} exists already: name a new folder for every backup")
@@ -52,6 +53,8 @@ def back_up(settings: Settings, out: Path, progress: Callable[[int], None] = lam
         raise Permanent("backup_inside", "a backup inside node.data would be lost with it, and copy itself")
     if settings.ledger_url.startswith("sqlite") and not is_there(settings.ledger_url):
         raise Permanent("no_ledger", f"no node has run on {data} yet: is node.data right? An empty backup is none")
+    if not spool_root(settings).is_dir():  # a ledger on a server is there whatever node.data says
+        raise Permanent("no_spool", f"no node has received on {data} yet: is node.data right? An empty backup is none")
     partial = out.with_name(out.name + ".partial")
     with atomic.storage_errors():
         shutil.rmtree(partial, ignore_errors=True)

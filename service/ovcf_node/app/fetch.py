@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from ovcf_node import assemble
-from ovcf_node.app.process import spool_root
+from ovcf_node.app.process import silent, spool_root
 from ovcf_node.app.receiver import storing
 from ovcf_node.config import Archive, Settings
 from ovcf_node.errors import Permanent
@@ -100,6 +100,11 @@ def obstacles(settings: Settings, archive: Archive) -> list[str]:
         found.append(f"{archive.ae_title} is not one of receive.sources: unless the archive sends under another calling "
                      "AE title, the receiver will reject it")
     return found
+
+
+def receiver_silent(settings: Settings) -> str:
+    """Return why a port that the receiver should have open on this machine does not answer, empty when all do."""
+    return next((why for port in settings.receive.ports if (why := silent(settings.receive.host, port))), "")
 
 
 def fetch(

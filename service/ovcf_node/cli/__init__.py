@@ -24,7 +24,7 @@ from ovcf_node.cli.recall import recall
 from ovcf_node.cli.shadow import shadow
 from ovcf_node.cli.tokens import tokens
 from ovcf_node.cli.users import users
-from ovcf_node.config import Query, Receive, Settings
+from ovcf_node.config import Query, Receive, Settings, ports_in_words
 from ovcf_node.errors import OvcfError
 from ovcf_node.observe import logging
 
@@ -169,10 +169,7 @@ def check(config: ConfigFile = None) -> None:
 
 
 def _listening(section: Receive | Query) -> str:
-    """Return every port that is open, and how it speaks."""
-    ports = [f"{section.port} (plain)"] if section.plain else []
-    ports += [f"{section.tls_port} (TLS)"] if section.tls_port else []
-    return f"{section.host}, port {' and '.join(ports)},"
+    return f"{section.host}, port {ports_in_words(section)},"
 
 
 @app.command()

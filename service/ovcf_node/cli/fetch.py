@@ -15,7 +15,7 @@ from rich.console import Console
 
 from ovcf_node.cli import reading
 from ovcf_node.cli.configuration import ConfigFile, opened_ledger, settings_or_exit
-from ovcf_node.config import Archive, Settings
+from ovcf_node.config import Archive, Settings, ports_in_words
 from ovcf_node.errors import OvcfError
 from ovcf_node.ledger import Ledger
 
@@ -119,7 +119,6 @@ def _find(
 ) -> "tuple[SeriesMatch, ...]":
     """Print what the archive has and return the series to ask for; ends the command where there is nothing to ask."""
     from ovcf_node.app import fetch as fetching
-    from ovcf_node.app.process import silent
 
     studies = fetching.studies(archive, study=study or "", accession=accession or "")
     if not studies:
@@ -137,7 +136,7 @@ def _find(
         _end(Exit.NOTHING, "nothing to ask for" if series is None else "the study has no such CT series")
     for obstacle in fetching.obstacles(settings, archive):
         print(f"note      {obstacle}")
-    if archive.retrieve == "move" and (why := silent(settings.receive.host, settings.receive.port)):
+    if archive.retrieve == "move" and (why := fetching.receiver_silent(settings)):
         print(f"note      no receiver of this node answers on this machine ({why}): is it running?")
     if "judge" not in ledger.leases.living("", ledger.leases.now()):
         print("note      no worker is running: what arrives is read when `ovcf-node serve` runs")
@@ -168,18 +167,19 @@ def _retrieve(
         fetched.append(one)
         print(f"arrived   {_words(series)}: {one.here} of {_count(series.instances)} instances are here, {one.new} new")
         if not one.complete:
-            for line in _why(one, archive):
+            for line in _why(one, archive, settings):
                 print(f"          {line}")
     return fetched
 
 
-def _why(one: "Fetched", archive: Archive) -> list[str]:
+def _why(one: "Fetched", archive: Archive, settings: Settings) -> list[str]:
     outcome = one.outcome
     counts = [f"{count} {what}" for count, what in (
         (outcome.completed, "completed"), (outcome.failed, "failed"), (outcome.warning, "with warning")) if count]
     lines = [f"{outcome.words}" + (f" ({', '.join(counts)})" if counts else "")]
     if outcome.status == 0xA801:
-        lines.append(f"enter {archive.calling_ae_title} with the address and receive.port of this node in the archive")
+        lines.append(f"enter {archive.calling_ae_title} with the address and an open port of this node "
+                     f"({ports_in_words(settings.receive)}) in the archive")
     elif archive.retrieve == "move" and one.new == 0 and outcome.status != 0xFE00:
         lines.append("nothing came in: if the receiver logged association_rejected, the archive sends under another "
                      "calling AE title than its own, or to another port; the title must be in receive.sources")

@@ -86,7 +86,7 @@ def confirmed(destination: Destination, states: set[DeliveryState]) -> Check:
     if states <= enough:
         return Check(GROUP, name, Outcome.PASS, found)
     return Check(GROUP, name, Outcome.FAIL, found,
-                 "Is storage commitment on there, and may it open an association to our receive.port for its report?")
+                 "Is storage commitment on there, and may it open an association to our open port for its report?")
 
 
 def _own_query(settings: Settings, answered: Answered, made: Mapping[str, Result], own_name: str) -> Check:

@@ -13,7 +13,7 @@ from ovcf_node import deliver
 from ovcf_node.app import fetch
 from ovcf_node.commission.check import Check, Outcome, tried
 from ovcf_node.commission.own_side import PREFERRED, local
-from ovcf_node.config import Archive, Destination, Settings
+from ovcf_node.config import Archive, Destination, Settings, ports_in_words
 from ovcf_node.errors import OvcfError, Permanent, Transient
 from ovcf_node.network import associate
 from ovcf_node.receive.listening import Heard, Listening
@@ -157,7 +157,7 @@ def listen(settings: Settings, seconds: float, say: Callable[[str], None]) -> Ch
     try:
         with listening.during(seconds):
             say(f"waiting {seconds:.0f} s: start a C-ECHO from the PACS or a scanner to {settings.receive.ae_titles[0]}, "
-                f"port {settings.receive.port}")
+                f"port {ports_in_words(settings.receive)}")
             while time.monotonic() - begin < seconds:
                 knocks = listening.so_far()
                 for knock in knocks[told:]:

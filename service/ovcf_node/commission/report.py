@@ -12,7 +12,7 @@ from PIL import Image
 from ovcf_node import __version__, infer
 from ovcf_node.commission.check import Outcome
 from ovcf_node.commission.run import Run
-from ovcf_node.config import Settings, shown
+from ovcf_node.config import Settings, ports_in_words, shown
 from ovcf_node.errors import OvcfError
 from ovcf_node.operate import paper
 from ovcf_node.storage import atomic
@@ -57,7 +57,8 @@ def _facts(settings: Settings) -> list[tuple[str, str]]:
         ("Host", f"{socket.gethostname()}, {platform.system()} {platform.release()}, {platform.machine()}"),
         ("Processors, memory", f"{os.cpu_count()} cores, {memory:.0f} GB"), ("Python", platform.python_version()),
         ("Ledger", {"sqlite": "SQLite", "postgresql": "PostgreSQL"}.get(ledger, ledger)),
-        ("Receives on", f"{settings.receive.host}:{settings.receive.port} as {', '.join(settings.receive.ae_titles)}"),
+        ("Receives on", f"{settings.receive.host}, port {ports_in_words(settings.receive)}, as "
+                        + ", ".join(settings.receive.ae_titles)),
         ("Accepts from", ", ".join(s.ae_title + (f" at {s.address}" if s.address else " (any address)")
                                    for s in settings.receive.sources) or "nobody"),
     ]

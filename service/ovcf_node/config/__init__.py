@@ -13,6 +13,7 @@ Environment variables `OVCF_NODE__SECTION__KEY` override the file, `OVCF_NODE__S
 `audit`        where the audit trail goes
 `retention`    how long what is done stays
 `environment`  values from the environment and from secret files
+`listening`    the open ports in words, for people
 `shown`        the settings in force, for people, without secrets
 """
 
@@ -26,6 +27,7 @@ from ovcf_node.config.archive import Archive
 from ovcf_node.config.audit import Audit
 from ovcf_node.config.destination import Destination
 from ovcf_node.config.environment import Environment
+from ovcf_node.config.listening import ports_in_words
 from ovcf_node.config.node import Assemble, CountSource, Engine, Infer, Log, Node, Receive, Source
 from ovcf_node.config.priority import Priority
 from ovcf_node.config.query import Peer, Query
@@ -37,7 +39,8 @@ from ovcf_node.errors import Permanent
 
 __all__ = [
     "Archive", "Assemble", "Audit", "CountSource", "Destination", "Engine", "Infer", "Log", "Node", "Peer", "Priority",
-    "Query", "Receive", "Retention", "Settings", "Source", "Tls", "Web", "load", "shown",
+    "Query", "Receive", "Retention", "Settings", "Source", "Tls", "Web", "load", "ports_in_words",
+    "shown",
 ]
 
 

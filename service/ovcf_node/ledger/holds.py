@@ -9,6 +9,8 @@ from ovcf_node.ledger.database import reading
 from ovcf_node.ledger.events import note
 from ovcf_node.ledger.schema import holds
 
+_FORGOTTEN = frozenset({"older_ledger", "purged_before"})  # one fact, a destination knows more, and why it does
+
 
 @dataclass(frozen=True)
 class Hold:
@@ -36,7 +38,7 @@ class Holds:
         this = holds.c.study_instance_uid == study_instance_uid
         with self._engine.begin() as connection:
             old = connection.execute(select(holds).where(this)).first()
-            if old and (old.lifted_at is None or (old.reason_code == reason.code and not again)):
+            if old and (old.lifted_at is None or (_same(old.reason_code, reason.code) and not again)):
                 return False
             if old:
                 connection.execute(update(holds).where(this).values(**values))
@@ -63,3 +65,7 @@ class Holds:
             columns = [holds.c[name] for name in Hold.__annotations__]
             rows = connection.execute(select(*columns).where(holds.c.lifted_at.is_(None)).order_by(holds.c.since))
             return [Hold(*row) for row in rows]
+
+
+def _same(released: str, code: str) -> bool:
+    return released == code or {released, code} <= _FORGOTTEN

@@ -23,7 +23,7 @@ from ovcf_node.ledger.database import reading
 from ovcf_node.ledger.deliveries import cancel_pending, settled
 from ovcf_node.ledger.events import note
 from ovcf_node.ledger.promises import promised
-from ovcf_node.ledger.revision import reading_key, result_key
+from ovcf_node.ledger.revision import reading_keys, result_key
 from ovcf_node.ledger.schema import (
     assessments,
     catalogue,
@@ -219,8 +219,8 @@ class Retention:
             select(revisions.c.id, revisions.c.series_instance_uid, revisions.c.number, revisions.c.analysis_started_at)
             .where(mine)
         ).all():
-            _list(connection, RESULTS, result_key(*of[:2]))
-            _list(connection, RESULTS, reading_key(*of))
+            for key in (result_key(*of[:2]), *reading_keys(*of)):
+                _list(connection, RESULTS, key)
             cancel_pending(connection, revision_id, now)  # of destinations that are no longer configured
         connection.execute(update(revisions).where(mine).values(results_purged_at=now))
 

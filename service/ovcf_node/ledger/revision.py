@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from ovcf_node.domain.reasons import Reason
+from ovcf_node.domain.reasons import TECHNICAL, Reason
 from ovcf_node.domain.states import RevisionState
 from ovcf_node.errors import Permanent
 from ovcf_node.ledger.schema import revisions
@@ -53,8 +53,18 @@ class Revision:
 
     @property
     def reading_key(self) -> str:
-        """The key under which its reading is stored. Begun again by a ledger that forgot it, it is another reading."""
-        return reading_key(self.series_instance_uid, self.number, self.analysis_started_at)
+        """The key under which what its answer says is stored. Begun again by a ledger that forgot it, it is another reading.
+
+        The answer without a reading (TECHNICAL) has a key of its own: of a reading that could not be encoded the picture and
+        the masks must not stand beside "not assessed".
+        """
+        reading, technical = reading_keys(self.series_instance_uid, self.number, self.analysis_started_at)
+        return technical if self.reason_code in TECHNICAL else reading
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Every key under which something of it may be stored."""
+        return (self.result_key, *reading_keys(self.series_instance_uid, self.number, self.analysis_started_at))
 
     @property
     def shadow(self) -> bool:
@@ -71,9 +81,10 @@ def result_key(series_instance_uid: str, number: int) -> str:
     return f"{series_instance_uid}/{number}"
 
 
-def reading_key(series_instance_uid: str, number: int, analysis_started_at: float | None) -> str:
-    """Return the `Revision.reading_key` of a revision."""
-    return f"{result_key(series_instance_uid, number)}/{analysis_started_at}"
+def reading_keys(series_instance_uid: str, number: int, analysis_started_at: float | None) -> tuple[str, str]:
+    """Return the two keys that `Revision.reading_key` chooses from: of a reading, and of an answer without one."""
+    reading = f"{result_key(series_instance_uid, number)}/{analysis_started_at}"
+    return reading, f"{reading}.technical"
 
 
 COLUMNS = [revisions.c[name] for name in Revision.__annotations__]

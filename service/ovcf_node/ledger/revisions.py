@@ -21,7 +21,7 @@ from ovcf_node.ledger.database import reading
 from ovcf_node.ledger.deliveries import Result, add_results, cancel_pending, carry_undelivered
 from ovcf_node.ledger.events import note
 from ovcf_node.ledger.instances import Arrival
-from ovcf_node.ledger.revision import COLUMNS, Revision, StaleAttempt, revision_of
+from ovcf_node.ledger.revision import COLUMNS, Revision, StaleAttempt, reading_keys, result_key, revision_of
 from ovcf_node.ledger.schema import holds, revisions, tombstones
 from ovcf_node.ledger.withdrawals import withdraw, withdraw_series
 
@@ -55,6 +55,12 @@ class Revisions:
         if not found:
             raise KeyError(revision_id)
         return found[0]
+
+    def keys(self) -> set[str]:
+        """Return every key of the results that a revision names."""
+        query = select(revisions.c.series_instance_uid, revisions.c.number, revisions.c.analysis_started_at)
+        with reading(self._engine) as connection:
+            return {key for row in connection.execute(query) for key in (result_key(*row[:2]), *reading_keys(*row))}
 
     def of_series(self, series_instance_uid: str) -> list[Revision]:
         """Return every revision of a series, oldest first."""

@@ -80,7 +80,7 @@ def clean_temporary(root: Path, now: float) -> int:
     """
     with storage_errors():
         make_folder(root / TEMPORARY)
-        abandoned = [path for path in (root / TEMPORARY).iterdir() if _modified(path) < now - ABANDONED_S]
+        abandoned = [path for path in (root / TEMPORARY).iterdir() if modified(path) < now - ABANDONED_S]
         for path in abandoned:
             if path.is_dir():
                 gone = path.rename(path.with_name(uuid.uuid4().hex))  # nobody can publish it while it is half removed
@@ -118,7 +118,8 @@ def free_bytes(root: Path) -> int:
     return status.f_bavail * status.f_frsize
 
 
-def _modified(path: Path) -> float:
+def modified(path: Path) -> float:
+    """Return when a file or folder was changed, seconds since the epoch; infinity where it is not there."""
     try:
         return path.stat().st_mtime
     except FileNotFoundError:  # published or removed meanwhile

@@ -2,7 +2,8 @@
 
 import hashlib
 import re
-from collections.abc import Mapping
+import shutil
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from ovcf_node.errors import Permanent
@@ -45,8 +46,12 @@ class Results:
         """Return where a file lies or would lie. Names are plain file names; anything else raises Permanent."""
         if not _NAME.fullmatch(name):
             raise Permanent("result_name", "not a plain file name")
+        return self.root / self._relative(key) / name
+
+    @staticmethod
+    def _relative(key: str) -> str:
         digest = hashlib.sha256(key.encode()).hexdigest()
-        return self.root / digest[:2] / digest[:32] / name
+        return f"{digest[:2]}/{digest[:32]}"
 
     def names(self, key: str) -> list[str]:
         """Return the names of the files of a key, sorted."""
@@ -75,6 +80,20 @@ class Results:
         folder = self.path(key, "any").parent
         for path in folder.iterdir() if folder.is_dir() else ():
             atomic.remove(self.root, str(path.relative_to(self.root)))
+
+    def abandoned(self, before: float, keys: Callable[[], Iterable[str]]) -> list[str]:
+        """Return the folders that nothing was written to since `before` and that none of `keys` names.
+
+        The keys are asked for after the folders were looked at: who writes a folder has named its key before.
+        """
+        old = {path.relative_to(self.root).as_posix() for path in self.root.glob("[0-9a-f][0-9a-f]/*")
+               if atomic.modified(path) < before}
+        return sorted(old - {self._relative(key) for key in keys()}) if old else []
+
+    def drop_abandoned(self, folder: str) -> None:
+        """Remove a folder that `abandoned` named. Raises Transient (`storage`)."""
+        with atomic.storage_errors():
+            shutil.rmtree(self.root / folder)
 
     def clean_temporary(self, now: float) -> int:
         """Remove what a crash left unfinished long before `now` and return how many files; others may be writing."""

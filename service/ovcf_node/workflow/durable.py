@@ -8,7 +8,8 @@ with it while its process counts as alive; a later one, whose bytes may differ o
 import json
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import structlog
@@ -19,7 +20,7 @@ from ovcf_node.domain.findings import Findings
 from ovcf_node.domain.reasons import TECHNICAL, Reason
 from ovcf_node.domain.states import RevisionState
 from ovcf_node.engine import Engine
-from ovcf_node.errors import MACHINE_SHORT, OvcfError
+from ovcf_node.errors import MACHINE_SHORT, OvcfError, Permanent
 from ovcf_node.ledger import Ledger, Revision, StaleAttempt
 from ovcf_node.observe.logging import Pseudonyms
 from ovcf_node.storage.results import Results
@@ -101,13 +102,35 @@ class Worker:
             return  # done before a crash
         key = revision.reading_key
         if not self._results.has(key):  # else published before a crash
-            key = self._ledger.revisions.begin_reading(revision, self._clock()).reading_key
+            revision = self._ledger.revisions.begin_reading(revision, self._clock())
+            key = revision.reading_key
             self._read(revision, key)
-        findings = Findings.from_json(json.loads(self._results.get(key, "findings.json")))
+        findings = self._findings(key)
         states = {"excluded": RevisionState.EXCLUDED, "not_assessed": RevisionState.NOT_ASSESSED}
         state = states.get(findings.status, RevisionState.INFERRED)
         why = findings.reasons[0] if findings.reasons and state is not RevisionState.INFERRED else None
-        self._ledger.revisions.move(revision, state, self._clock(), reason=why)
+        with self._purged_with(revision):
+            self._ledger.revisions.move(revision, state, self._clock(), reason=why)
+
+    def _findings(self, key: str) -> Findings:
+        """Return what was published under `key`. What cannot be understood goes, so that the next attempt reads anew."""
+        try:
+            return Findings.from_json(json.loads(self._results.get(key, "findings.json")))
+        except (Permanent, ValueError, TypeError, LookupError, AttributeError) as error:  # none, or not ours
+            self._results.purge(key)
+            raise Permanent("reading_damaged", type(error).__name__) from error
+
+    @contextmanager
+    def _purged_with(self, revision: Revision) -> Iterator[None]:
+        """Remove what was written for a revision that turns out to be purged meanwhile: nothing stays after a deletion."""
+        try:
+            yield
+        except StaleAttempt:
+            now = self._ledger.revisions.of_series(revision.series_instance_uid)
+            if all(other.number != revision.number or other.results_purged_at for other in now):
+                for key in revision.keys:
+                    self._results.purge(key)
+            raise
 
     def _read(self, revision: Revision, key: str) -> None:
         """Read in a child and publish what it found under `key`, unless another attempt has done so meanwhile."""
@@ -136,8 +159,9 @@ class Worker:
         read = self._read_of(revision)
         made = answer(revision, instances, read, self._settings, self._ledger, self._results, self._spool)
         bundle = read.findings.bundle
-        self._ledger.revisions.answered(revision, made.results, made.plan, self._clock(), made.entries,
-                                        bundle=bundle.label if bundle else None)
+        with self._purged_with(revision):
+            self._ledger.revisions.answered(revision, made.results, made.plan, self._clock(), made.entries,
+                                            bundle=bundle.label if bundle else None)
 
     def _read_of(self, revision: Revision) -> Read:
         """Return the stored reading, or the plain fact that there is none and why."""

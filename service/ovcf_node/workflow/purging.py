@@ -31,6 +31,18 @@ def remove_files(ledger: Ledger, spool: Spool, results: Results) -> int:
     return count
 
 
+def remove_unnamed(ledger: Ledger, results: Results, before: float) -> int:
+    """Remove what lies in the results since `before` and no revision names, and return how many folders.
+
+    A crash between a purge and a reading leaves such, or a ledger restored without its files. It stays as long as results
+    do, not an hour: with a mistyped database everything here is unnamed, and comes back to be delivered with the right one.
+    """
+    folders = results.abandoned(before, ledger.revisions.keys)
+    for folder in folders:
+        results.drop_abandoned(folder)
+    return len(folders)
+
+
 class Purging:
     """The phases of retention with the settings' times."""
 
@@ -40,6 +52,7 @@ class Purging:
         self._spool = spool
         self._results = results
         self._hash = pseudonyms
+        self._unnamed_at = 0.0
 
     def tick(self, now: float) -> None:
         """Do a bounded part of what is due at `now` (seconds since the epoch)."""
@@ -52,6 +65,15 @@ class Purging:
                         audit.deleted(audit.ourselves(requestor=True), audit.Study(study))
         self._ledger.retention.sweep(now - self._settings.retention.ledger_days * _DAY)
         remove_files(self._ledger, self._spool, self._results)
+        if now >= self._unnamed_at:
+            self._unnamed_at = now + _HOUR
+            self._remove_unnamed(now)
+
+    def _remove_unnamed(self, now: float) -> None:
+        before = now - max(self._settings.retention.results_days * _DAY, _HOUR)
+        if count := remove_unnamed(self._ledger, self._results, before):
+            _LOG.warning("unnamed_results_removed", folders=count)
+            self._ledger.events.add(now, "healed", f"{count} folders of results that no series names were removed")
 
     def _phases(self, now: float) -> list[tuple[Phase, Due]]:
         keep = self._settings.retention

@@ -47,7 +47,8 @@ class OlderLedger:
     def _why(self, fact: str, revision: Revision) -> Reason:
         purged = self._ledger.retention.tombstone(revision.series_instance_uid)
         if purged is None:
-            return Reason("older_ledger", f"{fact} that the ledger does not know: it was restored from a backup")
+            return Reason("older_ledger",
+                          f"{fact} that the ledger does not know: it was restored from a backup, or the data folder is new")
         day = datetime.fromtimestamp(purged.at, UTC).date()
         return Reason("purged_before", f"{fact}, which was purged here on {day} by {purged.by}, and now it was read again")
 

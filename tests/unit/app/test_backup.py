@@ -88,7 +88,7 @@ def test_a_backup_of_a_later_version_is_refused_and_leaves_the_folder_empty(node
 
 @pytest.mark.peer
 def test_with_postgresql_the_dump_comes_first_and_the_files_after(tmp_path: Path, postgresql_cluster):
-    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "spool").mkdir(parents=True)
     (tmp_path / "data" / "patient-key.secret").write_bytes(b"key")
     with postgresql.database(postgresql_cluster) as url, postgresql.database(postgresql_cluster) as other:
         migrate(url)
@@ -97,6 +97,9 @@ def test_with_postgresql_the_dump_comes_first_and_the_files_after(tmp_path: Path
         ledger.close()
         dump = str(tmp_path / "ledger.dump")
         program("pg_dump", "--format=custom", "--exclude-schema=dbos", f"--file={dump}", url)
+        with pytest.raises(Permanent) as caught:
+            backup.back_up(Settings(node={"data": tmp_path / "dta"}, engine={"ledger_url": url}), tmp_path / "copy")
+        assert caught.value.code == "no_spool" and not list(tmp_path.glob("copy*"))
         backup.back_up(Settings(node={"data": tmp_path / "data"}, engine={"ledger_url": url}), tmp_path / "copy")
         program("pg_restore", dump, "--dbname", other)
         backup.restore(Settings(node={"data": tmp_path / "new"}, engine={"ledger_url": other}), tmp_path / "copy")

@@ -1,11 +1,15 @@
 """Which series of a study are asked for, and what our own configuration would break."""
 
+import socket
+
 import pytest
 from pydicom.uid import EnhancedCTImageStorage, SecondaryCaptureImageStorage
 
 from archive import archive, match
 from ovcf_node.app import fetch
 from ovcf_node.config import Archive, Settings
+
+CERTIFICATES = {"certificate": "node.pem", "key": "node.key", "ca": "ca.pem"}
 
 SERIES = {  # number of instances or None -> what the archive tells of each at IMAGE level; None: it refuses to
     "1.1": ("CT", 450, None),
@@ -59,3 +63,13 @@ def test_obstacles_in_our_own_configuration(retrieve, titles, sources, words):
     archive = Archive(name="pacs", ae_title="PACS", host="127.0.0.1", port=104, retrieve=retrieve)
     found = fetch.obstacles(settings, archive)
     assert len(found) == len(words) and all(word in text for word, text in zip(words, found, strict=True))
+
+
+def test_the_receiver_is_looked_for_at_the_ports_that_are_open():
+    """With TLS alone the plain port is closed, and nothing is wrong."""
+    with socket.create_server(("127.0.0.1", 0)) as open_, socket.create_server(("127.0.0.1", 0)) as other:
+        closed = other.getsockname()[1]
+        other.close()
+        receive = {"host": "127.0.0.1", "port": closed, "tls_port": open_.getsockname()[1]}
+        assert fetch.receiver_silent(Settings(receive=receive | {"plain": False}, tls=CERTIFICATES)) == ""
+        assert fetch.receiver_silent(Settings(receive=receive, tls=CERTIFICATES)) == "Connection refused"

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 
-from ovcf_node.commission import Check, Outcome, Run, arrival, own_side, phantom_study, report
-from ovcf_node.config import Destination, Settings, Source
+from ovcf_node.commission import Check, Outcome, Run, arrival, other_side, own_side, phantom_study, report
+from ovcf_node.config import Destination, Settings, Source, ports_in_words
 from ovcf_node.demo import phantom
 from ovcf_node.demo.phantom import Planted
 from ovcf_node.domain.findings import Findings, VertebraFinding
@@ -79,3 +79,18 @@ def test_a_report_stands_alone_and_keeps_secrets_and_markup_out(tmp_path: Path):
     text = (tmp_path / "out" / "report.html").read_text()
     assert "✗ FAILED" in text and "&lt;script&gt;0xA700" in text and "<script" not in text
     assert "s3cr3t" not in text and "src=" not in text and "href=" not in text
+
+
+def test_who_enters_the_node_elsewhere_is_told_the_ports_that_are_open(tmp_path: Path):
+    tls = {"certificate": "node.pem", "key": "node.key", "ca": "ca.pem"}
+    receive = {"host": "127.0.0.1", "port": 11112, "tls_port": 2762}
+    node = {"bundle": tmp_path, "data": tmp_path}
+    both = Settings(node=node, receive=receive, tls=tls)
+    encrypted = Settings(node=node, receive=receive | {"plain": False}, tls=tls)
+    assert ports_in_words(both.receive) == "11112 (plain) and 2762 (TLS)"
+    said: list[str] = []
+    other_side.listen(encrypted, 0.1, said.append)
+    assert "port 2762 (TLS)" in said[0] and "11112" not in said[0]
+    report.write(Run(NOW, phantom_study.new_patient(NOW), []), encrypted, tmp_path / "report.html")
+    [line] = [line for line in (tmp_path / "report.html").read_text().splitlines() if "127.0.0.1, port" in line]
+    assert "2762 (TLS)" in line and "11112" not in line

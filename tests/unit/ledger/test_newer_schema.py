@@ -1,5 +1,6 @@
 """A rollback of the program meets databases of the later version: it says so before anything is received."""
 
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from alembic.config import Config
 from sqlalchemy import text
 
 import postgresql
@@ -39,6 +41,23 @@ def test_a_ledger_of_a_later_version_is_refused_and_left_alone(ledger_url):
             look(ledger_url)
         assert caught.value.code == "schema_newer"
     assert columns(ledger_url) == [("9999",)]
+
+
+def test_a_version_that_knows_readings_by_their_revision_alone_refuses(tmp_path: Path, monkeypatch):
+    """No table changed in 0009, and yet it must not start: it would fail every series that is half done."""
+    known = tmp_path / "migrations"
+    shutil.copytree(Path(database.__file__).parent / "migrations", known)
+    [newer] = known.glob("versions/0009_*.py")
+    newer.unlink()
+    url = f"sqlite:///{tmp_path / 'ledger.sqlite'}"
+    migrate(url)
+    config = Config()
+    config.set_main_option("script_location", str(known))
+    monkeypatch.setattr(database, "_alembic", lambda: config)
+    for look in (migrate, probe):
+        with pytest.raises(Permanent, match="knows up to 0008") as caught:
+            look(url)
+        assert caught.value.code == "schema_newer"
 
 
 def test_the_node_refuses_at_start_with_a_code(tmp_path: Path):

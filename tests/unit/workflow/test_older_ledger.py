@@ -53,3 +53,17 @@ def test_what_the_ledger_knows_holds_nothing(site, pacs):
     revision = site.result("a", "pacs")
     site.tick()
     assert site.states_at(revision, "pacs") == ["ACCEPTED", "ACCEPTED"] and site.ledger.holds.all() == []
+
+
+def test_what_was_released_is_not_held_again_under_the_other_name_of_the_same_fact(site, pacs):
+    first = site.result("a", "pacs")
+    site.tick()
+    site.ledger.holds.lift(first.study_instance_uid, site.now, "anna")
+    with site.ledger._engine.begin() as connection:  # the rows of the series went, the decision about the study stays
+        connection.exec_driver_sql(
+            "INSERT INTO tombstones (series_instance_uid, study_instance_uid, last_number, at, by) "
+            "VALUES (?, ?, 0, 1.0, 'anna')",
+            (first.series_instance_uid, first.study_instance_uid),
+        )
+    site.tick()
+    assert site.states_at(first, "pacs") == ["ACCEPTED", "ACCEPTED"] and site.ledger.holds.all() == []

@@ -12,7 +12,7 @@ from ovcf_node.errors import Transient
 from ovcf_node.ledger import Ledger, migrate
 from ovcf_node.storage.results import Results
 from ovcf_node.storage.spool import Spool
-from ovcf_node.workflow.purging import Purging, remove_files
+from ovcf_node.workflow.purging import Purging, remove_files, remove_unnamed
 
 HOUR, DAY = 3600.0, 86400.0
 STUDY = "study"
@@ -98,3 +98,24 @@ def test_removing_twice_is_no_error(site):
 def test_the_times_must_go_in_order():
     with pytest.raises(ValueError, match="in this order"):
         Retention(images_h=100, results_days=1)
+
+
+def test_results_that_no_revision_names_go_when_their_time_is_over(site):
+    site.results.put("of a ledger that was restored/1/99.0", "masks.npz", b"x")
+    named = {site.revision.result_key, site.revision.reading_key}
+    for key in named:
+        site.results.put(key, "findings.json", b"x")
+    now = datetime.now(UTC).timestamp()
+    folders = {path.parent for path in site.results.root.rglob("*.json")}
+    assert remove_unnamed(site.ledger, site.results, now - 3600) == 0
+    assert remove_unnamed(site.ledger, site.results, now + 10) == 1
+    assert {path.parent for path in site.results.root.rglob("*") if path.is_file()} == folders
+
+
+def test_unnamed_results_are_looked_for_by_the_tick(site):
+    site.results.put("of nobody/1/99.0", "masks.npz", b"x")
+    now = datetime.now(UTC).timestamp()
+    site.tick(now + 3 * DAY - 60)
+    assert site.results.names("of nobody/1/99.0")
+    site.tick(now + 3 * DAY + 60)
+    assert not site.results.names("of nobody/1/99.0")

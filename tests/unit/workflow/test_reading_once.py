@@ -16,7 +16,9 @@ from ovcf_node.domain.states import RevisionState
 from ovcf_node.errors import Transient
 from ovcf_node.storage import atomic
 from ovcf_node.storage.results import Results
+from ovcf_node.storage.spool import Spool
 from ovcf_node.workflow.durable import Worker
+from ovcf_node.workflow.purging import remove_files
 from result_cases import make_findings
 
 
@@ -132,3 +134,38 @@ def test_a_ledger_that_forgot_a_reading_does_not_take_it_for_its_own(site):
     site.results.publish("attempt", forgotten.reading_key)
     assert site.worker(Reader("now")).infer(1, 0) == "ok"
     assert json.loads(site.visible()["findings.json"])["software"] == "now" and "summary.png" not in site.visible()
+
+
+def test_nothing_stays_of_a_reading_whose_study_was_purged_meanwhile(site):
+    study = site.ledger.revisions.get(1).study_instance_uid
+    reader = Reader("one", "summary.png", "masks.npz",
+                    then=lambda: site.ledger.retention.purge_study(study, T0, "anna", force=True))
+    assert site.worker(reader).infer(1, 0) == "stale"
+    assert [path for path in site.results.root.rglob("*") if path.is_file()] == [] and site.left_over() == []
+
+
+@pytest.mark.parametrize("damaged", [b"", b"{", b"[]", b"{}", b"\xff"])
+def test_a_damaged_reading_is_not_adopted_for_ever(site, damaged):
+    revision = site.ledger.revisions.begin_reading(site.ledger.revisions.get(1), T0)
+    site.results.prepare("attempt", {"findings.json": damaged, "summary.png": b"damaged"})
+    site.results.publish("attempt", revision.reading_key)
+    reader = Reader("one")
+    assert site.worker(reader).infer(1, 0) == "reading_damaged" and reader.count == 0
+    assert site.worker(reader).infer(1, 1) == "ok" and reader.count == 1 and "summary.png" not in site.visible()
+
+
+def test_an_answer_without_a_reading_shows_nothing_of_the_reading_that_could_not_be_encoded(site):
+    worker = site.worker(Reader("one", "summary.png", "masks.npz"))  # neither is what it says
+    assert worker.infer(1, 0) == "ok"
+    for tick in range(9):
+        site.judge.tick(T0 + 100 * (tick + 1))
+        revision = site.ledger.revisions.get(1)
+        if revision.reason_code:
+            break
+        assert worker.encode(1, revision.attempt) == "masks_unreadable"
+    assert revision.reason_code == "technical_failure" and worker.encode(1, revision.attempt) == "ok"
+    assert sorted(site.visible()) == ["findings.json"]
+    assert json.loads(site.visible()["findings.json"])["status"] == "not_assessed"
+    site.ledger.retention.purge_study(revision.study_instance_uid, T0, "anna", force=True)
+    remove_files(site.ledger, Spool(site.spool), site.results)
+    assert [path for path in site.results.root.rglob("*") if path.is_file()] == []

@@ -70,6 +70,20 @@ spec:
             - {name: OVCF_NODE__TLS__KEY_PASSWORD_FILE, value: /run/secrets/ovcf-node-tls/password}
             {{- end }}
             {{- end }}{{ end }}
+            {{- /* Where the node listens, for every process: `check` and what the pages say are true in each pod. */}}
+            - {name: OVCF_NODE__RECEIVE__PORT, value: {{ $root.Values.receiver.service.port | quote }}}
+            {{- if $root.Values.tls.enabled }}
+            - {name: OVCF_NODE__RECEIVE__TLS_PORT, value: {{ $root.Values.receiver.service.tlsPort | quote }}}
+            - {name: OVCF_NODE__RECEIVE__PLAIN, value: {{ $root.Values.tls.plain | quote }}}
+            {{- end }}
+            {{- if $root.Values.query.enabled }}
+            - {name: OVCF_NODE__QUERY__ENABLED, value: "true"}
+            - {name: OVCF_NODE__QUERY__PORT, value: {{ $root.Values.query.port | quote }}}
+            {{- if $root.Values.tls.enabled }}
+            - {name: OVCF_NODE__QUERY__TLS_PORT, value: {{ $root.Values.query.tlsPort | quote }}}
+            - {name: OVCF_NODE__QUERY__PLAIN, value: {{ $root.Values.tls.plain | quote }}}
+            {{- end }}
+            {{- end }}
             {{- with .environment }}{{ toYaml . | nindent 12 }}{{ end }}
           {{- with .ports }}
           ports:
