@@ -16,6 +16,8 @@ from pathlib import Path
 from fuzz import connections, files, handshakes, operations, pages, pdus, requests
 from fuzz.tallies import Tally, place, quiet
 
+_GRACE_S = 180.0  # a target finishes what it is at
+
 TARGETS: dict[str, Callable[[int, Callable[[int], bool]], Tally]] = {
     "pdus": pdus.run, "connections": connections.run, "handshakes": handshakes.run, "files": files.run,
     "requests": requests.run, "operations": operations.run, "pages": pages.run,
@@ -32,10 +34,13 @@ def main() -> int:
     chosen = arguments.parse_args()
     print(f"seed {chosen.seed}, {chosen.minutes:g} minutes", flush=True)
     jobs = [(name, chosen.seed + number, chosen.minutes * 60) for number, name in enumerate(chosen.targets)]
-    with multiprocessing.get_context("spawn").Pool(len(jobs), maxtasksperchild=1) as pool:
-        tallies = pool.starmap(_run, jobs, chunksize=1)
+    tallies = []
+    with multiprocessing.get_context("spawn").Pool(len(jobs), maxtasksperchild=1) as pool:  # stops what does not end
+        last = time.monotonic() + chosen.minutes * 60 + _GRACE_S
+        for job, result in [(job, pool.apply_async(_run, job)) for job in jobs]:
+            tallies.append(_ended(job[0], result, last))
+            _print(tallies[-1])
     for tally in tallies:
-        _print(tally)
         for where, data in tally.findings.items():
             chosen.findings.mkdir(parents=True, exist_ok=True)
             path = chosen.findings / f"{tally.name}-{hashlib.sha256(data).hexdigest()[:12]}"
@@ -46,6 +51,17 @@ def main() -> int:
           f"{max(tally.notes['minutes'] for tally in tallies):.1f} minutes, "
           f"at most {max(tally.notes['peak MB'] for tally in tallies):,.0f} MB in one process")
     return findings
+
+
+def _ended(name: str, result: "multiprocessing.pool.AsyncResult", last: float) -> Tally:
+    """The tally of a target; one that hangs is a finding and keeps no other from being told."""
+    try:
+        return result.get(max(0.0, last - time.monotonic()))
+    except multiprocessing.TimeoutError:
+        tally = Tally(name)
+        tally.found(f"the target does not end, {_GRACE_S:.0f} s after its time", b"")
+        tally.notes |= {"minutes": 0.0, "peak MB": 0.0}
+        return tally
 
 
 def _run(name: str, seed: int, seconds: float) -> Tally:

@@ -136,6 +136,15 @@ def store_over(opened: Association, file: StoreFile, message_id: int) -> StoreRe
         return StoreReply(file.sop_instance_uid, None, str(error))
 
 
+def _never_wait_for_ever(event: evt.Event, timeout_s: float) -> None:
+    """Bound every read and write of a connection that we opened.
+
+    pynetdicom clears the socket's time-out once connected. A peer that stops within a PDU, or whose TLS sends tickets and
+    then nothing, would hold the thread that also has to end the association: no time-out of DICOM could end it then.
+    """
+    event.assoc.dul.socket.socket.settimeout(timeout_s)
+
+
 @contextmanager
 def association(
     remote: Remote, requested: list[PresentationContext], *, scp_roles: Sequence[str] = (), handlers: Sequence[tuple] = ()
@@ -159,7 +168,10 @@ def association(
             ae_title=remote.called_ae_title,
             max_pdu=_MAX_PDU,
             ext_neg=[build_role(sop_class_uid, scp_role=True) for sop_class_uid in scp_roles],
-            evt_handlers=[(evt.EVT_CONN_OPEN, stack.send_without_delay), *handlers],
+            evt_handlers=[
+                (evt.EVT_CONN_OPEN, stack.send_without_delay),
+                (evt.EVT_CONN_OPEN, _never_wait_for_ever, [remote.timeout_s]), *handlers,
+            ],
             tls_args=(tls.certificates().client(), remote.expected_name or remote.host) if remote.encrypted else None,
         )
     except socket.gaierror as error:

@@ -1,4 +1,5 @@
 import socket
+import threading
 import time
 
 import pytest
@@ -115,6 +116,34 @@ def test_silent_acceptor_is_transient():
         listener.listen()
         with pytest.raises(Transient, match="association_failed"):
             associate.echo(Remote("127.0.0.1", listener.getsockname()[1], "PACS", "OVCF_NODE", timeout_s=0.5))
+
+
+@pytest.mark.parametrize(
+    "sent", [b"", b"\x02\x00\x00", b"\x02\x00\x00\x00\x00\xc8\x00\x01"], ids=["nothing", "part of a head", "a head"]
+)
+def test_acceptor_that_stops_within_a_pdu_is_transient(sent):
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+
+        def stop_midway():
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(sent)
+                over.wait(30)
+
+        over = threading.Event()
+        peer = threading.Thread(target=stop_midway)
+        peer.start()
+        try:
+            begin = time.monotonic()
+            with pytest.raises(Transient, match="association_failed"):
+                associate.echo(Remote("127.0.0.1", listener.getsockname()[1], "PACS", "OVCF_NODE", timeout_s=0.5))
+            assert time.monotonic() - begin < 15, "the thread that reads holds the one that ends the association"
+        finally:
+            over.set()
+            peer.join()
 
 
 @pytest.mark.parametrize("late_s", [0.002, 0.005, 0.02])
