@@ -70,6 +70,7 @@ def _read(path: Path) -> Header | Unreadable:
             dataset = dcmread(file, stop_before_pixels=True, defer_size=_DEFER_BYTES)
             syntax = str(dataset.file_meta.get("TransferSyntaxUID", ""))
             offset, length = _native_pixels(file, dataset, syntax)
+            _complete_identity(dataset)
     except InvalidDicomError:
         return Unreadable(path, "not_dicom")
     except OSError:
@@ -78,7 +79,6 @@ def _read(path: Path) -> Header | Unreadable:
         return Unreadable(path, "unparsable")
     if dataset.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
         return Unreadable(path, "media_directory")
-    _complete_identity(dataset)
     return Header(path, dataset, syntax, offset, length)
 
 

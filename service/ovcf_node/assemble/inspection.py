@@ -76,6 +76,8 @@ def inspect(paths: Iterable[Path], rules: Assemble, own: OwnResult | None = None
     stacks = split(header for header, why in reasons if why is None)
     verdicts = [judge(stack, rules) for stack in stacks]
     verdicts = _together(verdicts) + _by_reason(excluded)
+    if not verdicts:
+        raise Permanent("no_instances", f"none of {len(headers)} instances belongs to a stack")
     best = _best(verdicts, rules)
     others = tuple(verdict for verdict in verdicts if verdict is not best)
     return Inspection(tuple(headers), tuple(unreadable), best, others, excluded)
