@@ -29,10 +29,9 @@ _TENSORS: dict[str, tuple[tuple[tuple[str, int], ...], tuple[tuple[str, int], ..
     ),
     "restore": ((("crop", 5), ("context", 5), ("region", 5)), (("restored", 5), ("body", 5))),
 }
-_RUNTIME_ERRORS = (
+_RUNTIME_ERRORS = (  # onnxruntime's own errors have no common base below Exception
     RuntimeError, ValueError, _runtime.Fail, _runtime.InvalidArgument, _runtime.InvalidGraph, _runtime.InvalidProtobuf,
-    _runtime.NotImplemented, _runtime.RuntimeException,
-)  # onnxruntime's own errors have no common base below Exception
+    _runtime.NotImplemented, _runtime.RuntimeException)
 _RESERVED = ("segment",)
 _POINTS = ("fracture", "superior", "inferior", "anterior", "posterior", "old", "abstain_below")
 _TEMPERATURES = ("evidence", "type", "old")
@@ -64,11 +63,7 @@ class Usual:
 
 @dataclass(frozen=True)
 class HeightWeight:
-    """How picture and measured height loss make the log-odds of a fracture (fitted on the calibration).
-
-    log-odds = network x (log-odds by the network) + loss x (height loss, at most 0.5) x (1 - P(old)) + intercept;
-    without a usable loss: network_alone x (log-odds by the network) + intercept_alone
-    """
+    """Weights of a fracture's log-odds, with a height loss and of the picture alone (formula: models/README.md)."""
 
     network: float
     loss: float
@@ -246,9 +241,9 @@ def _vertebra_stage(table: dict[str, Any]) -> VertebraStage:
 
 
 def _height(values: dict[str, float]) -> HeightWeight:
-    sound = all(math.isfinite(v) for v in values.values())
-    if not sound or min(values["network"], values["network_alone"]) <= 0 or values["loss"] < 0:
-        raise Permanent("bundle_manifest", f"height: weights must be finite, loss 0 or more, network above 0; is {values}")
+    finite = all(map(math.isfinite, values.values()))
+    if not finite or min(values["network"], values["network_alone"]) <= 0 or values["loss"] < 0:
+        raise Permanent("bundle_manifest", f"height: weights must be finite, network above 0, loss not below; is {values}")
     return HeightWeight(**values)
 
 
