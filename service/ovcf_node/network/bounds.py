@@ -36,8 +36,8 @@ class CheckedDul(DULServiceProvider):
         primitive = pdu.to_primitive()
         if isinstance(primitive, A_ASSOCIATE):
             contexts = primitive.presentation_context_definition_list
-            if any(context.abstract_syntax is None for context in contexts):
-                raise ValueError("a presentation context without an abstract syntax")
+            if any(context.abstract_syntax is None or not context.transfer_syntax for context in contexts):
+                raise ValueError("a presentation context without an abstract or a transfer syntax")
         return pdu, event
 
 
