@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from unittest.mock import patch
 
 from pydicom import Dataset
 from pynetdicom import AE, Association, build_role
@@ -18,11 +17,11 @@ from pynetdicom.presentation import build_context
 from catalogue_rows import SC, SEG, SR, item
 from dicom_peers import CT_IMAGE, SECRET, RecordingAcceptor, encoded, instance, store_request, uid
 from fuzz.mutating import Mutator
-from fuzz.tallies import Tally, fast_folder, memory_mb, place
+from fuzz.requests import defects_told
+from fuzz.tallies import Tally, fast_folder, memory_mb
 from ovcf_node.config import Destination, Receive, Source
-from ovcf_node.errors import OvcfError, Refused
 from ovcf_node.ledger import Ledger, migrate
-from ovcf_node.network import commitment, contexts, query_retrieve
+from ovcf_node.network import commitment, contexts
 from ovcf_node.network.pausing import pause_for_certain
 from ovcf_node.receive.committing import Committing
 from ovcf_node.receive.server import Receiver
@@ -88,18 +87,8 @@ def retrieve(tally: Tally, opened: Association, data: bytes, destination: str | 
         request.MoveDestination = destination
     model = contexts.STUDY_ROOT_MOVE if isinstance(request, C_MOVE) else contexts.STUDY_ROOT_GET
     request.AffectedSOPClassUID = model
-    defects: list[Exception] = []
-
-    def refusal(error: Exception) -> Refused:
-        if not isinstance(error, OvcfError):
-            defects.append(error)
-        return made(error)
-
-    made = query_retrieve._refusal
-    with patch.object(query_retrieve, "_refusal", refusal):
+    with defects_told(tally, type(request).__name__, data):
         _told(tally, opened, request, model, data)
-    for defect in defects:
-        tally.found(f"{type(request).__name__}: {place(defect)}", data)
 
 
 def commit(tally: Tally, opened: Association, data: bytes, kind: type[N_ACTION] | type[N_EVENT_REPORT]) -> None:

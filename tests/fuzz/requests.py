@@ -53,11 +53,9 @@ def services(folder: Path) -> Iterator[tuple[int, int]]:
             yield asked.port, port
 
 
-def find(tally: Tally, opened: Association, data: bytes) -> None:
-    """Ask with an encoded identifier; every one must be answered over the same association, and none by a defect."""
-    if not data:
-        return  # a message without the identifier that it announces never ends
-    tally.tried += 1
+@contextmanager
+def defects_told(tally: Tally, what: str, data: bytes) -> Iterator[None]:
+    """Make a finding of every defect that the Q/R services hide behind a refusal meanwhile."""
     defects: list[Exception] = []
 
     def refusal(error: Exception) -> Refused:
@@ -67,14 +65,23 @@ def find(tally: Tally, opened: Association, data: bytes) -> None:
 
     made = query_retrieve._refusal
     with patch.object(query_retrieve, "_refusal", refusal):
+        yield
+    for defect in defects:
+        tally.found(f"{what}: {place(defect)}", data)
+
+
+def find(tally: Tally, opened: Association, data: bytes) -> None:
+    """Ask with an encoded identifier; every one must be answered over the same association, and none by a defect."""
+    if not data:
+        return  # a message without the identifier that it announces never ends
+    tally.tried += 1
+    with defects_told(tally, "C-FIND", data):
         try:
             _, status = ask(opened, data)
             tally.outcomes[f"C-FIND 0x{status:04X}"] += 1
         except AssertionError as error:
             tally.found(f"C-FIND: {error}", data)
             opened.abort()
-    for defect in defects:
-        tally.found(f"C-FIND: {place(defect)}", data)
 
 
 def get(tally: Tally, port: int, path: bytes, accept: str) -> None:
