@@ -32,22 +32,26 @@ class Identity:
     description: str = ""
 
 
-@lru_cache(maxsize=4096)
 def identity_of(path: Path) -> Identity | None:
     """Return whom an instance is about; None for a file that is gone or cannot be read."""
     try:
-        header = dcmread(path, stop_before_pixels=True, specific_tags=list(_PATIENT))
-        issuer = str(header.get("IssuerOfPatientID") or "")
-        patient_id = str(header.get("PatientID") or "")
-        return Identity(
-            name=_person(str(header.get("PatientName") or "")),
-            patient_id=f"{patient_id} ({issuer})" if issuer else patient_id,
-            birth_date=_date(str(header.get("PatientBirthDate") or "")), sex=str(header.get("PatientSex") or ""),
-            accession_number=str(header.get("AccessionNumber") or ""),
-            study_date=_date(str(header.get("StudyDate") or "")), description=str(header.get("StudyDescription") or ""),
-        )
+        return _identity_of(path)
     except MALFORMED:
-        return None
+        return None  # and not kept: the file may come back, the machine may be short of descriptors just now
+
+
+@lru_cache(maxsize=4096)
+def _identity_of(path: Path) -> Identity:
+    header = dcmread(path, stop_before_pixels=True, specific_tags=list(_PATIENT))
+    issuer = str(header.get("IssuerOfPatientID") or "")
+    patient_id = str(header.get("PatientID") or "")
+    return Identity(
+        name=_person(str(header.get("PatientName") or "")),
+        patient_id=f"{patient_id} ({issuer})" if issuer else patient_id,
+        birth_date=_date(str(header.get("PatientBirthDate") or "")), sex=str(header.get("PatientSex") or ""),
+        accession_number=str(header.get("AccessionNumber") or ""),
+        study_date=_date(str(header.get("StudyDate") or "")), description=str(header.get("StudyDescription") or ""),
+    )
 
 
 @dataclass(frozen=True)
@@ -58,17 +62,21 @@ class Words:
     limits: tuple[str, ...]
 
 
-@lru_cache(maxsize=512)
 def words_of(path: Path) -> Words | None:
     """Return the words of a stored report, so that the page says what the PACS was told; None if it cannot be read."""
     try:
-        report = dcmread(path)
-        texts = [
-            (item.ConceptNameCodeSequence[0].CodeValue, str(item.TextValue))
-            for item in _items(report) if item.get("ValueType") == "TEXT"
-        ]
+        return _words_of(path)
     except MALFORMED:
-        return None
+        return None  # and not kept, as above
+
+
+@lru_cache(maxsize=512)
+def _words_of(path: Path) -> Words:
+    report = dcmread(path)
+    texts = [
+        (item.ConceptNameCodeSequence[0].CodeValue, str(item.TextValue))
+        for item in _items(report) if item.get("ValueType") == "TEXT"
+    ]
     told = {value: text for value, text in reversed(texts)}
     study_level = [i for i in report.ContentSequence if i.ConceptNameCodeSequence[0].CodeValue == "C0034375"]
     limits = [str(item.TextValue) for item in (study_level[0].ContentSequence if study_level else [])
