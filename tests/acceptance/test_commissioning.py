@@ -74,7 +74,7 @@ def test_a_node_that_does_not_run_is_told_so_and_no_patient_is_sent(tmp_path: Pa
     )
     migrate(settings.ledger_url)
     ledger = Ledger(settings.ledger_url)
-    run = commission(settings, ledger, Options(wait_echo_s=0.1), lambda check: None)
+    run = commission(settings, ledger, Options(wait_echo_s=0.1, start_s=0.1), lambda check: None)
     failed = {check.name for check in run.checks if check.outcome is Outcome.FAIL}
     assert not run.passed and failed == {
         "Model bundle loads, its self-test agrees", "Every process is alive", "An unknown calling AE title is rejected",

@@ -2,6 +2,7 @@
 
 import socket
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from ovcf_node import infer
@@ -19,6 +20,7 @@ GROUP = "This node"
 PREFERRED = "OVCF_COMMISSION"
 """Calling AE title of a commissioning where `receive.sources` lists it."""
 _STRANGER = "OVCF_STRANGER"
+_LOOK_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -84,15 +86,15 @@ def _address(settings: Settings) -> str:
     return "127.0.0.1"
 
 
-def check(settings: Settings, ledger: Ledger, way: Approach) -> list[Check]:
-    """Try everything on our side."""
+def check(settings: Settings, ledger: Ledger, way: Approach, start_s: float) -> list[Check]:
+    """Try everything on our side; the processes may take `start_s` seconds until all are alive."""
     return [
         tried(GROUP, "Model bundle loads, its self-test agrees", lambda: _bundle(settings),
               "Compare the bundle's folder with the one that was delivered; `ovcf-node check` names the file."),
         tried(GROUP, "Data volume has room", lambda: _room(settings),
               "Give the volume more space: below receive.min_free_mb scanners are answered 0xA700."),
         _closed(settings),
-        tried(GROUP, "Every process is alive", lambda: _processes(settings, ledger),
+        tried(GROUP, "Every process is alive", lambda: _processes(settings, ledger, start_s),
               "Start the node (`ovcf-node serve`) and look at its log."),
         _reached(settings, way),
         _strangers(settings, way),
@@ -122,13 +124,19 @@ def _closed(settings: Settings) -> Check:
                  "Mend it where other people or programs have accounts; in a container of its own nobody else is there.")
 
 
-def _processes(settings: Settings, ledger: Ledger) -> str:
-    living = ledger.leases.living("", time.time())
-    missing = [role for role in enabled(settings) if not any(name.startswith(f"process:{role}@") for name in living)]
-    missing += [] if "judge" in living else ["judge"]
-    if missing:
-        raise Transient("not_running", ", ".join(missing))
+def _processes(settings: Settings, ledger: Ledger, start_s: float) -> str:
+    """A node that was started a moment ago receives before its judge is at work: `start_s` is what it may take."""
+    deadline = time.monotonic() + start_s
+    while missing := _missing(settings, ledger.leases.living("", time.time())):
+        if time.monotonic() > deadline:
+            raise Transient("not_running", ", ".join(missing))
+        time.sleep(_LOOK_S)
     return f"{', '.join(enabled(settings))}; a judge is at work"
+
+
+def _missing(settings: Settings, living: Collection[str]) -> list[str]:
+    missing = [role for role in enabled(settings) if not any(name.startswith(f"process:{role}@") for name in living)]
+    return missing + ([] if "judge" in living else ["judge"])
 
 
 def _reached(settings: Settings, way: Approach) -> Check:

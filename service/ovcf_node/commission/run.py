@@ -20,13 +20,17 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Options:
-    """How to go about it: the way to our own receiver, how long to wait for a C-ECHO of the PACS and for the answer."""
+    """How to go about it: the way to our own receiver, how long to wait for a C-ECHO of the PACS and for the answer.
+
+    start_s  how long a node that was just started may take until all its processes are alive
+    """
 
     address: str | None = None
     calling: str | None = None
     wait_echo_s: float = 0.0
     limit_s: float = 900.0
     own_name: str | None = None
+    start_s: float = 60.0
 
 
 @dataclass
@@ -59,7 +63,7 @@ def commission(
             tell(check)
 
     way = own_side.approach(settings, options.address, options.calling, options.own_name)
-    own = own_side.check(settings, ledger, way)
+    own = own_side.check(settings, ledger, way, options.start_s)
     keep(*own)
     keep(*other_side.check(settings))
     keep(other_side.listen(settings, options.wait_echo_s, say))
