@@ -8,7 +8,7 @@ find-*  an identifier
 from pathlib import Path
 
 import pytest
-from pynetdicom.pdu_primitives import A_ASSOCIATE
+from pynetdicom.pdu_primitives import A_ASSOCIATE, P_DATA
 
 import query_peers
 from fuzz import requests
@@ -45,6 +45,13 @@ def test_an_answer_that_comes_too_late_ends_no_thread(association):
     dul.state_machine.current_state = "Sta13"
     dul.to_provider_queue.put(rejection)
     association._act()
+    assert dul.to_provider_queue.empty() and dul.state_machine.current_state == "Sta13"
+
+
+def test_an_answer_left_over_is_not_taken_for_an_abort(association):
+    dul = association._begin("Sta2", b"")[1]
+    dul.to_provider_queue.put(P_DATA())
+    dul.state_machine.do_action("Evt19")
     assert dul.to_provider_queue.empty() and dul.state_machine.current_state == "Sta13"
 
 

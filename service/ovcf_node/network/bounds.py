@@ -23,6 +23,7 @@ PDU_AT_MOST = 1 << 20  # other than of data: a request with 128 presentation con
 _WAITING_AT_MOST = 16  # requests of a peer while it owes us a response
 _INVALID_PDU = "Evt19"  # PS3.8 9.2.3: the association is aborted
 _TIMER_EXPIRED = "Evt18"
+_NO_ASSOCIATION = "Sta2"  # connected; there is nothing yet that our side could have to say
 _OURS = frozenset({"Evt7", "Evt8", "Evt9", "Evt11", "Evt14", "Evt15"})  # primitives that our own side sends
 
 
@@ -46,6 +47,9 @@ class CheckedStateMachine(StateMachine):
 
     def do_action(self, event: str) -> None:
         """Act on an event; one too late for its state would end the DUL's thread (PS3.8 9.2.3 has no row)."""
+        if self.current_state == _NO_ASSOCIATION:
+            # pynetdicom takes whatever of ours waits here for the abort that it is to send, and fails on anything else.
+            self.dul.to_provider_queue.queue.clear()
         if (event, self.current_state) not in TRANSITION_TABLE:
             if event == _TIMER_EXPIRED:  # while what stops the timer was waiting already: the peer was in time
                 return
