@@ -23,7 +23,7 @@ class Mutator:
         for _ in range(self.random.choice((1, 1, 1, 2, 3, 6))):
             if data:
                 self.random.choice(self._changes)(data, min(len(data), region or len(data)))
-        return bytes(data)
+        return bytes(data) or b"\x00"  # who announces a data set and sends none is waited for until the time-out
 
     def _bit(self, data: bytearray, end: int) -> None:
         data[self.random.randrange(end)] ^= 1 << self.random.randrange(8)

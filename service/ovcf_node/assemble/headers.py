@@ -16,6 +16,7 @@ from ovcf_node.storage.malformed import MALFORMED
 
 _DEFER_BYTES = 65536  # larger elements (private reports, thumbnails) are read only when somebody asks for them
 _UNDEFINED_LENGTH = 0xFFFFFFFF
+_GROUPING = ("StudyInstanceUID", "SeriesInstanceUID")
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +99,8 @@ def _native_pixels(file: BinaryIO, dataset: FileDataset, syntax: str) -> tuple[i
 
 
 def _complete_identity(dataset: FileDataset) -> None:
+    for keyword in _GROUPING:  # converted on access: here an error makes the file unparsable, later it would be a defect
+        dataset.get(keyword)
     # Anonymisers blank these while the file meta information (PS3.10 7.1) still tells what the instance is.
     for keyword, meta in (("SOPClassUID", "MediaStorageSOPClassUID"), ("SOPInstanceUID", "MediaStorageSOPInstanceUID")):
         if not dataset.get(keyword) and dataset.file_meta.get(meta):
@@ -107,7 +110,7 @@ def _complete_identity(dataset: FileDataset) -> None:
 def _complete_references(headers: list[Header]) -> None:
     # Files from an anonymiser may name no study or series (a peer could not even send them). A result must refer to
     # some: what belongs together gets one UID that depends on its instances only.
-    for keyword in ("StudyInstanceUID", "SeriesInstanceUID"):
+    for keyword in _GROUPING:
         nameless = [header for header in headers if not header.dataset.get(keyword)]
         uid = uid_from(f"missing {keyword}", source_digest(header.sop_instance_uid for header in nameless))
         for header in nameless:

@@ -64,11 +64,14 @@ def listeners(plain_port: Listener, *, plain: bool, tls_port: int | None) -> lis
 
 
 @dataclass
-class _Running:
+class Running:
+    """One association that is served."""
+
     peer: Peer
     started: float
     counts: Counter[str] = field(default_factory=Counter)  # what was done over the association, for the log
     reports: bool = False  # whether it may report storage commitment: decided once
+    asking: threading.Lock = field(default_factory=threading.Lock)  # one request of ours at a time: else responses mix
 
 
 class Acceptor:
@@ -90,7 +93,7 @@ class Acceptor:
         self._policy = policy
         self._store = store
         self._server: ThreadedAssociationServer | None = None
-        self._running: weakref.WeakKeyDictionary[Association, _Running] = weakref.WeakKeyDictionary()
+        self._running: weakref.WeakKeyDictionary[Association, Running] = weakref.WeakKeyDictionary()
         self._lock = threading.Lock()
 
     @property
@@ -193,7 +196,7 @@ class Acceptor:
         )
         if rejection is None:
             with self._lock:
-                self._running[event.assoc] = _Running(peer, time.monotonic())
+                self._running[event.assoc] = Running(peer, time.monotonic())
             return
         if self._witness:
             self._witness(peer, rejection.reason)
@@ -231,7 +234,7 @@ class Acceptor:
             duration = round(time.monotonic() - running.started, 3)
             log(name, **running.counts, seconds=duration, **_fields(running.peer))
 
-    def _end(self, association: Association) -> _Running | None:
+    def _end(self, association: Association) -> Running | None:
         with self._lock:
             return self._running.pop(association, None)
 

@@ -15,7 +15,7 @@ from pynetdicom.presentation import build_context
 
 from ovcf_node.errors import OvcfError, Permanent, Transient
 from ovcf_node.network import contexts
-from ovcf_node.network.application_entity import Acceptor, Listener, StoreHandler, Witness
+from ovcf_node.network.application_entity import Acceptor, Listener, Running, StoreHandler, Witness
 from ovcf_node.network.associate import Remote, association, comment_of, status_of
 from ovcf_node.network.messages import Peer
 from ovcf_node.network.pausing import pause_for_certain
@@ -188,20 +188,22 @@ class CommittingAcceptor(Acceptor):
             return _RESOURCE_LIMITATION if isinstance(error, Transient) else _PROCESSING_FAILURE, None
         running.counts["commitment_requests"] += 1
         pause_for_certain(event.assoc)
-        timer = threading.Timer(GRACE_S, self._report, (event.assoc, asked.transaction_uid, peer))
+        timer = threading.Timer(GRACE_S, self._report, (event.assoc, asked.transaction_uid, running))
         timer.daemon = True
         timer.start()
         return _SUCCESS, None
 
-    def _report(self, opened: Association, transaction_uid: str, peer: Peer) -> None:
+    def _report(self, opened: Association, transaction_uid: str, running: Running) -> None:
         """Report over the association of the request, if the peer kept it open; otherwise another one is opened."""
+        name = running.peer.calling_ae_title
         try:
-            found = self._answer(transaction_uid, peer.calling_ae_title) if opened.is_established else None
-            if found:
-                _report_over(opened, *found)
-                self._told(transaction_uid, peer.calling_ae_title)
+            with running.asking:
+                found = self._answer(transaction_uid, name) if opened.is_established else None
+                if found:
+                    _report_over(opened, *found)
+                    self._told(transaction_uid, name)
         except (OvcfError, RuntimeError, ValueError) as error:  # the latter two: it was released at this very moment
-            _log.warning("commitment_report_postponed", error=type(error).__name__, association=peer.association)
+            _log.warning("commitment_report_postponed", error=type(error).__name__, association=running.peer.association)
 
 
 def _who(peer: Peer) -> tuple[dict, dict]:

@@ -2,6 +2,7 @@
 
 import io
 import threading
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from commitment_pacs import COMMITMENT, INSTANCE
 from dicom_peers import CT_IMAGE, encoded, instance, uid, wait_until
 from ovcf_node.config import Receive, Source
 from ovcf_node.ledger import Ledger, migrate
+from ovcf_node.network.pausing import pause_for_certain
 from ovcf_node.receive.committing import Committing
 from ovcf_node.receive.server import Receiver
 from ovcf_node.receive.storing import Storing
@@ -155,6 +157,34 @@ def test_a_request_that_crosses_our_report_is_served_after_it(made):
     assert ask(opened, (CT_IMAGE, uid("series", 1))) == 0x0000
     wait_until(lambda: len(scanner.reports) == 2)
     assert [report.TransactionUID for _, report in scanner.reports] == ["1.2.3.4", "1.2.3.5"]
+    opened.release()
+
+
+def test_one_report_waits_for_the_answer_to_another(made):
+    """Several transactions asked for in a row: two reports on the way at once would take each other's answers."""
+    node, scanner, on_the_way = made(commit_days=2), Scanner(), [0]
+
+    def counted(event: evt.Event) -> None:
+        step = {"N_EVENT_REPORT_RQ": 1, "N_EVENT_REPORT_RSP": -1}.get(type(event.message).__name__, 0)
+        on_the_way.append(on_the_way[-1] + step)
+
+    def slowly(event: evt.Event) -> tuple[int, None]:
+        time.sleep(0 if scanner.reports else 1.5)  # the others are due meanwhile
+        return scanner.report(event)
+
+    opened = AE("SCANNER").associate(
+        "127.0.0.1", node.receiver.port, ae_title="OVCF_NODE",
+        contexts=[build_context(CT_IMAGE, EXPLICIT), build_context(COMMITMENT, EXPLICIT)],
+        evt_handlers=[(evt.EVT_N_EVENT_REPORT, slowly), (evt.EVT_DIMSE_RECV, counted), (evt.EVT_DIMSE_SENT, counted)],
+    )
+    pause_for_certain(opened)
+    opened.send_c_store(instance(1))
+    transactions = [f"1.2.3.{number}" for number in range(4)]
+    for transaction in transactions:
+        assert ask(opened, (CT_IMAGE, uid("series", 1)), transaction=transaction) == 0x0000
+    wait_until(lambda: len(scanner.reports) >= len(transactions))
+    assert sorted(str(report.TransactionUID) for _, report in scanner.reports) == transactions
+    assert max(on_the_way) == 1
     opened.release()
 
 
