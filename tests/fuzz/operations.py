@@ -22,7 +22,7 @@ from fuzz.tallies import Tally, fast_folder, memory_mb
 from ovcf_node.config import Destination, Receive, Source
 from ovcf_node.ledger import Ledger, migrate
 from ovcf_node.network import commitment, contexts
-from ovcf_node.network.pausing import pause_for_certain
+from ovcf_node.network.pausing import one_message_at_a_time, pause_for_certain
 from ovcf_node.receive.committing import Committing
 from ovcf_node.receive.server import Receiver
 from ovcf_node.receive.storing import Storing
@@ -135,6 +135,7 @@ def _commitment(port: int) -> Iterator[Association]:
         ext_neg=[build_role(model, scu_role=True, scp_role=True)],
     )
     pause_for_certain(opened)
+    one_message_at_a_time(opened)
     try:
         yield opened
     finally:

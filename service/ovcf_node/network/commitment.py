@@ -64,15 +64,20 @@ def request(
 
     Raises Transient (no connection, no answer) or Permanent (rejected; `context_refused`; `commitment_refused`).
     """
-    answered = threading.Event()
+    reported, answered = threading.Event(), threading.Event()
 
     def report(event: evt.Event) -> int:
         status = _take(event, on_report)
-        answered.set()
+        reported.set()
         return status
 
+    def sent(_: evt.Event) -> None:
+        if reported.is_set():  # this was our response to it: an association released before would lose it
+            answered.set()
+
     requested = [build_context(contexts.STORAGE_COMMITMENT, list(contexts.QUERIED))]
-    with association(remote, requested, handlers=[(evt.EVT_N_EVENT_REPORT, lambda e: (report(e), None))]) as opened:
+    handlers = [(evt.EVT_N_EVENT_REPORT, lambda e: (report(e), None)), (evt.EVT_PDU_SENT, sent)]
+    with association(remote, requested, handlers=handlers) as opened:
         if not opened.accepted_contexts:
             raise Permanent("context_refused", "Storage Commitment is not accepted")
         identifier = Dataset()

@@ -1,4 +1,4 @@
-"""Make an association's reactor stand still while we send a request over it.
+"""Make an association's reactor stand still while we send a request over it, and its threads send one after the other.
 
 pynetdicom 3.0 pauses the thread that watches an association whenever a request is sent, so that it does not take the
 response. It asks a flag that the thread sets before it waits and resets after it was woken: between two requests in a row
@@ -10,6 +10,7 @@ associations of two C-STOREs. Here "paused" means that the thread waits and goes
 import threading
 
 from pynetdicom import Association
+from pynetdicom.dimse_primitives import DimseServiceType
 
 
 def pause_for_certain(association: Association) -> None:
@@ -17,6 +18,20 @@ def pause_for_certain(association: Association) -> None:
     if not isinstance(association, _Pausing):  # a second checkpoint would leave somebody waiting for the first
         association._reactor_checkpoint = _Checkpoint()
         association.__class__ = _Pausing
+
+
+def one_message_at_a_time(association: Association) -> None:
+    """Let no thread send between the fragments of another's message.
+
+    pynetdicom answers an N-EVENT-REPORT in a thread of its own, beside whoever sends over the association at that moment.
+    """
+    lock, send = threading.Lock(), association.dimse.send_msg
+
+    def whole(primitive: DimseServiceType, context_id: int) -> None:
+        with lock:
+            send(primitive, context_id)
+
+    association.dimse.send_msg = whole
 
 
 class _Checkpoint:

@@ -21,6 +21,7 @@ from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AssociationSocket, RequestHandler
 
 from ovcf_node.network.bounds import PDU_AT_MOST, BoundedDimse, CheckedDul, CheckedStateMachine
+from ovcf_node.network.pausing import one_message_at_a_time
 
 _DATA_TRANSFER = "Sta6"  # PS3.8 9.2.2; every other state lasts a moment and has timers to look at
 _WAIT_MS = 100
@@ -44,6 +45,7 @@ class WaitingRequestHandler(RequestHandler):
         association.dul._run_loop_delay = 0  # `ready` does the waiting
         association.dimse.__class__ = BoundedDimse
         association.dimse.data_set_at_most = self.server.data_set_at_most
+        one_message_at_a_time(association)
         return association
 
 
