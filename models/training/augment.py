@@ -152,20 +152,21 @@ def warp(volumes: list[tuple[Tensor, str, float]], matrix: Tensor) -> list[Tenso
     return out
 
 
-def crop_box(shape, focus, rng: np.random.Generator, limit: int) -> tuple[slice, slice, slice]:
-    """A random sub-field ``(z, y, x)`` of at most ``limit`` voxels around ``focus``, the bounds of the spine ``[3][2]``.
+def crop_box(shape, focus, rng: np.random.Generator, limit: int, spacing: float) -> tuple[slice, slice, slice]:
+    """A random sub-field ``(z, y, x)`` of at most ``limit`` voxels of ``spacing`` mm around ``focus``, the bounds of the
+    spine ``[3][2]``.
 
     On top of what the phantoms' own fields cut, a third become narrow (80-220 mm) per axis and some lose an end.
     """
     low, high = [0, 0, 0], list(shape)
     for axis in (1, 2):
         if rng.random() < 0.35:
-            width = round(uniform(rng, 80, 220) / 6)
+            width = round(uniform(rng, 80, 220) / spacing)
             middle = 0.5 * (focus[axis][0] + focus[axis][1]) + uniform(rng, -0.3, 0.3) * width
             start = int(np.clip(middle - width / 2, 0, max(0, shape[axis] - width)))
             low[axis], high[axis] = start, min(shape[axis], start + width)
     if rng.random() < 0.15:
-        height = round(uniform(rng, 90, 320) / 6)
+        height = round(uniform(rng, 90, 320) / spacing)
         if height < shape[0]:
             low[0] = int(rng.integers(0, shape[0] - height + 1))
             high[0] = low[0] + height

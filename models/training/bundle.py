@@ -16,12 +16,15 @@ from networks import CROP_ORIGIN, CROP_SHAPE, CROP_SPACING, LABELS
 LABEL_WINDOW = (-300.0, 900.0)  # HU
 VERTEBRA_WINDOW = (-300.0, 1300.0)  # HU
 LABEL_SPACING = 6.0  # mm
+SEGMENT_SPACING = 3.0  # mm
+SEGMENT_MARGIN = 45.0  # mm around the vertebrae of the label stage
 MULTIPLE_OF = 8
 OUTPUTS = {
     "label": ("classes", "body", "offset"),
+    "segment": ("classes", "body", "offset"),
     "vertebra": ("vertebra", "body", "fracture", "evidence", "type", "old"),
 }
-SELF_TEST_SHAPE = {"label": (1, 1, 16, 16, 16), "vertebra": (1, 1, *CROP_SHAPE)}
+SELF_TEST_SHAPE = {"label": (1, 1, 16, 16, 16), "segment": (1, 1, 16, 16, 16), "vertebra": (1, 1, *CROP_SHAPE)}
 DEFAULT_POINTS = {
     "fracture": 0.5,
     "superior": 0.5,
@@ -150,16 +153,12 @@ def write(
     folder: Path, identity: dict, points: dict, temperature: dict, usual: dict | None = None,
     height: dict | None = None, tolerance: float = 0.02,
 ) -> None:
-    """Write ``bundle.toml`` beside ``label.onnx`` and ``vertebra.onnx``; self-test numbers come from onnxruntime."""
+    """Write ``bundle.toml`` beside the ONNX files of ``folder``; self-test numbers come from onnxruntime."""
     lines = _table("bundle", identity)
+    grid = {"window_hu": LABEL_WINDOW, "pad_value": -1.0, "multiple_of": MULTIPLE_OF}
     fixed = {
-        "label": {
-            "spacing_mm": LABEL_SPACING,
-            "window_hu": LABEL_WINDOW,
-            "pad_value": -1.0,
-            "multiple_of": MULTIPLE_OF,
-            "labels": LABELS,
-        },
+        "label": {"spacing_mm": LABEL_SPACING, **grid, "labels": LABELS},
+        "segment": {"spacing_mm": SEGMENT_SPACING, "margin_mm": SEGMENT_MARGIN, **grid, "labels": LABELS},
         "vertebra": {
             "spacing_mm": CROP_SPACING,
             "shape": CROP_SHAPE,
@@ -169,6 +168,9 @@ def write(
     }
     for stage, settings in fixed.items():
         path = folder / f"{stage}.onnx"
+        if not path.exists():
+            lines += _table(f"stages.{stage}", {"absent": "not part of this bundle: masks come from the other stages"})
+            continue
         lines += _table(f"stages.{stage}", {"file": path.name, "sha256": digest(path), **settings})
         if stage == "vertebra":
             lines += _table("stages.vertebra.operating_points", {k: round(float(v), 4) for k, v in points.items()})
@@ -181,10 +183,6 @@ def write(
         out = run(session(path), stage, self_test_input(shape))
         lines += _table(f"stages.{stage}.self_test", {"shape": list(shape), "tolerance": tolerance})
         lines += _table(f"stages.{stage}.self_test.expected", {k: self_test_numbers(v) for k, v in out.items()})
-    lines += _table(
-        "stages.segment",
-        {"absent": "not part of this bundle: labels come from the 6 mm stage, masks from the vertebra stage"},
-    )
     lines += _table(
         "stages.restore", {"absent": "not part of this bundle: expected heights come from neighbours and level norms"}
     )

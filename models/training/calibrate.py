@@ -28,10 +28,10 @@ from bundle import probabilities, type_probabilities, weighed
 from networks import EVIDENCE, TYPES
 from ovcf_node import assemble, infer
 from ovcf_node.config import Assemble
-from ovcf_node.infer.bundle import STATISTICS
 from ovcf_node.infer.judgement import measured
 from ovcf_node.infer.label import field_for, locate
 from ovcf_node.infer.morphometry import measure
+from ovcf_node.infer.stages import STATISTICS
 from ovcf_node.infer.usual import statistics
 from ovcf_node.infer.vertebra import read_vertebrae
 from scores import height_weight, operating_point, temperature_binary, temperature_classes

@@ -1,11 +1,12 @@
 """Renders training samples from the phantoms and caches them on disk, for as long as it is left running.
 
-``python models/training/cases.py --work DIR [--kind fields|crops|both|damaged] [--minutes M] [--count N] [--held]``
+``python models/training/cases.py --work DIR [--kind fields|spines|crops|all|damaged] [--minutes M] [--count N] [--held]``
 
 - ``DIR/fields/*.npz``: one 6 mm field a file (rendered at 3 mm, averaged by 2): ``hu`` int16, ``labels``, ``instance``
   (row of ``centres`` + 1) and ``body`` (fraction x 255) uint8, all ``[z,y,x]``; ``centres [K,3]`` in voxels (z, y, x)
   and ``level [K]``, the count that names each (T11 = 2 ... S1 = 9; an extra vertebra shares its neighbour's); ``random``:
   appearance of the random family (fields from label maps always are).
+- ``DIR/spines/*.npz`` (``--kind spines``): the same fields at 3 mm, cut to the vertebrae and 24-60 mm around them.
 - ``DIR/crops/*.npz``: the crops of one case: ``hu [K,56,72,32]`` int16, ``masks`` uint8 bits 1 vertebra, 2 body,
   4 fracture; ``evidence [K,4], type, old, mimic, level, random`` and ``loss`` (largest height loss).
 - ``DIR/painted/*.npz`` (``--kind damaged``): whole vertebrae of ``DIR/crops`` with damage painted by ``DIR/damage.pt``, in
@@ -27,65 +28,18 @@ import torch
 import devices
 import painted
 import phantoms
-from networks import EVIDENCE, LABELS, TYPES
+from fields import coarse, field, numpy, rendered_field, rounded, spine
+from networks import EVIDENCE, TYPES
 from phantoms import plain
 from phantoms.atlas import shapes_folder
 from phantoms.grids import CROP_ORIGIN, Grid, crop_grid
-from phantoms.norms import count_of, spine_index
+from phantoms.norms import spine_index
 from phantoms.solids import load_solids
 
 HELD = 5_000_000  # calibration and choice of checkpoints
 EVALUATION = 6_000_000  # evaluate.py
 CROP_LEVELS = ("T11", "T12", "T13", "L1", "L2", "L3", "L4", "L5", "L6", "S1")
 SPARE_LEVELS = ("T8", "T9", "T10")  # their fractures are worth learning from
-
-
-def numpy(x) -> np.ndarray:
-    return x.detach().cpu().numpy() if isinstance(x, torch.Tensor) else np.asarray(x)
-
-
-def halves(x: np.ndarray) -> np.ndarray:
-    """``[2z,2y,2x]`` -> ``[8, z,y,x]``: the eight parts of each voxel."""
-    z, y, x2 = (n // 2 for n in x.shape)
-    x = x[: 2 * z, : 2 * y, : 2 * x2].reshape(z, 2, y, 2, x2, 2)
-    return x.transpose(1, 3, 5, 0, 2, 4).reshape(8, z, y, x2)
-
-
-def majority(parts: np.ndarray, count: int) -> np.ndarray:
-    """Most frequent value (0..count-1) over the first axis; ties go to the larger value (bone over background)."""
-    votes = np.stack([(parts == k).sum(0) for k in range(count)])
-    return (count - 1 - votes[::-1].argmax(0)).astype(np.uint8)
-
-
-def field(seed: int, profile: str = "training", device: str = "cpu") -> dict[str, np.ndarray]:
-    """One 6 mm field of the case ``seed``."""
-    rng = np.random.default_rng([seed, 1])
-    case = phantoms.sample_case(seed, profile=profile)
-    grid = phantoms.sample_field(rng, case, 3.0)
-    acquisition = phantoms.sample_acquisition(seed, profile=profile)
-    rendered = phantoms.render(case, grid, acquisition, device=device)
-    return coarse(rendered, case.vertebrae, acquisition.family == "random")
-
-
-def coarse(rendered, vertebrae, random: bool) -> dict[str, np.ndarray]:
-    """A field rendered at 3 mm as a 6 mm sample; `vertebrae` in the order of its instances."""
-    grid = rendered.grid
-    hu = halves(numpy(rendered.hu).astype(np.float32)).mean(0)
-    labels = majority(halves(numpy(rendered.labels)), len(LABELS))
-    instance = majority(halves(numpy(rendered.instance)), int(numpy(rendered.instance).max()) + 1)
-    instance = np.where(labels > 0, instance, 0)
-    body = np.round(halves(numpy(rendered.body).astype(np.float32)).mean(0) * 255)
-    centres = np.stack([(grid.index_of(v.centre_mm) - 0.5) / 2 for v in vertebrae])
-    return {
-        "hu": np.clip(np.round(hu), -1100, 3500).astype(np.int16),
-        "labels": labels.astype(np.uint8),
-        "instance": instance.astype(np.uint8),
-        "body": body.astype(np.uint8),
-        "centres": centres.astype(np.float32),
-        "level": np.array([count_of(v.level) for v in vertebrae], np.float32),
-        "origin": grid.point_of(np.full(3, 0.5)).astype(np.float32),
-        "random": np.uint8(random),
-    }
 
 
 def jittered(vertebra, rng: np.random.Generator, mm: float = 4.0, degrees: float = 6.0):
@@ -113,10 +67,6 @@ def scaled(grid, factor: float):
 def pairs(x: np.ndarray) -> np.ndarray:
     """Mean of neighbours along the last axis: crops are rendered at twice their left-right resolution."""
     return x.astype(np.float32).reshape(*x.shape[:2], -1, 2).mean(3)
-
-
-def rounded(hu: np.ndarray) -> np.ndarray:
-    return np.clip(np.round(hu), -1100, 3500).astype(np.int16)
 
 
 def packed(masks, shape) -> np.ndarray:
@@ -272,11 +222,11 @@ def produce(
     work: Path, kind: str, minutes: float, count: int, held: bool, start: int, pace: float = 0.0, keep: int = 4000,
     device: str = "cpu",
 ) -> None:
-    """Render fields and crops by turns until the time or the count is up; seeds that are already there are skipped."""
+    """Render samples of each kind by turns until the time or the count is up; seeds that are already there are skipped."""
     torch.set_num_threads(1)
     base = work / "held" if held else work
     end, seed, done = time.time() + 60 * minutes, start + (HELD if held else 0), 0
-    kinds = ("fields", "crops") if kind == "both" else (kind,)
+    kinds = ("fields", "spines", "crops") if kind == "all" else (kind,)
     while time.time() < end and (count == 0 or done < count):
         turn = time.process_time()
         for what in kinds:
@@ -285,16 +235,17 @@ def produce(
                 continue
             began = time.time()
             shapes = shapes_folder()
-            if what == "fields" and shapes and seed % 8 < 3:
-                arrays = coarse(*phantoms.label_map_case(seed, folder=shapes), random=True)
-            elif what == "fields":
-                arrays = field(seed, device=device)
+            if what in ("fields", "spines"):
+                whole = rendered_field(seed, device=device, shapes=shapes)
+                arrays = coarse(*whole) if what == "fields" else spine(*whole, np.random.default_rng([seed, 5]))
             elif seed % 5 == 4:
                 arrays = plain.crops(seed)
             elif shapes and seed % 8 < 5:
                 arrays = scanned_crops(seed, load_solids(shapes, work / "solids.pickle"))
             else:
                 arrays = crops(seed, device=device)
+            if arrays is None:
+                continue
             save(folder, str(seed), arrays)
             print(f"{what} {seed} {arrays['hu'].shape} {time.time() - began:.1f} s", flush=True)
             if not held and seed - keep >= start:  # its own only: others may render into the same folder
@@ -325,7 +276,7 @@ def damaged(work: Path, minutes: float, count: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--kind", choices=("fields", "crops", "both", "damaged"), default="both")
+    parser.add_argument("--kind", choices=("fields", "spines", "crops", "all", "damaged"), default="all")
     parser.add_argument("--minutes", type=float, default=1e9)
     parser.add_argument("--count", type=int, default=0, help="stop after this many seeds or files (0: never)")
     parser.add_argument("--held", action="store_true", help="held-out seeds")

@@ -51,8 +51,8 @@ class Device:
                     yield waiting.popleft().result()
 
 
-CPU = Device("cpu", 100, MappingProxyType({"label": 2, "vertebra": 4, "restore": 4, "damage": 4}), 1, 0)
-CUDA = Device("cuda", 30, MappingProxyType({"label": 8, "vertebra": 32, "restore": 32, "damage": 32}), 4, 4)
+CPU = Device("cpu", 100, MappingProxyType({"label": 2, "segment": 2, "vertebra": 4, "restore": 4, "damage": 4}), 1, 0)
+CUDA = Device("cuda", 30, MappingProxyType({"label": 8, "segment": 8, "vertebra": 32, "restore": 32, "damage": 32}), 4, 4)
 
 
 def chosen(name: str) -> Device:

@@ -1,11 +1,11 @@
-"""Checkpoints -> a bundle folder: two ONNX files and ``bundle.toml``.
+"""Checkpoints -> a bundle folder: the ONNX files and ``bundle.toml``.
 
 ``python models/training/export.py --work DIR --out models/reference``
 
-Reads ``DIR/label.pt`` and ``DIR/vertebra.pt`` (EMA weights), exports opset 17 with dynamic field size and crop count,
-compares torch with onnxruntime and refuses to write where they differ. Temperatures and operating points are taken
-from ``DIR/calibration.json`` (written by ``calibrate.py``) where it exists; the figures of
-``DIR/evaluation.json`` and the observations of ``DIR/notes.md`` go into ``MODEL_CARD.md``.
+Reads ``DIR/label.pt``, ``DIR/vertebra.pt`` and, where it is there, ``DIR/segment.pt`` (EMA weights), exports opset 17
+with dynamic field size and crop count, compares torch with onnxruntime and refuses to write where they differ.
+Temperatures and operating points are taken from ``DIR/calibration.json`` (written by ``calibrate.py``) where it exists; the
+figures of ``DIR/evaluation.json`` and the observations of ``DIR/notes.md`` go into ``MODEL_CARD.md``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import torch
 
 import bundle
 import export_restore
-from networks import CROP_SHAPE, LabelNet, VertebraNet, gmac, parameters
+from networks import CROP_SHAPE, NETWORKS, gmac, parameters
 
 VERSION = "0.4.0"
 TRAINED_ON = (
@@ -35,7 +35,7 @@ TOLERANCE = 2e-3  # largest |torch - onnxruntime| on random input, in SDs of an 
 def network(stage: str, checkpoint: Path | None) -> torch.nn.Module:
     """The stage's network in eval mode, with a checkpoint's EMA weights or, without one, as initialised by seed 0."""
     torch.manual_seed(0)
-    net = LabelNet() if stage == "label" else VertebraNet()
+    net = NETWORKS[stage]()
     if checkpoint is not None:
         net.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["ema"])
     return net.eval()
@@ -44,18 +44,15 @@ def network(stage: str, checkpoint: Path | None) -> torch.nn.Module:
 def example(stage: str, size: int = 0) -> torch.Tensor:
     """A random input; ``size`` 1 gives another shape than 0, to prove the dynamic axes."""
     generator = torch.Generator().manual_seed(size)
-    shape = ((1, 1, 32, 24, 24), (1, 1, 56, 40, 48))[size] if stage == "label" else (2 + size, 1, *CROP_SHAPE)
+    shape = (2 + size, 1, *CROP_SHAPE) if stage == "vertebra" else ((1, 1, 32, 24, 24), (1, 1, 56, 40, 48))[size]
     return torch.rand(shape, generator=generator) * 2 - 1
 
 
 def to_onnx(net: torch.nn.Module, stage: str, path: Path) -> float:
     """Export one network and return the largest torch-onnxruntime difference over two input shapes (see TOLERANCE)."""
     outputs = list(bundle.OUTPUTS[stage])
-    source = "image" if stage == "label" else "crop"
-    if stage == "label":
-        axes = {name: {2: "z", 3: "y", 4: "x"} for name in (source, *outputs)}
-    else:
-        axes = {name: {0: "n"} for name in (source, *outputs)}
+    source = "crop" if stage == "vertebra" else "image"
+    axes = {name: {0: "n"} if stage == "vertebra" else {2: "z", 3: "y", 4: "x"} for name in (source, *outputs)}
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the TorchScript exporter is deprecated; opset 17 with dynamic sizes needs it
         torch.onnx.export(
@@ -90,6 +87,7 @@ def card(out: Path, facts: dict, evaluation: dict | None, second: dict | None, n
     ]
     about = {
         "label": "3D U-Net, multi-scale self-guided attention (after arXiv 1906.02849), whole field at 6 mm",
+        "segment": "the same network on the spine at 3 mm; its classes are cut into masks",
         "vertebra": "3D U-Net with evidence, type and age heads, one crop per vertebra at 1.0 x 1.25 x 3.0 mm",
     }
     for stage, f in facts.items():
@@ -129,8 +127,10 @@ def export(work: Path | None, out: Path) -> dict:
     facts, extra, evaluation = {}, {}, None
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        for stage in ("label", "vertebra"):
+        for stage in NETWORKS:
             checkpoint = work / f"{stage}.pt" if work and (work / f"{stage}.pt").exists() else None
+            if stage == "segment" and checkpoint is None:
+                continue
             net = network(stage, checkpoint)
             difference = to_onnx(net, stage, folder / f"{stage}.onnx")
             if difference > TOLERANCE:
@@ -138,7 +138,7 @@ def export(work: Path | None, out: Path) -> dict:
             training = "untrained (random weights)"
             if checkpoint:
                 training = torch.load(checkpoint, map_location="cpu", weights_only=True).get("about", "trained")
-            shape = (1, 1, 64, 48, 48) if stage == "label" else (1, 1, *CROP_SHAPE)
+            shape = {"label": (1, 1, 64, 48, 48), "segment": (1, 1, 120, 48, 48)}.get(stage, (1, 1, *CROP_SHAPE))
             facts[stage] = {
                 "parameters": parameters(net),
                 "gmac": gmac(net, shape),
@@ -172,7 +172,7 @@ def export(work: Path | None, out: Path) -> dict:
         card(folder, facts, evaluation, second, notes.read_text().strip() if notes and notes.exists() else "")
         out.mkdir(parents=True, exist_ok=True)
         export_restore.add(folder, work, out)
-        for name in ("label.onnx", "vertebra.onnx", "restore.onnx", "bundle.toml", "MODEL_CARD.md"):
+        for name in (*(f"{stage}.onnx" for stage in NETWORKS), "restore.onnx", "bundle.toml", "MODEL_CARD.md"):
             if (folder / name).exists():
                 shutil.copyfile(folder / name, out / name)
     return facts

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-BACKGROUND_WEIGHT = 0.4  # class weight of background against 1.0 for every vertebral class
+from networks import BACKGROUND_WEIGHT
 
 
 def dice(prob: Tensor, target: Tensor, smooth: float = 20.0) -> Tensor:

@@ -1,8 +1,9 @@
-"""The two networks of the reference bundle.
+"""The networks of the reference bundle that read: where the vertebrae are, what they are called, what each one shows.
 
-``LabelNet`` reads the whole field at 6 mm and names every voxel; ``VertebraNet`` reads one crop per vertebra in the
-vertebra's own frame. Both use GroupNorm (batches of one or two) and convolutions that ONNX opset 17 knows, so that the
-exported files run with dynamic sizes. Tensor names, shapes and meanings are the bundle contract (``models/README.md``).
+``LabelNet`` reads the whole field at 6 mm and names every voxel; ``SegmentNet`` is the same network on the spine alone, at
+3 mm; ``VertebraNet`` reads one crop per vertebra in the vertebra's own frame. All use GroupNorm (batches of one or two) and
+convolutions that ONNX opset 17 knows, so that the exported files run with dynamic sizes. Tensor names, shapes and meanings
+are the bundle contract (``models/README.md``).
 
 ``python models/training/networks.py`` prints parameters and multiply-accumulates.
 """
@@ -22,6 +23,7 @@ EVIDENCE = ("superior", "inferior", "anterior", "posterior")
 TYPES = ("none", "A", "B", "C", "D")
 CROP_SHAPE = (56, 72, 32)  # w, v, u
 CROP_SPACING = (1.0, 1.25, 3.0)  # mm along w, v, u
+BACKGROUND_WEIGHT = 0.4  # class weight of background against 1.0 for every vertebral class, in `losses.class_loss`
 MASK_SHIFT = math.log(2.0)  # what a mask loss that weighs positive voxels twice (`losses.mask_loss`) adds to the log-odds
 CROP_ORIGIN = (27.5, 24.0, 15.5)  # index of the vertebral body centre
 
@@ -85,6 +87,21 @@ class LabelNet(nn.Module):
         gap = level - self.index
         gap = torch.cat([gap[:, :1].clamp(min=0), gap[:, 1:-1], gap[:, -1:].clamp(max=0)], 1)
         return F.softplus(self.firm) * gap.clamp(-4, 4) ** 2
+
+
+class SegmentNet(LabelNet):
+    """The spine at 3 mm, input and outputs as ``LabelNet``'s.
+
+    Masks are cut from its classes: outside training the background's logit is what it would be had the loss not weighed
+    background down.
+    """
+
+    def forward(self, image: Tensor):
+        out = super().forward(image)
+        if self.training:
+            return out
+        classes, body, offset = out
+        return torch.cat([classes[:, :1] - math.log(BACKGROUND_WEIGHT), classes[:, 1:]], 1), body, offset
 
 
 class EvidenceHead(nn.Module):
@@ -208,6 +225,9 @@ class VertebraNet(nn.Module):
         return vertebra - MASK_SHIFT, body - MASK_SHIFT, *out[2:]
 
 
+NETWORKS = {"label": LabelNet, "segment": SegmentNet, "vertebra": VertebraNet}
+
+
 def parameters(net: nn.Module) -> int:
     """Number of trainable parameters."""
     return sum(p.numel() for p in net.parameters())
@@ -238,6 +258,7 @@ def gmac(net: nn.Module, shape: tuple[int, ...]) -> float:
 if __name__ == "__main__":
     for name, net, shape in (
         ("label", LabelNet(), (1, 1, 64, 48, 48)),
+        ("segment", SegmentNet(), (1, 1, 120, 48, 48)),
         ("vertebra", VertebraNet(), (1, 1, *CROP_SHAPE)),
     ):
         print(f"{name}: {parameters(net) / 1e6:.2f} M parameters, {gmac(net, shape):.2f} GMAC for {shape}")

@@ -12,7 +12,7 @@ import bundle
 from augment import AIR, blur, crop_box, cut, intensity, resliced, rotation, shift, uniform, warp
 from networks import CROP_SPACING
 
-FIELD_LIMIT = 130_000  # voxels of one training field
+FIELD_LIMIT = 130_000  # voxels of one training field, and of one training part of a spine
 FRESH = 3.0  # newer crops are drawn more often: with 3 the newest fifth makes half of the batches
 
 
@@ -52,11 +52,13 @@ class Pool:
         return self.samples[self.names[int(rng.integers(len(self.names)))]]
 
 
-def field_tensors(sample: dict, rng: np.random.Generator | None, vary: bool = True) -> tuple[Tensor, ...]:
+def field_tensors(
+    sample: dict, rng: np.random.Generator | None, vary: bool = True, spacing: float = bundle.LABEL_SPACING
+) -> tuple[Tensor, ...]:
     """One field as ``image [1,1,z,y,x], labels [1,z,y,x], body [1,1,...], offset [1,3,...], level [1,1,...]``.
 
-    Augmented when ``rng`` is given, in its appearance too unless ``vary`` says no. Rows of ``centres`` are levels from T1
-    (instance 1): T11 has level 2, S1 level 9.
+    ``spacing`` is the sample's, mm. Augmented when ``rng`` is given, in its appearance too unless ``vary`` says no. Rows
+    of ``centres`` are levels from T1 (instance 1): T11 has level 2, S1 level 9.
     """
     hu = torch.from_numpy(sample["hu"].astype(np.float32))
     labels = torch.from_numpy(sample["labels"].astype(np.float32))
@@ -69,7 +71,7 @@ def field_tensors(sample: dict, rng: np.random.Generator | None, vary: bool = Tr
             focus = [(int(a), int(b)) for a, b in zip(found.min(0), found.max(0), strict=True)]
         else:
             focus = [(0, n - 1) for n in hu.shape]
-        box = crop_box(hu.shape, focus, rng, FIELD_LIMIT)
+        box = crop_box(hu.shape, focus, rng, FIELD_LIMIT, spacing)
         hu, labels, body, instance = hu[box], labels[box], body[box], instance[box]
         centres = centres - torch.tensor([s.start for s in box], dtype=torch.float32)
         if rng.random() < 0.6:
@@ -90,7 +92,7 @@ def field_tensors(sample: dict, rng: np.random.Generator | None, vary: bool = Tr
     place = torch.stack(torch.meshgrid(*(torch.arange(n, dtype=torch.float32) for n in hu.shape), indexing="ij"))
     rows = torch.cat([torch.full((1, 3), float("nan")), centres])
     target = rows[instance.long()].permute(3, 0, 1, 2)  # NaN outside vertebrae
-    offset = ((target - place) * (bundle.LABEL_SPACING / 10.0)).flip(0)  # to x, y, z in 10 mm
+    offset = ((target - place) * (spacing / 10.0)).flip(0)  # to x, y, z in 10 mm
     regular = np.arange(len(centres), dtype=np.float32) - 8  # rows run from T1 where nothing else is said
     count = torch.cat([torch.zeros(1), torch.from_numpy(sample.get("level", regular))])
     level = padded(count[instance.long()].clamp(-1, 11), 0)

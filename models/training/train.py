@@ -1,6 +1,6 @@
 """Trains the networks of the reference bundle on cached phantom samples.
 
-``python models/training/train.py label|vertebra|restore|damage --work DIR --minutes M [--resume | --warm FILE]``
+``python models/training/train.py label|segment|vertebra|restore|damage --work DIR --minutes M [--resume | --warm FILE]``
 ``python models/training/train.py all --work DIR [--device auto|cpu|cuda] [--out models/reference]``
 
 One schedule (``schedule.py``): AdamW, short warm-up, cosine to zero over the given minutes (the clock, not the step count,
@@ -22,23 +22,26 @@ from pathlib import Path
 import numpy as np
 import torch
 
+import bundle
 import devices
 import train_damage
 import train_restore
 from devices import Device
 from losses import label_loss, vertebra_loss
-from networks import LabelNet, VertebraNet, parameters
+from networks import NETWORKS, parameters
 from pool import CropSampler, Pool, field_tensors
 from schedule import Ema, Schedule, rate, save
 from warm import warm_weights
 
-STAGES = ("label", "vertebra", "restore")  # of the bundle
+STAGES = ("label", "segment", "vertebra", "restore")  # of the bundle
+SAMPLES = {"label": "fields", "segment": "spines", "vertebra": "crops"}  # folder of each stage's training samples
+SPACING = {"label": bundle.LABEL_SPACING, "segment": bundle.SEGMENT_SPACING}
 REFERENCE = Path(__file__).resolve().parents[1] / "reference"  # the committed bundle
-RATE = {"label": 3e-3, "vertebra": 3e-3}
+RATE = {"label": 3e-3, "segment": 3e-3, "vertebra": 3e-3}
 FEWEST = 24  # files to wait for before the first step
 ALONE = {"restore": train_restore.train, "damage": train_damage.train}  # schedules of two networks against each other
 PRODUCER_SEEDS = 500_000  # training seeds of one producer; all of them stay below the held-out ones
-CAPACITY = {"label": 2500, "vertebra": 1600}  # files kept in memory (fields about 1 MB, crop files about 4 MB)
+CAPACITY = {"label": 2500, "segment": 1500, "vertebra": 1600}  # files in memory (fields 1 MB, spines 2 MB, crops 4 MB)
 
 
 def step(stage: str, net, batch: list, device: Device) -> tuple[float, dict[str, float]]:
@@ -67,7 +70,7 @@ def batch_of(stage: str, source, size: int, vary: bool = True) -> Callable[[np.r
     """What makes one batch of a stage from its pool; ``vary=False`` leaves every appearance as it was rendered."""
     if stage == "vertebra":
         return lambda rng: source.batch(size, rng, vary)
-    return lambda rng: [field_tensors(source.pick(rng), rng, vary) for _ in range(size)]
+    return lambda rng: [field_tensors(source.pick(rng), rng, vary, SPACING[stage]) for _ in range(size)]
 
 
 def optimiser_of(net: torch.nn.Module) -> torch.optim.Optimizer:
@@ -101,7 +104,7 @@ def train(
     """Run one schedule of ``minutes`` (training time only: waiting for samples and time before a resume do not count)."""
     torch.manual_seed(seed)
     work.mkdir(parents=True, exist_ok=True)
-    net = LabelNet() if stage == "label" else VertebraNet()
+    net = NETWORKS[stage]()
     if warm is not None:
         fitting = warm_weights(warm, net.state_dict())
         net.load_state_dict(fitting, strict=False)
@@ -116,9 +119,9 @@ def train(
         optimiser.load_state_dict(state["optimiser"])
         schedule.spent, schedule.steps = state["spent"], state["steps"]
         ema.steps = schedule.steps
-    pool = Pool(work / ("fields" if stage == "label" else "crops"), CAPACITY[stage])
+    pool = Pool(work / SAMPLES[stage], CAPACITY[stage])
     schedule.wait(pool.refresh, FEWEST)
-    source = pool if stage == "label" else CropSampler(pool)
+    source = CropSampler(pool) if stage == "vertebra" else pool
     print(f"{stage}: {parameters(net) / 1e6:.2f} M parameters on {device.name}", flush=True)
     batches = device.batches(batch_of(stage, source, device.batch[stage]), seed, schedule.steps)
 

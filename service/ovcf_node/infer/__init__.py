@@ -20,6 +20,7 @@ from ovcf_node.infer.masks import masks_on_grid
 from ovcf_node.infer.morphometry import Geometry, measure
 from ovcf_node.infer.numbering import checked
 from ovcf_node.infer.restore import Restoration, restorations
+from ovcf_node.infer.segment import mapped
 from ovcf_node.infer.vertebra import VertebraReading, read_vertebrae
 
 __all__ = ["Bundle", "Reading", "load", "load_identity", "looks_like_spine", "read"]
@@ -97,8 +98,11 @@ def read(
     clock.done("numbering", 0.42)
     if not bundle.has("vertebra"):
         return _labels_only(labels, clock)
+    if bundle.has("segment"):
+        labels = mapped(labels, volume, bundle)
+        clock.done("segment", 0.47)
     readings = [
-        r for r in read_vertebrae(volume, bundle, labels, _READ_LEVELS, lambda f: progress("vertebra", 0.4 + 0.35 * f))
+        r for r in read_vertebrae(volume, bundle, labels, _READ_LEVELS, lambda f: progress("vertebra", 0.47 + 0.28 * f))
         if r.has_body
     ]
     clock.done("vertebra", 0.75)

@@ -6,7 +6,6 @@ deterministic self-test input with the manifest's numbers. Only then does a tens
 """
 
 import hashlib
-import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,10 +18,25 @@ from onnxruntime.capi import onnxruntime_pybind11_state as _runtime
 
 from ovcf_node.domain.findings import BundleIdentity
 from ovcf_node.errors import Permanent
+from ovcf_node.infer.stages import (
+    LabelStage,
+    RestoreStage,
+    SegmentStage,
+    VertebraStage,
+    label_stage,
+    positive,
+    restore_stage,
+    section,
+    segment_stage,
+    text,
+    vertebra_stage,
+)
 
+_FIELD = ((("image", 5),), (("classes", 5), ("body", 5), ("offset", 5)))
 _TENSORS: dict[str, tuple[tuple[tuple[str, int], ...], tuple[tuple[str, int], ...]]] = {
     # stage: ((input, rank), ...), ((output, rank), ...)
-    "label": ((("image", 5),), (("classes", 5), ("body", 5), ("offset", 5))),
+    "label": _FIELD,
+    "segment": _FIELD,
     "vertebra": (
         (("crop", 5),),
         (("vertebra", 5), ("body", 5), ("fracture", 5), ("evidence", 2), ("type", 2), ("old", 2)),
@@ -32,65 +46,6 @@ _TENSORS: dict[str, tuple[tuple[tuple[str, int], ...], tuple[tuple[str, int], ..
 _RUNTIME_ERRORS = (  # onnxruntime's own errors have no common base below Exception
     RuntimeError, ValueError, _runtime.Fail, _runtime.InvalidArgument, _runtime.InvalidGraph, _runtime.InvalidProtobuf,
     _runtime.NotImplemented, _runtime.RuntimeException)
-_RESERVED = ("segment",)
-_POINTS = ("fracture", "superior", "inferior", "anterior", "posterior", "old", "abstain_below")
-_TEMPERATURES = ("evidence", "type", "old")
-_HEIGHT = ("network", "loss", "intercept", "network_alone", "intercept_alone")
-STATISTICS = ("log_body_cm3", "body_softness", "vertebra_softness", "body_100hu", "body_sd_100hu", "contrast_100hu")
-"""What `usual` describes; `usual.statistics` computes them."""
-_LABELS = ("background", "above", "T11", "T12", "L1", "L2", "L3", "L4", "L5", "S1", "below")
-
-
-@dataclass(frozen=True)
-class LabelStage:
-    """How the label network wants its image: isotropic spacing (mm), window (HU), padding, and its classes in order."""
-
-    spacing_mm: float
-    window_hu: tuple[float, float]
-    pad_value: float
-    multiple_of: int
-    labels: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Usual:
-    """What crops of the calibration look like: mean and inverse covariance (row by row) of `STATISTICS`, and the limit."""
-
-    mean: tuple[float, ...]
-    precision: tuple[float, ...]
-    limit: float
-
-
-@dataclass(frozen=True)
-class HeightWeight:
-    """Weights of a fracture's log-odds, with a height loss and of the picture alone (formula: models/README.md)."""
-
-    network: float
-    loss: float
-    intercept: float
-    network_alone: float
-    intercept_alone: float
-
-
-@dataclass(frozen=True)
-class VertebraStage:
-    """How the vertebra network wants its crops, in (w, v, u) order, and how its outputs become calls."""
-
-    spacing_mm: tuple[float, float, float]
-    shape: tuple[int, int, int]
-    origin_index: tuple[float, float, float]
-    window_hu: tuple[float, float]
-    operating_points: Mapping[str, float]
-    temperature: Mapping[str, float]
-    usual: Usual | None = None
-    height: HeightWeight | None = None
-
-
-@dataclass(frozen=True)
-class RestoreStage:
-    """How the restoring network wants its pictures: the vertebra stage's crops, in its own window (HU)."""
-
-    window_hu: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -99,6 +54,7 @@ class Bundle:
 
     identity: BundleIdentity
     label: LabelStage
+    segment: SegmentStage | None
     vertebra: VertebraStage | None
     restore: RestoreStage | None
     absent: Mapping[str, str]
@@ -124,23 +80,24 @@ def load(folder: Path, *, providers: Sequence[str] = ("CPUExecutionProvider",), 
     Raises Permanent("bundle_manifest" | "bundle_digest" | "bundle_shape" | "bundle_self_test") naming file and numbers.
     """
     identity, document = _manifest(folder)
-    stages = _section(document, "stages")
-    absent = {name: str(stages[name]["absent"]) for name in stages if "absent" in _section(stages, name)}
+    stages = section(document, "stages")
+    absent = {name: str(stages[name]["absent"]) for name in stages if "absent" in section(stages, name)}
     if not _present(stages, "label"):
         raise Permanent("bundle_manifest", "stage label is required")
-    label = _label_stage(_section(stages, "label"))
-    vertebra = _vertebra_stage(_section(stages, "vertebra")) if _present(stages, "vertebra") else None
-    restore = _restore_stage(_section(stages, "restore"), vertebra) if _present(stages, "restore") else None
-    absent |= {name: "not named by the bundle" for name in (*_TENSORS, *_RESERVED) if name not in stages}
+    label = label_stage(section(stages, "label"))
+    segment = segment_stage(section(stages, "segment")) if _present(stages, "segment") else None
+    vertebra = vertebra_stage(section(stages, "vertebra")) if _present(stages, "vertebra") else None
+    restore = restore_stage(section(stages, "restore"), vertebra) if _present(stages, "restore") else None
+    absent |= {name: "not named by the bundle" for name in _TENSORS if name not in stages}
     sessions = {}
     for name in _TENSORS:
         if name in absent:
             continue
         table = stages[name]
         sessions[name] = _open(folder, name, table, providers, threads)
-        _check_shapes(name, table, sessions[name], label, vertebra)
+        _check_shapes(name, table, sessions[name], segment if name == "segment" else label, vertebra)
         _self_test(name, table, sessions[name])
-    return Bundle(identity, label, vertebra, restore, absent, sessions)
+    return Bundle(identity, label, segment, vertebra, restore, absent, sessions)
 
 
 def context_shape(crop: Sequence[int]) -> tuple[int, int, int]:
@@ -169,107 +126,26 @@ def _manifest(folder: Path) -> tuple[BundleIdentity, dict[str, Any]]:
         raise Permanent("bundle_manifest", f"cannot read {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Permanent("bundle_manifest", f"{path} is not TOML: {error}") from error
-    head = _section(document, "bundle")
-    name, version, status = (_text(head, key) for key in ("name", "version", "status"))
+    head = section(document, "bundle")
+    name, version, status = (text(head, key) for key in ("name", "version", "status"))
     if status not in ("research", "cleared"):
         raise Permanent("bundle_manifest", f"bundle.status is {status!r}, must be research or cleared")
     return BundleIdentity(name, version, hashlib.sha256(content).hexdigest(), status), document
 
 
 def _present(stages: dict[str, Any], name: str) -> bool:
-    return name in stages and "absent" not in _section(stages, name)
-
-
-def _section(table: dict[str, Any], key: str) -> dict[str, Any]:
-    value = table.get(key)
-    if not isinstance(value, dict):
-        raise Permanent("bundle_manifest", f"bundle.toml lacks the table {key}")
-    return value
-
-
-def _text(table: dict[str, Any], key: str) -> str:
-    value = table.get(key)
-    if not isinstance(value, str) or not value:
-        raise Permanent("bundle_manifest", f"bundle.toml lacks the text {key}")
-    return value
-
-
-def _numbers(table: dict[str, Any], key: str, count: int) -> tuple[float, ...]:
-    value = table.get(key)
-    ok = isinstance(value, list) and len(value) == count and all(isinstance(n, (int, float)) for n in value)
-    if not ok:
-        raise Permanent("bundle_manifest", f"{key} must be a list of {count} numbers, is {value!r}")
-    return tuple(float(n) for n in value)
-
-
-def _named(table: dict[str, Any], key: str, names: Sequence[str]) -> dict[str, float]:
-    values = _section(table, key)
-    missing = [name for name in names if not isinstance(values.get(name), (int, float))]
-    if missing:
-        raise Permanent("bundle_manifest", f"{key} lacks {', '.join(missing)}")
-    return {name: float(values[name]) for name in names}
-
-
-def _positive(table: dict[str, Any], key: str) -> float:
-    value = table.get(key)
-    if not isinstance(value, (int, float)) or value <= 0:
-        raise Permanent("bundle_manifest", f"{key} must be a number above 0, is {value!r}")
-    return float(value)
-
-
-def _label_stage(table: dict[str, Any]) -> LabelStage:
-    labels = tuple(table.get("labels", ()))
-    if labels[:1] != ("background",) or labels != tuple(name for name in _LABELS if name in labels):
-        text = f"stages.label.labels must be background and then levels from head to foot, of {_LABELS}; is {labels}"
-        raise Permanent("bundle_manifest", text)
-    low, high = _numbers(table, "window_hu", 2)
-    return LabelStage(
-        _positive(table, "spacing_mm"), (low, high), float(table.get("pad_value", -1.0)),
-        int(_positive(table, "multiple_of")), labels,
-    )
-
-
-def _vertebra_stage(table: dict[str, Any]) -> VertebraStage:
-    low, high = _numbers(table, "window_hu", 2)
-    return VertebraStage(
-        _numbers(table, "spacing_mm", 3), tuple(int(n) for n in _numbers(table, "shape", 3)),
-        _numbers(table, "origin_index", 3), (low, high),
-        _named(table, "operating_points", _POINTS), _named(table, "temperature", _TEMPERATURES),
-        _usual(_section(table, "usual")) if "usual" in table else None,
-        _height(_named(table, "height", _HEIGHT)) if "height" in table else None,
-    )
-
-
-def _height(values: dict[str, float]) -> HeightWeight:
-    finite = all(map(math.isfinite, values.values()))
-    if not finite or min(values["network"], values["network_alone"]) <= 0 or values["loss"] < 0:
-        raise Permanent("bundle_manifest", f"height: weights must be finite, network above 0, loss not below; is {values}")
-    return HeightWeight(**values)
-
-
-def _usual(table: dict[str, Any]) -> Usual:
-    if tuple(table.get("statistics", ())) != STATISTICS:
-        raise Permanent("bundle_manifest", f"usual.statistics must be {list(STATISTICS)}, is {table.get('statistics')!r}")
-    count = len(STATISTICS)
-    return Usual(_numbers(table, "mean", count), _numbers(table, "precision", count**2), _positive(table, "limit"))
-
-
-def _restore_stage(table: dict[str, Any], vertebra: VertebraStage | None) -> RestoreStage:
-    if vertebra is None:
-        raise Permanent("bundle_manifest", "stage restore needs the crops of stage vertebra, which is absent")
-    low, high = _numbers(table, "window_hu", 2)
-    return RestoreStage((low, high))
+    return name in stages and "absent" not in section(stages, name)
 
 
 def _open(
     folder: Path, stage: str, table: dict[str, Any], providers: Sequence[str], threads: int
 ) -> onnxruntime.InferenceSession:
-    path = folder / _text(table, "file")
+    path = folder / text(table, "file")
     try:
         content = path.read_bytes()
     except OSError as error:
         raise Permanent("bundle_manifest", f"cannot read {path}: {error.strerror}") from error
-    found, expected = hashlib.sha256(content).hexdigest(), _text(table, "sha256")
+    found, expected = hashlib.sha256(content).hexdigest(), text(table, "sha256")
     if found != expected:
         raise Permanent("bundle_digest", f"{path.name}: SHA-256 is {found}, bundle.toml says {expected}")
     options = onnxruntime.SessionOptions()
@@ -286,13 +162,13 @@ def _open(
 
 def _check_shapes(
     stage: str, table: dict[str, Any], session: onnxruntime.InferenceSession,
-    label: LabelStage, vertebra: VertebraStage | None,
+    field: LabelStage, vertebra: VertebraStage | None,
 ) -> None:
     sources, outputs = _TENSORS[stage]
     fixed: dict[str, tuple[int | None, ...]] = {}
-    if stage == "label":
+    if stage in ("label", "segment"):
         free = (None, None, None)
-        fixed = {"image": (1, 1, *free), "classes": (1, len(label.labels), *free), "body": (1, 1, *free),
+        fixed = {"image": (1, 1, *free), "classes": (1, len(field.labels), *free), "body": (1, 1, *free),
                  "offset": (1, 3, *free)}
     else:
         grid = (None, 1, *vertebra.shape)
@@ -316,14 +192,14 @@ def _check_shapes(
             for have, want in zip(tensor.shape, wanted, strict=True)
         )
         if clash or tensor.type != "tensor(float)":
-            text = f"{file}: {tensor.name} is {tensor.type} {tensor.shape}, must be tensor(float) {list(wanted)}"
-            raise Permanent("bundle_shape", text)
+            wrong = f"{file}: {tensor.name} is {tensor.type} {tensor.shape}, must be tensor(float) {list(wanted)}"
+            raise Permanent("bundle_shape", wrong)
 
 
 def _self_test(stage: str, table: dict[str, Any], session: onnxruntime.InferenceSession) -> None:
-    test = _section(table, "self_test")
-    tolerance = _positive(test, "tolerance")
-    expected = _section(test, "expected")
+    test = section(table, "self_test")
+    tolerance = positive(test, "tolerance")
+    expected = section(test, "expected")
     try:
         shape = [int(n) for n in test.get("shape", ())]
         tensors = {name: self_test_input(shape) for name, _ in _TENSORS[stage][0]}

@@ -15,7 +15,7 @@ import numpy as np
 from ovcf_node.domain.denis import FractureClass, classify
 from ovcf_node.domain.findings import Evidence
 from ovcf_node.domain.reasons import Reason
-from ovcf_node.infer.bundle import VertebraStage
+from ovcf_node.infer.stages import VertebraStage
 
 UNKNOWN_EVIDENCE = Evidence()
 _SIGNS = ("superior", "inferior", "anterior", "posterior")

@@ -106,6 +106,17 @@ def find_instances(voxels: Voxels, field: Field) -> tuple[list[Instance], np.nda
     return kept, numbers
 
 
+def joined(voxels: Voxels, field: Field, instances: list[Instance]) -> np.ndarray:
+    """Return the map (z, y, x) of the instances' numbers on a field of which `voxels` speaks: each votes for its own."""
+    member = (voxels.classes[0] < 0.5) & field.inside
+    numbers = np.zeros(field.hu.shape, dtype=np.uint8)
+    if member.any() and instances:
+        votes = field.point_of(np.argwhere(member)) + voxels.offset_mm[:, member].T
+        owner = _nearest(votes, np.array([i.centre for i in instances]))
+        numbers[member] = np.array([*(i.number for i in instances), 0], dtype=np.uint8)[owner]  # -1: nobody's
+    return numbers
+
+
 def _peaks(votes: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Local maxima of the vote density, strongest first."""
     low = votes.min(axis=0) - 3 * _SPREAD_MM

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from ovcf_node.domain.levels import GRADED, REPORTED
 from ovcf_node.domain.reasons import Reason
 from ovcf_node.infer import expected
-from ovcf_node.infer.bundle import VertebraStage
 from ovcf_node.infer.evidence import Grading, Signs, calibrated, grade, is_suspect, weighed
 from ovcf_node.infer.morphometry import Geometry
+from ovcf_node.infer.stages import VertebraStage
 from ovcf_node.infer.usual import is_unusual
 from ovcf_node.infer.vertebra import VertebraReading
 

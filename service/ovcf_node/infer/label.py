@@ -17,6 +17,7 @@ from ovcf_node.infer.bundle import Bundle
 from ovcf_node.infer.instances import Instance, Voxels, find_instances
 from ovcf_node.infer.norms import NORMS, centre_distance
 from ovcf_node.infer.resample import Field, isotropic, padded, window
+from ovcf_node.infer.stages import LabelStage
 
 _FLOOR = 0.02  # smallest class probability that counts: one instance must not outvote all others
 _SHARED = {"above": 3.0, "below": 2.0}  # classes of several vertebrae: their probability is shared between these
@@ -47,13 +48,18 @@ class Placed:
 
 @dataclass(frozen=True)
 class Labels:
-    """All vertebrae from foot to head and what their names rest on; `numbers` is the instance map on `field`."""
+    """All vertebrae from foot to head and what their names rest on.
+
+    numbers      the instance map on `field`, 0 where none.
+    probability  of being a vertebra at all, on `field`, float32; None where only a coarse map is there.
+    """
 
     vertebrae: tuple[Placed, ...]
     numbering_uncertain: bool
     numbering_basis: str
     field: Field
     numbers: np.ndarray
+    probability: np.ndarray | None = None
 
     @property
     def reported(self) -> tuple[Placed, ...]:
@@ -67,14 +73,17 @@ class Labels:
 
 def locate(field: Field, bundle: Bundle) -> Labels:
     """Run the label stage on the whole field and name what it finds."""
-    stage = bundle.label
+    return decode(*answered(field, bundle, "label", bundle.label), bundle.label.labels)
+
+
+def answered(field: Field, bundle: Bundle, name: str, stage: LabelStage) -> tuple[Voxels, Field]:
+    """Run a stage that reads a field; return what it says of every voxel, and the part of the field that it read."""
     image, (start, stop) = _trimmed(window(field.hu, stage.window_hu))
     tensors = padded(image, stage.multiple_of, stage.pad_value)[None, None]
-    answer = bundle.run("label", {"image": np.ascontiguousarray(tensors)})
+    answer = bundle.run(name, {"image": np.ascontiguousarray(tensors)})
     box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
     part = Field(field.hu[box], field.inside[box], field.point_of(start), field.spacing)
-    voxels = Voxels.from_logits(answer["classes"], answer["body"], answer["offset"], part.hu.shape)
-    return decode(voxels, part, stage.labels)
+    return Voxels.from_logits(answer["classes"], answer["body"], answer["offset"], part.hu.shape), part
 
 
 def decode(voxels: Voxels, field: Field, labels: tuple[str, ...]) -> Labels:

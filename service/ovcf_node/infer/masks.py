@@ -1,7 +1,8 @@
 """Bring the crops' masks back to the source's voxels: one label each, the likelier vertebra where two claim one.
 
 A crop ends 48 mm to each side and 60 mm behind the body's centre; the wings of the sacrum and long processes do not. What
-lies beyond goes on as the label stage's coarse map has it, and never takes a voxel that a crop has given to a vertebra.
+lies beyond goes on as the field's map has it (the segment stage's, or the label stage's), and never takes a voxel that a
+crop has given to a vertebra.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,8 @@ from ovcf_node.infer.vertebra import VertebraReading
 
 _HALF = 128  # probability 0.5 on the 0..255 scale
 _FULL = 250  # within the crop's outermost planes; past them its masks fade out over a voxel, which left a slit
-_LEAST_BEYOND = 8  # voxels of the coarse map outside the crop (1.7 cm3 at 6 mm): fewer are its rounding
+_LEAST_BEYOND_CM3 = 1.7  # of the field's map outside the crop: less is its rounding
+_SHARE = 0.4  # of the segment stage in a voxel that a crop has seen too: two looks of different networks err apart
 _RIM_MM = 3.0  # a fracture region may stand out of its vertebra by this much
 
 
@@ -28,7 +30,7 @@ def masks_on_grid(
     Fracture regions are kept only for the levels in `fractured`, inside their vertebra and a thin rim around it.
     """
     with ThreadPoolExecutor(max_workers=threads) as pool:  # scipy releases the interpreter lock while it interpolates
-        parts = [p for p in pool.map(lambda r: _part(volume, r, r.level in fractured), readings) if p is not None]
+        parts = [p for p in pool.map(lambda r: _part(volume, labels, r, r.level in fractured), readings) if p is not None]
         parts += [p for p in pool.map(lambda r: _beyond(volume, labels, r), readings) if p is not None]
     if not parts:
         return None
@@ -59,10 +61,10 @@ def masks_on_grid(
 
 
 def _part(
-    volume: Volume, reading: VertebraReading, fractured: bool
+    volume: Volume, labels: Labels, reading: VertebraReading, fractured: bool
 ) -> tuple[int, np.ndarray, np.ndarray, np.ndarray | None] | None:
     """One vertebra on its own box of the volume: value, first index, probability (uint8), fracture region or None."""
-    probability = reading.vertebra
+    probability = _seen_twice(labels, reading)
     found = _span(probability > 0.3, probability.shape)
     if found is None:
         return None
@@ -80,15 +82,32 @@ def _part(
     return mask_value(reading.level), start, whole, region
 
 
+def _seen_twice(labels: Labels, reading: VertebraReading) -> np.ndarray:
+    """Probability of the whole vertebra on the crop's grid: the crop's own, and the segment stage's where there is one."""
+    mine = labels.numbers == _number(labels, reading)
+    if labels.probability is None or not mine.any():
+        return reading.vertebra
+    rim = ndimage.binary_dilation(mine) & (mine | (labels.numbers == 0))
+    to_field = np.linalg.inv(labels.field.affine) @ reading.crop.grid.affine
+    other = ndimage.affine_transform(
+        np.where(rim, labels.probability, 0.0).astype(np.float32), to_field[:3, :3], to_field[:3, 3],
+        output_shape=reading.vertebra.shape, order=1, cval=np.nan,
+    )
+    return np.where(np.isnan(other), reading.vertebra, (1.0 - _SHARE) * reading.vertebra + _SHARE * other)
+
+
+def _number(labels: Labels, reading: VertebraReading) -> int:
+    return next(v.instance.number for v in labels.vertebrae if v.label == reading.level)
+
+
 def _beyond(volume: Volume, labels: Labels, reading: VertebraReading) -> tuple[int, np.ndarray, np.ndarray, None] | None:
-    """What the coarse map gives this vertebra outside its crop, on its own box; None where that is next to nothing."""
-    number = next(v.instance.number for v in labels.vertebrae if v.label == reading.level)
-    coarse = labels.numbers == number
+    """What the field's map gives this vertebra outside its crop, on its own box; None where that is next to nothing."""
+    coarse = labels.numbers == _number(labels, reading)
     crop = reading.crop.grid
     index = np.argwhere(coarse)
     at = (labels.field.point_of(index) - crop.affine[:3, 3]) @ np.linalg.inv(crop.affine[:3, :3]).T
     outside = index[((at < 0) | (at > np.array(crop.shape) - 1)).any(axis=1)]
-    if len(outside) < _LEAST_BEYOND:
+    if len(outside) * labels.field.spacing**3 < 1000.0 * _LEAST_BEYOND_CM3:
         return None
     found = tuple(slice(int(a), int(b) + 1) for a, b in zip(outside.min(axis=0), outside.max(axis=0), strict=True))
     box = _box(volume, labels.field.affine, found)

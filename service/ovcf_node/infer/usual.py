@@ -8,7 +8,7 @@ it catches what is no such picture at all, not what is a little different.
 import numpy as np
 from scipy import ndimage
 
-from ovcf_node.infer.bundle import STATISTICS, Usual
+from ovcf_node.infer.stages import STATISTICS, Usual
 from ovcf_node.infer.vertebra import VertebraReading
 
 _AROUND_VOXELS = 2  # how far from the vertebra the tissue around it is taken

@@ -12,9 +12,10 @@ from scipy import ndimage
 
 from ovcf_node.domain.levels import GRADED
 from ovcf_node.domain.volume import Volume
-from ovcf_node.infer.bundle import Bundle, VertebraStage
+from ovcf_node.infer.bundle import Bundle
 from ovcf_node.infer.label import Labels, Placed, frame_from
 from ovcf_node.infer.resample import Crop, crop_grid, sample_crop, window
+from ovcf_node.infer.stages import VertebraStage
 
 _MOVED_MM = 2.0
 _TURNED_DEGREES = 4.0
@@ -22,6 +23,7 @@ _MOST_DEGREES = 20.0  # a frame is never turned farther than this by one crop
 _MOST_MM = 14.0
 _BATCH = 4  # crops per call: bounds the memory of the network's activations
 _LEAST_BODY_VOXELS = 400  # 1.5 cm3: less is no body to measure a frame from
+_DEEP_MM = 6.0  # the field's map is no more exact
 _LARGER = 1.05  # spacing of the shifted look against the first
 _SHIFT_MM = (0.0, -1.5, 1.5)  # of the shifted look along u, v, w
 
@@ -150,9 +152,9 @@ def _one_piece(probability: np.ndarray) -> np.ndarray:
 
 
 def _foreign(crop: Crop, labels: Labels, vertebra: Placed) -> np.ndarray:
-    """Voxels deep inside another vertebra of the coarse map: the crop network may spill over, not so far."""
+    """Voxels deep inside another vertebra of the field's map: the crop network may spill over, not so far."""
     others = (labels.numbers > 0) & (labels.numbers != vertebra.instance.number)
-    deep = ndimage.binary_erosion(others, border_value=1)
+    deep = ndimage.binary_erosion(others, iterations=max(1, round(_DEEP_MM / labels.field.spacing)), border_value=1)
     if not deep.any():
         return np.zeros(crop.hu.shape, dtype=bool)
     to_field = np.linalg.inv(labels.field.affine) @ crop.grid.affine

@@ -9,9 +9,9 @@ import numpy as np
 
 from ovcf_node.domain.findings import BundleIdentity
 from ovcf_node.domain.volume import FrameSource, Volume
-from ovcf_node.infer.bundle import LabelStage, RestoreStage, VertebraStage
 from ovcf_node.infer.label import frame_from
 from ovcf_node.infer.norms import NORMS
+from ovcf_node.infer.stages import LabelStage, RestoreStage, SegmentStage, VertebraStage
 
 LABELS = ("background", "above", "T11", "T12", "L1", "L2", "L3", "L4", "L5", "S1", "below")
 POINTS = {"fracture": 0.5, "superior": 0.5, "inferior": 0.5, "anterior": 0.5, "posterior": 0.5, "old": 0.5,
@@ -115,15 +115,16 @@ class KnowingBundle:
     grids: list = field(default_factory=list)
     absent: dict = field(default_factory=dict)
     label: LabelStage = LABEL_STAGE
+    segment: SegmentStage | None = None
     vertebra: VertebraStage | None = VERTEBRA_STAGE
     restore: RestoreStage | None = None
     identity: BundleIdentity = BundleIdentity("knowing", "1", "0" * 64, "research")  # noqa: RUF009
 
     def has(self, stage: str) -> bool:
-        return stage == "label" or (stage == "vertebra" and self.vertebra is not None)
+        return stage == "label" or (stage in ("segment", "vertebra") and getattr(self, stage) is not None)
 
     def run(self, stage: str, tensors: dict) -> dict:
-        if stage == "label":
+        if stage in ("label", "segment"):
             return label_answer(self.blocks, self.fields[-1], tensors["image"].shape[2:])
         count = len(tensors["crop"])
         answers = [self._crop(grid) for grid in self.grids[-count:]]
@@ -131,13 +132,17 @@ class KnowingBundle:
 
     def watch(self, monkeypatch) -> "KnowingBundle":
         """Record the fields and crop grids the code under test makes; networks see only tensors."""
-        from ovcf_node.infer import label, vertebra
+        from ovcf_node.infer import label, segment, vertebra
 
         original_sample = vertebra.sample_crop
 
         def located(volume_field, bundle, locate=label.locate):
             self.fields.append(volume_field)
             return locate(volume_field, bundle)
+
+        def resampled(volume, spacing, isotropic=segment.isotropic):
+            self.fields.append(isotropic(volume, spacing))
+            return self.fields[-1]
 
         def sampled(volume, grid):
             self.grids.append(grid)
@@ -148,6 +153,7 @@ class KnowingBundle:
 
         monkeypatch.setattr("ovcf_node.infer.locate", located)
         monkeypatch.setattr(label, "_trimmed", whole)
+        monkeypatch.setattr(segment, "isotropic", resampled)
         monkeypatch.setattr(vertebra, "sample_crop", sampled)
         return self
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from ovcf_node.domain.findings import Evidence
-from ovcf_node.infer.bundle import HeightWeight, VertebraStage
 from ovcf_node.infer.evidence import Grading, Signs, calibrated, grade, is_suspect, weighed
+from ovcf_node.infer.stages import HeightWeight, VertebraStage
 
 _POINTS = {"fracture": 0.5, "superior": 0.5, "inferior": 0.5, "anterior": 0.5, "posterior": 0.5, "old": 0.5,
            "abstain_below": 0.6}

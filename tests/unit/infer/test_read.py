@@ -10,7 +10,8 @@ from synthetic_spine import VERTEBRA_STAGE, KnowingBundle, axial_volume, paint, 
 from ovcf_node.domain.levels import GRADED, REPORTED, mask_value
 from ovcf_node.domain.volume import Masks, Volume
 from ovcf_node.infer import looks_like_spine, read
-from ovcf_node.infer.bundle import STATISTICS, Bundle, HeightWeight, Usual
+from ovcf_node.infer.bundle import Bundle
+from ovcf_node.infer.stages import STATISTICS, HeightWeight, Usual
 
 _FULL = ("T10", "T11", *REPORTED, "S2")
 

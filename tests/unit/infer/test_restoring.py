@@ -10,9 +10,9 @@ from synthetic_spine import VERTEBRA_STAGE, KnowingBundle, axial_volume, spine
 from ovcf_node.domain.findings import Heights
 from ovcf_node.domain.levels import GRADED
 from ovcf_node.infer import read
-from ovcf_node.infer.bundle import RestoreStage
 from ovcf_node.infer.resample import Crop, crop_grid
 from ovcf_node.infer.restore import MARGIN_MM, compared, context_grid, region_of
+from ovcf_node.infer.stages import RestoreStage
 
 WINDOW = (-300.0, 1300.0)
 GRID = crop_grid(

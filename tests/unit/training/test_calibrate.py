@@ -12,8 +12,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "models" / "trainin
 import calibrate
 from ovcf_node.domain.findings import Evidence
 from ovcf_node.infer import evidence
-from ovcf_node.infer.bundle import HeightWeight, VertebraStage
 from ovcf_node.infer.evidence import Signs
+from ovcf_node.infer.stages import HeightWeight, VertebraStage
 
 
 def _row(rng, kind, case):

@@ -43,6 +43,16 @@ def test_export_is_one_file_per_stage_with_dynamic_shapes(folder):
     assert out["fracture"].shape == (3, 1, 56, 72, 32)
 
 
+def test_a_segment_stage_is_exported_where_it_was_trained(tmp_path):
+    (tmp_path / "work").mkdir()
+    net = export.network("segment", None)
+    torch.save({"ema": net.state_dict(), "about": "for a test"}, tmp_path / "work" / "segment.pt")
+    export.export(tmp_path / "work", tmp_path / "out")
+    stage = bundle.read(tmp_path / "out")["stages"]["segment"]
+    assert stage["spacing_mm"] == 3.0 and stage["margin_mm"] > 0 and stage["self_test"]["expected"]
+    assert "| segment |" in (tmp_path / "out" / "MODEL_CARD.md").read_text()
+
+
 def test_bundle_says_what_it_is_and_passes_its_own_self_test(folder):
     data = bundle.read(folder)
     assert data["bundle"]["status"] == "research"

@@ -182,6 +182,35 @@ def test_rendered_field_and_crops_agree_with_the_case():
         assert not ((masks & 2 > 0) & (masks & 1 == 0)).any()
 
 
+def test_a_spine_is_the_field_around_its_vertebrae():
+    import cases
+
+    rendered, vertebrae, random = cases.rendered_field(11)
+    whole = cases.coarse(rendered, vertebrae, random)
+    part = cases.spine(rendered, vertebrae, random, np.random.default_rng(0))
+    assert part["hu"].shape == part["labels"].shape == part["instance"].shape == part["body"].shape
+    assert abs((part["labels"] > 0).sum() / 8 / (whole["labels"] > 0).sum() - 1) < 0.1
+    for a, b in zip(whole["centres"], part["centres"], strict=True):  # indices (z, y, x), origins LPS
+        there = whole["origin"] + 6.0 * a[::-1]
+        assert np.allclose(there, part["origin"] + 3.0 * b[::-1], atol=0.01)
+    tensors = pool.field_tensors(part, np.random.default_rng(1), spacing=3.0)
+    image, labels, body, offset, level = tensors
+    assert image.numel() <= pool.FIELD_LIMIT * 1.3 and image.shape[2:] == labels.shape[1:] == level.shape[2:]
+    inside = (body[0, 0] > 0.5) & torch.isfinite(offset[0, 0])
+    assert offset[0][:, inside].abs().max() < 6.0  # 60 mm: nothing of a body is farther from its centre
+
+
+def test_masks_are_cut_from_classes_that_do_not_favour_vertebrae():
+    torch.manual_seed(0)
+    label, segment = networks.LabelNet().eval(), networks.SegmentNet().eval()
+    segment.load_state_dict(label.state_dict())
+    image = torch.rand(1, 1, 16, 16, 16)
+    with torch.no_grad():
+        a, b = label(image)[0], segment(image)[0]
+    assert torch.allclose(b[:, 0] - a[:, 0], torch.full_like(a[:, 0], -np.log(networks.BACKGROUND_WEIGHT)), atol=1e-5)
+    assert torch.equal(a[:, 1:], b[:, 1:])
+
+
 def test_jittered_frames_stay_right_handed():
     import cases
     import phantoms

@@ -1,0 +1,173 @@
+"""The stages that a bundle's manifest describes, and the reading of their tables (contract: models/README.md).
+
+Whatever a table lacks or has wrong raises Permanent("bundle_manifest") naming the entry.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ovcf_node.errors import Permanent
+
+_POINTS = ("fracture", "superior", "inferior", "anterior", "posterior", "old", "abstain_below")
+_TEMPERATURES = ("evidence", "type", "old")
+_HEIGHT = ("network", "loss", "intercept", "network_alone", "intercept_alone")
+STATISTICS = ("log_body_cm3", "body_softness", "vertebra_softness", "body_100hu", "body_sd_100hu", "contrast_100hu")
+"""What `usual` describes; `usual.statistics` computes them."""
+_LABELS = ("background", "above", "T11", "T12", "L1", "L2", "L3", "L4", "L5", "S1", "below")
+
+
+@dataclass(frozen=True)
+class LabelStage:
+    """How the label network wants its image: isotropic spacing (mm), window (HU), padding, and its classes in order."""
+
+    spacing_mm: float
+    window_hu: tuple[float, float]
+    pad_value: float
+    multiple_of: int
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SegmentStage(LabelStage):
+    """The same on the part of the field that holds the label stage's vertebrae and `margin_mm` around them."""
+
+    margin_mm: float
+
+
+@dataclass(frozen=True)
+class Usual:
+    """What crops of the calibration look like: mean and inverse covariance (row by row) of `STATISTICS`, and the limit."""
+
+    mean: tuple[float, ...]
+    precision: tuple[float, ...]
+    limit: float
+
+
+@dataclass(frozen=True)
+class HeightWeight:
+    """Weights of a fracture's log-odds, with a height loss and of the picture alone (formula: models/README.md)."""
+
+    network: float
+    loss: float
+    intercept: float
+    network_alone: float
+    intercept_alone: float
+
+
+@dataclass(frozen=True)
+class VertebraStage:
+    """How the vertebra network wants its crops, in (w, v, u) order, and how its outputs become calls."""
+
+    spacing_mm: tuple[float, float, float]
+    shape: tuple[int, int, int]
+    origin_index: tuple[float, float, float]
+    window_hu: tuple[float, float]
+    operating_points: Mapping[str, float]
+    temperature: Mapping[str, float]
+    usual: Usual | None = None
+    height: HeightWeight | None = None
+
+
+@dataclass(frozen=True)
+class RestoreStage:
+    """How the restoring network wants its pictures: the vertebra stage's crops, in its own window (HU)."""
+
+    window_hu: tuple[float, float]
+
+
+def section(table: dict[str, Any], key: str) -> dict[str, Any]:
+    """Return a table within a table."""
+    value = table.get(key)
+    if not isinstance(value, dict):
+        raise Permanent("bundle_manifest", f"bundle.toml lacks the table {key}")
+    return value
+
+
+def text(table: dict[str, Any], key: str) -> str:
+    """Return a text that is not empty."""
+    value = table.get(key)
+    if not isinstance(value, str) or not value:
+        raise Permanent("bundle_manifest", f"bundle.toml lacks the text {key}")
+    return value
+
+
+def numbers(table: dict[str, Any], key: str, count: int) -> tuple[float, ...]:
+    """Return so many numbers."""
+    value = table.get(key)
+    ok = isinstance(value, list) and len(value) == count and all(isinstance(n, (int, float)) for n in value)
+    if not ok:
+        raise Permanent("bundle_manifest", f"{key} must be a list of {count} numbers, is {value!r}")
+    return tuple(float(n) for n in value)
+
+
+def named(table: dict[str, Any], key: str, names: Sequence[str]) -> dict[str, float]:
+    """Return a table of numbers that has all `names`."""
+    values = section(table, key)
+    missing = [name for name in names if not isinstance(values.get(name), (int, float))]
+    if missing:
+        raise Permanent("bundle_manifest", f"{key} lacks {', '.join(missing)}")
+    return {name: float(values[name]) for name in names}
+
+
+def positive(table: dict[str, Any], key: str) -> float:
+    """Return a number above 0."""
+    value = table.get(key)
+    if not isinstance(value, (int, float)) or value <= 0:
+        raise Permanent("bundle_manifest", f"{key} must be a number above 0, is {value!r}")
+    return float(value)
+
+
+def label_stage(table: dict[str, Any]) -> LabelStage:
+    """Read the label stage's table."""
+    return LabelStage(*_field(table))
+
+
+def segment_stage(table: dict[str, Any]) -> SegmentStage:
+    """Read the segment stage's table."""
+    return SegmentStage(*_field(table), positive(table, "margin_mm"))
+
+
+def _field(table: dict[str, Any]) -> tuple:
+    """Spacing, window, padding and classes of a network that reads a field."""
+    labels = tuple(table.get("labels", ()))
+    if labels[:1] != ("background",) or labels != tuple(name for name in _LABELS if name in labels):
+        wrong = f"labels must be background and then levels from head to foot, of {_LABELS}; is {labels}"
+        raise Permanent("bundle_manifest", wrong)
+    pad, multiple = float(table.get("pad_value", -1.0)), int(positive(table, "multiple_of"))
+    return positive(table, "spacing_mm"), numbers(table, "window_hu", 2), pad, multiple, labels
+
+
+def vertebra_stage(table: dict[str, Any]) -> VertebraStage:
+    """Read the vertebra stage's table."""
+    low, high = numbers(table, "window_hu", 2)
+    return VertebraStage(
+        numbers(table, "spacing_mm", 3), tuple(int(n) for n in numbers(table, "shape", 3)),
+        numbers(table, "origin_index", 3), (low, high),
+        named(table, "operating_points", _POINTS), named(table, "temperature", _TEMPERATURES),
+        _usual(section(table, "usual")) if "usual" in table else None,
+        _height(named(table, "height", _HEIGHT)) if "height" in table else None,
+    )
+
+
+def _height(values: dict[str, float]) -> HeightWeight:
+    finite = all(map(math.isfinite, values.values()))
+    if not finite or min(values["network"], values["network_alone"]) <= 0 or values["loss"] < 0:
+        raise Permanent("bundle_manifest", f"height: weights must be finite, network above 0, loss not below; is {values}")
+    return HeightWeight(**values)
+
+
+def _usual(table: dict[str, Any]) -> Usual:
+    if tuple(table.get("statistics", ())) != STATISTICS:
+        raise Permanent("bundle_manifest", f"usual.statistics must be {list(STATISTICS)}, is {table.get('statistics')!r}")
+    count = len(STATISTICS)
+    return Usual(numbers(table, "mean", count), numbers(table, "precision", count**2), positive(table, "limit"))
+
+
+def restore_stage(table: dict[str, Any], vertebra: VertebraStage | None) -> RestoreStage:
+    """Read the restoring stage's table; it works on the crops of `vertebra`."""
+    if vertebra is None:
+        raise Permanent("bundle_manifest", "stage restore needs the crops of stage vertebra, which is absent")
+    low, high = numbers(table, "window_hu", 2)
+    return RestoreStage((low, high))

@@ -1,0 +1,92 @@
+"""The finer map around the spine: whose voxels they are, how far it reaches, and what the masks take from it."""
+
+from dataclasses import replace
+
+import numpy as np
+from synthetic_spine import LABEL_STAGE, KnowingBundle, axial_volume, paint, spine
+
+from ovcf_node.domain.volume import FrameSource, Volume
+from ovcf_node.infer import field_for, locate, read
+from ovcf_node.infer.instances import Instance
+from ovcf_node.infer.label import Labels, Placed
+from ovcf_node.infer.masks import masks_on_grid
+from ovcf_node.infer.resample import Crop, Field, crop_grid
+from ovcf_node.infer.segment import mapped
+from ovcf_node.infer.stages import SegmentStage
+from ovcf_node.infer.vertebra import VertebraReading
+
+SEGMENT_STAGE = SegmentStage(3.0, LABEL_STAGE.window_hu, -1.0, 8, LABEL_STAGE.labels, 30.0)
+_LEVELS = ("T10", "T11", "T12", "L1", "L2", "L3", "L4", "L5", "S1")
+
+
+def _mapped(monkeypatch, **stage):
+    blocks = spine(_LEVELS)
+    volume = axial_volume(blocks)
+    bundle = KnowingBundle(blocks, segment=replace(SEGMENT_STAGE, **stage)).watch(monkeypatch)
+    whole = field_for(volume, bundle)
+    bundle.fields.append(whole)
+    labels = locate(whole, bundle)
+    return blocks, labels, mapped(labels, volume, bundle)
+
+
+def _agreement(blocks, labels, level: str) -> float:
+    """Dice of a level's voxels in the map against the block itself."""
+    index = next(k for k, b in enumerate(blocks) if b.level == level)
+    true = paint(blocks, labels.field.affine, labels.field.hu.shape) == index + 1
+    ours = labels.numbers == next(v.instance.number for v in labels.vertebrae if v.label == level)
+    return 2 * (true & ours).sum() / (true.sum() + ours.sum())
+
+
+def test_every_voxel_joins_the_vertebra_that_the_label_stage_named(monkeypatch):
+    blocks, coarse, fine = _mapped(monkeypatch)
+    assert fine.field.spacing == 3.0 and fine.vertebrae == coarse.vertebrae
+    for level in _LEVELS[2:]:
+        assert _agreement(blocks, fine, level) > 0.97
+
+
+def test_it_reaches_as_far_around_the_reported_vertebrae_as_the_bundle_says(monkeypatch):
+    _, coarse, fine = _mapped(monkeypatch, margin_mm=12.0)
+    named = [v.instance.number for v in coarse.vertebrae if v.label in _LEVELS[2:]]
+    points = coarse.field.point_of(np.argwhere(np.isin(coarse.numbers, named)))
+    first, last = (fine.field.point_of(i) for i in (np.zeros(3), np.array(fine.field.hu.shape) - 1))
+    assert np.allclose(first, points.min(axis=0) - 12.0, atol=4.0) and np.allclose(last, points.max(axis=0) + 12.0, atol=4.0)
+
+
+def test_a_reading_says_how_long_it_took_and_keeps_its_names(monkeypatch):
+    blocks = spine(_LEVELS)
+    volume = axial_volume(blocks, spacing=(2.0, 1.5, 1.5))
+    with monkeypatch.context() as context:
+        plain = read(volume, KnowingBundle(blocks).watch(context))
+    reading = read(volume, KnowingBundle(blocks, segment=SEGMENT_STAGE).watch(monkeypatch))
+    assert "segment" in reading.timings_s and "segment" not in plain.timings_s
+    assert [v.level for v in reading.vertebrae] == [v.level for v in plain.vertebrae]
+    assert reading.masks is not None
+
+
+def _masks(crop_says: float, map_says: float, *, mapped_at_all: bool = True) -> int:
+    """Voxels of the mask of one vertebra that crop and map see with these probabilities, everywhere within 15 mm."""
+    shape, origin = (20, 20, 20), np.full(3, -30.0)
+    field = Field(np.zeros(shape, np.float32), np.ones(shape, bool), origin, 3.0)
+    inside = np.linalg.norm(field.point_of(np.moveaxis(np.indices(shape), 0, -1)), axis=-1) < 15.0
+    instance = Instance(np.zeros(3), np.zeros(11), 100.0, 1, 30.0, 1.0)
+    labels = Labels(
+        (Placed("L3", instance, np.eye(3)),), False, "", field, (inside & mapped_at_all).astype(np.uint8),
+        np.where(inside, map_says, 0.0).astype(np.float32),
+    )
+    grid = crop_grid(np.zeros(3), np.eye(3), (1.0, 1.25, 3.0), (56, 72, 32), (27.5, 24.0, 15.5))
+    points = grid.point_of(np.moveaxis(np.indices(grid.shape), 0, -1))
+    seen = np.where(np.linalg.norm(points, axis=-1) < 15.0, crop_says, 0.0).astype(np.float32)
+    crop = Crop(grid, np.zeros(grid.shape, np.float32), np.ones(grid.shape, bool))
+    reading = VertebraReading("L3", np.zeros(3), np.eye(3), crop, seen, seen, seen * 0, np.zeros((1, 10)))
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])[[2, 1, 0, 3]]
+    affine[:3, 3] = -30.0
+    sources = tuple(FrameSource(f"1.2.{k}") for k in range(30))
+    volume = Volume(np.zeros((30, 30, 30), np.int16), affine, sources, "axial", "1.2")
+    masks = masks_on_grid(volume, labels, [reading], frozenset())
+    return 0 if masks is None else int((masks.vertebrae > 0).sum())
+
+
+def test_a_mask_takes_what_crop_and_map_together_say():
+    assert _masks(0.9, 0.9) > 1000
+    assert _masks(0.45, 0.9) > 1000 and _masks(0.6, 0.2) == 0  # either may outvote the other
+    assert _masks(0.6, 0.0, mapped_at_all=False) > 1000  # a vertebra that the map does not know is the crop's alone
