@@ -173,7 +173,7 @@ def main() -> None:
     a = parser.parse_args()
     torch.set_num_threads(1)
     net = load(a.work / "damage.pt")[0]
-    rows = train_damage.BrokenPool(a.pairs).broken
+    rows = train_damage.BrokenPool(a.pairs).damaged
     done = [compared(net, row) for row in rows]
     for key in done[0][0]:
         print(f"{key}: {np.mean([f[key] for f, _ in done]):.3f} over {len(done)} fractures")

@@ -52,6 +52,31 @@ class Pool:
         return self.samples[self.names[int(rng.integers(len(self.names)))]]
 
 
+class PairFolder:
+    """Pairs of a folder, `damaged` and `whole` vertebrae in memory; ``refresh`` takes new files, up to ``capacity``."""
+
+    capacity: int
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.names: set[str] = set()
+        self.damaged: list[dict] = []
+        self.whole: list[dict] = []
+        self.refresh()
+
+    def refresh(self) -> int:
+        for path in sorted(self.folder.glob("*.npz"), key=lambda p: p.stat().st_mtime):
+            if path.name not in self.names and len(self.names) < self.capacity:
+                self.names.add(path.name)
+                with np.load(path) as data:
+                    self.take({k: data[k] for k in data.files})
+        return len(self.names)
+
+    def take(self, sample: dict[str, np.ndarray]) -> None:
+        """Keep what a file holds."""
+        raise NotImplementedError
+
+
 def field_tensors(
     sample: dict, rng: np.random.Generator | None, vary: bool = True, spacing: float = bundle.LABEL_SPACING
 ) -> tuple[Tensor, ...]:

@@ -19,58 +19,44 @@ from augment import AIR, intensity, shift
 from damager import DARK, FRONT, SIGNS_SCALE, DamageNet, damage_loss, reach, shown
 from devices import Device
 from networks import parameters
-from pool import windowed
+from pool import PairFolder, windowed
 from restorer import Critics, critic_loss
 from schedule import Ema, Schedule, rate, save
 from warm import warm_weights
 
 RATE = 2e-3  # peak, generator; the critics learn at a fifth of it
 FEWEST = 12  # files to wait for before the first step
-CAPACITY = 800  # files kept in memory (about 2 MB each)
 WHOLE = 0.1  # share of whole vertebrae with an empty plan
 CRITICS_FROM = 0.15  # of the schedule
 BITS = {"whole": 1, "body": 2, "fracture": 4, "undamaged": 8}
 
 
-class BrokenPool:
-    """Recent fractures and some whole vertebrae of ``DIR/pairs``; ``refresh`` finds new files."""
+class BrokenPool(PairFolder):
+    """Recent fractures (`damaged`) and some whole vertebrae of ``DIR/pairs``."""
 
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self.names: set[str] = set()
-        self.broken: list[dict] = []
-        self.whole: list[dict] = []
-        self.refresh()
-
-    def refresh(self) -> int:
-        for path in sorted(self.folder.glob("*.npz"), key=lambda p: p.stat().st_mtime):
-            if path.name not in self.names and len(self.names) < CAPACITY:
-                self.names.add(path.name)
-                with np.load(path) as data:
-                    self.take({k: data[k] for k in data.files})
-        return len(self.names)
+    capacity = 800  # about 2 MB each
 
     def take(self, sample: dict[str, np.ndarray]) -> None:
         for k in range(len(sample["type"])):
             broken = bool(sample["evidence"][k].any())
-            if sample["old"][k] or (not broken and len(self.whole) > len(self.broken)):
+            if sample["old"][k] or (not broken and len(self.whole) > len(self.damaged)):
                 continue
             loss = 1 - sample["heights"][k] / sample["healthy_heights"][k]
             row = {"seen": sample["seen"][k], "healthy": sample["healthy"][k], "masks": sample["masks"][k],
                    "told": np.concatenate([sample["evidence"][k], loss * broken]).astype(np.float32)}
-            (self.broken if broken else self.whole).append(row)
+            (self.damaged if broken else self.whole).append(row)
 
     def batch(self, size: int, rng: np.random.Generator) -> list[Tensor]:
         """Undamaged crop, body and whole, plan, damaged crop, body, fracture: ``[N,1,56,48,32]``, the plan ``[N,9]``."""
         picks = []
         for _ in range(size):
-            group = self.whole if self.whole and rng.random() < WHOLE else self.broken
+            group = self.whole if self.whole and rng.random() < WHOLE else self.damaged
             picks.append(prepared(group[int(rng.integers(len(group)))], rng))
         return [torch.stack(x) for x in zip(*picks, strict=True)]
 
     def plans(self) -> Tensor:
         """The plans of all broken vertebrae ``[N,9]``: what `painted.py` draws from."""
-        return torch.stack([prepared(row, None)[3] for row in self.broken])
+        return torch.stack([prepared(row, None)[3] for row in self.damaged])
 
 
 def prepared(row: dict, rng: np.random.Generator | None) -> list[Tensor]:
@@ -125,7 +111,7 @@ def train(
         ema.steps = schedule.steps
     pool = BrokenPool(work / "pairs")
     schedule.wait(pool.refresh, FEWEST)
-    print(f"damage: {parameters(net) / 1e6:.2f} M parameters, {len(pool.broken)} fractures", flush=True)
+    print(f"damage: {parameters(net) / 1e6:.2f} M parameters, {len(pool.damaged)} fractures", flush=True)
     source = device.batches(lambda rng: pool.batch(device.batch["damage"], rng), seed, schedule.steps)
 
     def step(progress: float) -> dict[str, float]:
@@ -137,7 +123,7 @@ def train(
 
     def write() -> None:
         steps, minutes = schedule.steps, schedule.spent / 60
-        about = f"{steps} steps of {device.batch['damage']} in {minutes:.0f} minutes over {len(pool.broken)} fractures"
+        about = f"{steps} steps of {device.batch['damage']} in {minutes:.0f} minutes over {len(pool.damaged)} fractures"
         save(work / "damage.pt", {"ema": ema.net.state_dict(), "plans": pool.plans(), "about": about})
         state = {k: v.state_dict() for k, v in parts.items()}
         save(checkpoint, {**state, "spent": schedule.spent, "steps": schedule.steps})

@@ -20,14 +20,13 @@ from devices import CPU, Device
 from networks import CROP_SPACING, parameters
 from ovcf_node.domain.findings import Heights
 from ovcf_node.infer.restore import region_of
-from pool import windowed
+from pool import PairFolder, windowed
 from restorer import PLANES, Critics, RestoreNet, critic_loss, restore_loss
 from schedule import Ema, Schedule, rate, save
 from warm import warm_weights
 
 RATE = 2e-3  # peak, generator; the critics learn at a fifth of it
 FEWEST = 12  # files to wait for before the first step
-CAPACITY = 1200  # files kept in memory (about 2 MB each)
 DAMAGED = 0.6  # share of fractured or deformed vertebrae in a batch
 CRITICS_FROM = 0.1  # of the schedule
 CUT = 0.02  # a pair whose undamaged body leaves the region by more than this share is left out
@@ -44,23 +43,10 @@ def blanked(body: np.ndarray, expected: np.ndarray, off_centre_mm: float = 0.0) 
     return region_of(body, Heights(*map(float, expected)), np.array(CROP_SPACING), off_centre_mm)
 
 
-class PairPool:
-    """Pairs of ``DIR/pairs`` on the working grid; ``refresh`` finds new files."""
+class PairPool(PairFolder):
+    """Pairs of ``DIR/pairs`` on the working grid."""
 
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self.names: set[str] = set()
-        self.damaged: list[dict] = []
-        self.whole: list[dict] = []
-        self.refresh()
-
-    def refresh(self) -> int:
-        for path in sorted(self.folder.glob("*.npz"), key=lambda p: p.stat().st_mtime):
-            if path.name not in self.names and len(self.names) < CAPACITY:
-                self.names.add(path.name)
-                with np.load(path) as data:
-                    self.take({k: data[k] for k in data.files})
-        return len(self.names)
+    capacity = 1200  # about 2 MB each
 
     def take(self, sample: dict[str, np.ndarray]) -> None:
         seen, healthy = (np.round(coarse(sample[k])).astype(np.int16) for k in ("seen", "healthy"))

@@ -134,7 +134,7 @@ def test_one_turn_teaches_both(tmp_path):
             "evidence": [[1, 0, 0, 0], [0] * 4], "type": [2, 0], "old": [0, 0]}
     np.savez(tmp_path / "1.npz", **{k: np.array(v) for k, v in rows.items()})
     pairs = train_damage.BrokenPool(tmp_path)
-    assert len(pairs.broken) == len(pairs.whole) == 1
+    assert len(pairs.damaged) == len(pairs.whole) == 1
     plan = pairs.plans()[0]
     assert plan[:4].tolist() == [1, 0, 0, 0] and plan[4:7].tolist() == pytest.approx([6 / 28] * 3)
     net, critics = damager.DamageNet(), restorer.Critics()
