@@ -11,7 +11,7 @@ import structlog
 
 from ovcf_node.config import Priority
 from ovcf_node.domain.series import Receipt
-from ovcf_node.errors import Refused, Transient
+from ovcf_node.errors import OvcfError, Refused, Transient
 from ovcf_node.network.messages import StoreAnswer, StoreRequest
 from ovcf_node.receive.file_meta import encode_head, split_head
 from ovcf_node.receive.header import Header, read_header
@@ -66,8 +66,8 @@ class Storing:
                 status=f"0x{refused.status:04X}",
                 code=refused.code,
                 text=refused.text,
-                error=type(error).__name__,
                 association=request.peer.association,
+                exc_info=None if isinstance(error, OvcfError) else error,  # a defect is told with its place
             )
             return StoreAnswer(refused.status, refused.text)
         return StoreAnswer(0x0000)
