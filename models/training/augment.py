@@ -170,10 +170,10 @@ def crop_box(shape, focus, rng: np.random.Generator, limit: int, spacing: float)
         if height < shape[0]:
             low[0] = int(rng.integers(0, shape[0] - height + 1))
             high[0] = low[0] + height
+    middle = [uniform(rng, *ends) for ends in focus]  # not always the same part, or nobody would see the ends of a spine
     while np.prod([b - a for a, b in zip(low, high, strict=True)]) > limit:
         axis = int(np.argmax([(high[k] - low[k]) * (0.6 if k == 0 else 1.0) for k in range(3)]))
-        middle = 0.5 * (focus[axis][0] + focus[axis][1])
-        if high[axis] - middle > middle - low[axis]:
+        if high[axis] - middle[axis] > middle[axis] - low[axis]:
             high[axis] -= 2
         else:
             low[axis] += 2

@@ -168,7 +168,7 @@ def write(
     }
     for stage, settings in fixed.items():
         path = folder / f"{stage}.onnx"
-        if not path.exists():
+        if stage == "segment" and not path.exists():
             lines += _table(f"stages.{stage}", {"absent": "not part of this bundle: masks come from the other stages"})
             continue
         lines += _table(f"stages.{stage}", {"file": path.name, "sha256": digest(path), **settings})

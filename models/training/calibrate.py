@@ -31,6 +31,7 @@ from ovcf_node.config import Assemble
 from ovcf_node.infer.judgement import measured
 from ovcf_node.infer.label import field_for, locate
 from ovcf_node.infer.morphometry import measure
+from ovcf_node.infer.segment import mapped
 from ovcf_node.infer.stages import STATISTICS
 from ovcf_node.infer.usual import statistics
 from ovcf_node.infer.vertebra import read_vertebrae
@@ -66,6 +67,8 @@ def looks(case: Path, bundle: infer.Bundle) -> Iterator[dict]:
     files = sorted(p for p in (case / "ct").rglob("*") if p.is_file())
     volume = assemble.build(assemble.inspect(files, Assemble()).verdict.stack, regularise=False)
     labels = locate(field_for(volume, bundle), bundle)
+    if bundle.has("segment") and labels.reported:
+        labels = mapped(labels, volume, bundle)
     readings = [r for r in read_vertebrae(volume, bundle, labels, ("T11", *cohorts.GRADED)) if r.has_body]
     geometry = {r.level: measure(r.crop, r.vertebra, r.body) for r in readings}
     known = measured(readings, geometry, bundle.vertebra)

@@ -229,14 +229,14 @@ def produce(
     kinds = ("fields", "spines", "crops") if kind == "all" else (kind,)
     while time.time() < end and (count == 0 or done < count):
         turn = time.process_time()
+        shapes, whole = shapes_folder(), None
         for what in kinds:
             folder = base / what
             if (folder / f"{seed}.npz").exists():
                 continue
             began = time.time()
-            shapes = shapes_folder()
             if what in ("fields", "spines"):
-                whole = rendered_field(seed, device=device, shapes=shapes)
+                whole = whole or rendered_field(seed, device=device, shapes=shapes)
                 arrays = coarse(*whole) if what == "fields" else spine(*whole, np.random.default_rng([seed, 5]))
             elif seed % 5 == 4:
                 arrays = plain.crops(seed)

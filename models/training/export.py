@@ -130,6 +130,8 @@ def export(work: Path | None, out: Path) -> dict:
         for stage in NETWORKS:
             checkpoint = work / f"{stage}.pt" if work and (work / f"{stage}.pt").exists() else None
             if stage == "segment" and checkpoint is None:
+                if (out / "segment.onnx").exists():
+                    shutil.copyfile(out / "segment.onnx", folder / "segment.onnx")  # it stays, as restore does
                 continue
             net = network(stage, checkpoint)
             difference = to_onnx(net, stage, folder / f"{stage}.onnx")

@@ -12,7 +12,7 @@ import bundle
 from augment import AIR, blur, crop_box, cut, intensity, resliced, rotation, shift, uniform, warp
 from networks import CROP_SPACING
 
-FIELD_LIMIT = 130_000  # voxels of one training field, and of one training part of a spine
+LIMIT = {6.0: 130_000, 3.0: 180_000}  # voxels of a training sample, by its spacing in mm: a field, a part of a spine
 FRESH = 3.0  # newer crops are drawn more often: with 3 the newest fifth makes half of the batches
 
 
@@ -96,7 +96,7 @@ def field_tensors(
             focus = [(int(a), int(b)) for a, b in zip(found.min(0), found.max(0), strict=True)]
         else:
             focus = [(0, n - 1) for n in hu.shape]
-        box = crop_box(hu.shape, focus, rng, FIELD_LIMIT, spacing)
+        box = crop_box(hu.shape, focus, rng, LIMIT[spacing], spacing)
         hu, labels, body, instance = hu[box], labels[box], body[box], instance[box]
         centres = centres - torch.tensor([s.start for s in box], dtype=torch.float32)
         if rng.random() < 0.6:

@@ -7,6 +7,9 @@ from enum import StrEnum
 
 from ovcf_node.errors import OvcfError
 
+Say = Callable[[str], None]
+"""Told what is going on, in words."""
+
 
 class Outcome(StrEnum):
     """How a check ended; only `FAIL` makes a commissioning fail."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ovcf_node import infer
 from ovcf_node.app import enabled
 from ovcf_node.app.process import rights_problem, spool_root
-from ovcf_node.commission.check import Check, Outcome, tried
+from ovcf_node.commission.check import Check, Outcome, Say, tried
 from ovcf_node.config import Peer, Settings, Source
 from ovcf_node.errors import Permanent, Transient
 from ovcf_node.ledger import Ledger
@@ -86,15 +86,15 @@ def _address(settings: Settings) -> str:
     return "127.0.0.1"
 
 
-def check(settings: Settings, ledger: Ledger, way: Approach, start_s: float) -> list[Check]:
-    """Try everything on our side; the processes may take `start_s` seconds until all are alive."""
+def check(settings: Settings, ledger: Ledger, way: Approach, start_s: float, say: Say) -> list[Check]:
+    """Try everything on our side; the processes may take `start_s` seconds until all are alive, `say` hears of the wait."""
     return [
         tried(GROUP, "Model bundle loads, its self-test agrees", lambda: _bundle(settings),
               "Compare the bundle's folder with the one that was delivered; `ovcf-node check` names the file."),
         tried(GROUP, "Data volume has room", lambda: _room(settings),
               "Give the volume more space: below receive.min_free_mb scanners are answered 0xA700."),
         _closed(settings),
-        tried(GROUP, "Every process is alive", lambda: _processes(settings, ledger, start_s),
+        tried(GROUP, "Every process is alive", lambda: _processes(settings, ledger, start_s, say),
               "Start the node (`ovcf-node serve`) and look at its log."),
         _reached(settings, way),
         _strangers(settings, way),
@@ -124,9 +124,11 @@ def _closed(settings: Settings) -> Check:
                  "Mend it where other people or programs have accounts; in a container of its own nobody else is there.")
 
 
-def _processes(settings: Settings, ledger: Ledger, start_s: float) -> str:
+def _processes(settings: Settings, ledger: Ledger, start_s: float, say: Say) -> str:
     """A node that was started a moment ago receives before its judge is at work: `start_s` is what it may take."""
     deadline = time.monotonic() + start_s
+    if missing := _missing(settings, ledger.leases.living("", time.time())):
+        say(f"waiting up to {start_s:.0f} s for {', '.join(missing)}")
     while missing := _missing(settings, ledger.leases.living("", time.time())):
         if time.monotonic() > deadline:
             raise Transient("not_running", ", ".join(missing))

@@ -7,15 +7,13 @@ from datetime import datetime
 
 from ovcf_node.app.process import results_root
 from ovcf_node.commission import arrival, other_side, own_side, phantom_study
-from ovcf_node.commission.check import Check, Outcome
+from ovcf_node.commission.check import Check, Outcome, Say
 from ovcf_node.commission.phantom_study import Leg, Level, MarkedPatient
 from ovcf_node.config import Settings
 from ovcf_node.demo import phantom
 from ovcf_node.errors import OvcfError
 from ovcf_node.ledger import Ledger
 from ovcf_node.storage.results import Results
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,7 @@ def commission(
             tell(check)
 
     way = own_side.approach(settings, options.address, options.calling, options.own_name)
-    own = own_side.check(settings, ledger, way, options.start_s)
+    own = own_side.check(settings, ledger, way, options.start_s, say)
     keep(*own)
     keep(*other_side.check(settings))
     keep(other_side.listen(settings, options.wait_echo_s, say))

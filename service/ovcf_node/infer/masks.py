@@ -19,6 +19,7 @@ _HALF = 128  # probability 0.5 on the 0..255 scale
 _FULL = 250  # within the crop's outermost planes; past them its masks fade out over a voxel, which left a slit
 _LEAST_BEYOND_CM3 = 1.7  # of the field's map outside the crop: less is its rounding
 _SHARE = 0.4  # of the segment stage in a voxel that a crop has seen too: two looks of different networks err apart
+_LEAST_SEEN = 0.5  # of what the crop holds: a map that knows less of this vertebra has missed it
 _RIM_MM = 3.0  # a fracture region may stand out of its vertebra by this much
 
 
@@ -85,7 +86,8 @@ def _part(
 def _seen_twice(labels: Labels, reading: VertebraReading) -> np.ndarray:
     """Probability of the whole vertebra on the crop's grid: the crop's own, and the segment stage's where there is one."""
     mine = labels.numbers == _number(labels, reading)
-    if labels.probability is None or not mine.any():
+    held = (reading.vertebra > 0.5).sum() * float(np.prod(reading.crop.grid.spacing))
+    if labels.probability is None or mine.sum() * labels.field.spacing**3 < _LEAST_SEEN * held:
         return reading.vertebra
     rim = ndimage.binary_dilation(mine) & (mine | (labels.numbers == 0))
     to_field = np.linalg.inv(labels.field.affine) @ reading.crop.grid.affine

@@ -27,7 +27,7 @@ _LUMBAR_REACH_MM = 55.0
 _SHORT_LAST_MM = (28.0, 53.5)  # a rudimentary last rib; what is shorter may be a process or a hypoplastic rib of T12
 _SHORT_ABOVE_MM = 86.5  # the rib above a regular T12 is longer
 _ENOUGH_MM = 72.0  # a field that shows this much beside the body shows whether ribs end early
-_BROAD_MM = 15.0  # transverse process of L5, both sides
+_BROAD_MM = 15.0  # transverse process of L5 of an average adult, both sides
 _DISC_HU = 75.0  # a disc of full depth below S1
 _COLUMN = ("T11", "T12", "L1", "L2")
 
@@ -128,7 +128,7 @@ def _sacral_doubts(vertebrae: tuple[Placed, ...], volume: Volume) -> list[str]:
     found = []
     if "L5" in by_name and "S1" in by_name:
         heights = process_heights(volume, by_name["L5"].centre, by_name["L5"].frame)
-        if heights is not None and min(heights) >= _BROAD_MM:
+        if heights is not None and min(heights) >= _BROAD_MM * _size(vertebrae):
             found.append("L5 has broad transverse processes as when sacralised")
     if "S1" in by_name and disc_below(volume, by_name["S1"].centre, by_name["S1"].frame) >= _DISC_HU:
         found.append("a disc below S1 as when lumbarised")

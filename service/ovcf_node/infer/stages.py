@@ -15,6 +15,7 @@ _TEMPERATURES = ("evidence", "type", "old")
 _HEIGHT = ("network", "loss", "intercept", "network_alone", "intercept_alone")
 STATISTICS = ("log_body_cm3", "body_softness", "vertebra_softness", "body_100hu", "body_sd_100hu", "contrast_100hu")
 """What `usual` describes; `usual.statistics` computes them."""
+_SPACING_MM = (1.0, 20.0)  # of a network that reads a field: finer would not fit into memory
 _LABELS = ("background", "above", "T11", "T12", "L1", "L2", "L3", "L4", "L5", "S1", "below")
 
 
@@ -96,7 +97,7 @@ def text(table: dict[str, Any], key: str) -> str:
 def numbers(table: dict[str, Any], key: str, count: int) -> tuple[float, ...]:
     """Return so many numbers."""
     value = table.get(key)
-    ok = isinstance(value, list) and len(value) == count and all(isinstance(n, (int, float)) for n in value)
+    ok = isinstance(value, list) and len(value) == count and all(map(_is_number, value))
     if not ok:
         raise Permanent("bundle_manifest", f"{key} must be a list of {count} numbers, is {value!r}")
     return tuple(float(n) for n in value)
@@ -105,7 +106,7 @@ def numbers(table: dict[str, Any], key: str, count: int) -> tuple[float, ...]:
 def named(table: dict[str, Any], key: str, names: Sequence[str]) -> dict[str, float]:
     """Return a table of numbers that has all `names`."""
     values = section(table, key)
-    missing = [name for name in names if not isinstance(values.get(name), (int, float))]
+    missing = [name for name in names if not _is_number(values.get(name))]
     if missing:
         raise Permanent("bundle_manifest", f"{key} lacks {', '.join(missing)}")
     return {name: float(values[name]) for name in names}
@@ -114,7 +115,7 @@ def named(table: dict[str, Any], key: str, names: Sequence[str]) -> dict[str, fl
 def positive(table: dict[str, Any], key: str) -> float:
     """Return a number above 0."""
     value = table.get(key)
-    if not isinstance(value, (int, float)) or value <= 0:
+    if not _is_number(value) or value <= 0:
         raise Permanent("bundle_manifest", f"{key} must be a number above 0, is {value!r}")
     return float(value)
 
@@ -131,20 +132,33 @@ def segment_stage(table: dict[str, Any]) -> SegmentStage:
 
 def _field(table: dict[str, Any]) -> tuple:
     """Spacing, window, padding and classes of a network that reads a field."""
-    labels = tuple(table.get("labels", ()))
-    if labels[:1] != ("background",) or labels != tuple(name for name in _LABELS if name in labels):
-        wrong = f"labels must be background and then levels from head to foot, of {_LABELS}; is {labels}"
+    labels = table.get("labels")
+    if not isinstance(labels, list) or labels[1:] == [] or labels != [n for n in _LABELS if n == _LABELS[0] or n in labels]:
+        wrong = f"labels must be background and then levels from head to foot, of {_LABELS}; is {labels!r}"
         raise Permanent("bundle_manifest", wrong)
-    pad, multiple = float(table.get("pad_value", -1.0)), int(positive(table, "multiple_of"))
-    return positive(table, "spacing_mm"), numbers(table, "window_hu", 2), pad, multiple, labels
+    multiple, spacing, pad = positive(table, "multiple_of"), positive(table, "spacing_mm"), table.get("pad_value", -1.0)
+    if multiple != int(multiple) or not _SPACING_MM[0] <= spacing <= _SPACING_MM[1] or not _is_number(pad):
+        wrong = f"multiple_of must be whole, spacing_mm within {_SPACING_MM}, pad_value a number"
+        raise Permanent("bundle_manifest", f"{wrong}; they are {multiple}, {spacing}, {pad!r}")
+    return spacing, _window(table), float(pad), int(multiple), tuple(labels)
+
+
+def _window(table: dict[str, Any]) -> tuple[float, float]:
+    low, high = numbers(table, "window_hu", 2)
+    if low >= high:
+        raise Permanent("bundle_manifest", f"window_hu must rise, is [{low}, {high}]")
+    return low, high
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def vertebra_stage(table: dict[str, Any]) -> VertebraStage:
     """Read the vertebra stage's table."""
-    low, high = numbers(table, "window_hu", 2)
     return VertebraStage(
         numbers(table, "spacing_mm", 3), tuple(int(n) for n in numbers(table, "shape", 3)),
-        numbers(table, "origin_index", 3), (low, high),
+        numbers(table, "origin_index", 3), _window(table),
         named(table, "operating_points", _POINTS), named(table, "temperature", _TEMPERATURES),
         _usual(section(table, "usual")) if "usual" in table else None,
         _height(named(table, "height", _HEIGHT)) if "height" in table else None,
@@ -169,5 +183,4 @@ def restore_stage(table: dict[str, Any], vertebra: VertebraStage | None) -> Rest
     """Read the restoring stage's table; it works on the crops of `vertebra`."""
     if vertebra is None:
         raise Permanent("bundle_manifest", "stage restore needs the crops of stage vertebra, which is absent")
-    low, high = numbers(table, "window_hu", 2)
-    return RestoreStage((low, high))
+    return RestoreStage(_window(table))

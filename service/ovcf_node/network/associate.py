@@ -20,7 +20,7 @@ from pynetdicom.presentation import PresentationContext, build_context, build_ro
 from ovcf_node.errors import Permanent, Transient
 from ovcf_node.network import contexts, stack, tls
 from ovcf_node.network.identity import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from ovcf_node.network.pausing import pause_for_certain
+from ovcf_node.network.pausing import one_message_at_a_time, pause_for_certain
 
 _MAX_PDU = 131072
 _MAX_CONTEXTS = 128  # PS3.8 9.3.2.2: odd ids 1..255
@@ -184,6 +184,7 @@ def association(
             raise Transient("association_failed", _why_not(remote))
         if opened.is_established:
             pause_for_certain(opened)
+            one_message_at_a_time(opened)
         yield opened
     finally:
         if opened.is_established:

@@ -66,17 +66,18 @@ def request(
     """
     reported, answered = threading.Event(), threading.Event()
 
-    def report(event: evt.Event) -> int:
-        status = _take(event, on_report)
-        reported.set()
-        return status
+    def keep(answer: CommitmentAnswer) -> bool:
+        known = on_report(answer)
+        if answer.transaction_uid == transaction_uid:
+            reported.set()
+        return known
 
     def sent(_: evt.Event) -> None:
         if reported.is_set():  # this was our response to it: an association released before would lose it
             answered.set()
 
     requested = [build_context(contexts.STORAGE_COMMITMENT, list(contexts.QUERIED))]
-    handlers = [(evt.EVT_N_EVENT_REPORT, lambda e: (report(e), None)), (evt.EVT_PDU_SENT, sent)]
+    handlers = [(evt.EVT_N_EVENT_REPORT, lambda e: (_take(e, keep), None)), (evt.EVT_PDU_SENT, sent)]
     with association(remote, requested, handlers=handlers) as opened:
         if not opened.accepted_contexts:
             raise Permanent("context_refused", "Storage Commitment is not accepted")
@@ -202,13 +203,21 @@ class CommittingAcceptor(Acceptor):
         """Report over the association of the request, if the peer kept it open; otherwise another one is opened."""
         name = running.peer.calling_ae_title
         try:
-            with running.asking:
-                found = self._answer(transaction_uid, name) if opened.is_established else None
-                if found:
-                    _report_over(opened, *found)
-                    self._told(transaction_uid, name)
+            # Claimed before it waits for its turn: what is not would be given up, or given over another association.
+            found = self._answer(transaction_uid, name) if opened.is_established else None
+            if found:
+                with running.asking:
+                    _report_over(_still_open(opened), *found)
+                self._told(transaction_uid, name)
         except (OvcfError, RuntimeError, ValueError) as error:  # the latter two: it was released at this very moment
             _log.warning("commitment_report_postponed", error=type(error).__name__, association=running.peer.association)
+
+
+def _still_open(opened: Association) -> Association:
+    """Raise Transient for an association that has ended, though its thread may not have noticed yet."""
+    if not opened.is_established or not opened.dul.is_alive() or opened.acse.is_aborted():
+        raise Transient("association_ended", "before the report's turn")
+    return opened
 
 
 def _who(peer: Peer) -> tuple[dict, dict]:

@@ -169,7 +169,9 @@ def test_one_report_waits_for_the_answer_to_another(made):
         on_the_way.append(on_the_way[-1] + step)
 
     def slowly(event: evt.Event) -> tuple[int, None]:
-        time.sleep(0 if scanner.reports else 1.5)  # the others are due meanwhile
+        if not scanner.reports:
+            time.sleep(1.5)  # the others' turn comes meanwhile
+            node.report_due(60)  # what waits for its turn is not given up, nor given over an association of ours
         return scanner.report(event)
 
     opened = AE("SCANNER").associate(

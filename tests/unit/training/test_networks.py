@@ -195,7 +195,7 @@ def test_a_spine_is_the_field_around_its_vertebrae():
         assert np.allclose(there, part["origin"] + 3.0 * b[::-1], atol=0.01)
     tensors = pool.field_tensors(part, np.random.default_rng(1), spacing=3.0)
     image, labels, body, offset, level = tensors
-    assert image.numel() <= pool.FIELD_LIMIT * 1.3 and image.shape[2:] == labels.shape[1:] == level.shape[2:]
+    assert image.numel() <= pool.LIMIT[3.0] * 1.3 and image.shape[2:] == labels.shape[1:] == level.shape[2:]
     inside = (body[0, 0] > 0.5) & torch.isfinite(offset[0, 0])
     assert offset[0][:, inside].abs().max() < 6.0  # 60 mm: nothing of a body is farther from its centre
 
