@@ -17,7 +17,7 @@ LABEL_WINDOW = (-300.0, 900.0)  # HU
 VERTEBRA_WINDOW = (-300.0, 1300.0)  # HU
 LABEL_SPACING = 6.0  # mm
 SEGMENT_SPACING = 3.0  # mm
-SEGMENT_MARGIN = 45.0  # mm around the vertebrae of the label stage
+SEGMENT_MARGIN = 30.0  # mm around the vertebrae of the label stage
 MULTIPLE_OF = 8
 OUTPUTS = {
     "label": ("classes", "body", "offset"),

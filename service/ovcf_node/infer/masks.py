@@ -18,7 +18,7 @@ from ovcf_node.infer.vertebra import VertebraReading
 _HALF = 128  # probability 0.5 on the 0..255 scale
 _FULL = 250  # within the crop's outermost planes; past them its masks fade out over a voxel, which left a slit
 _LEAST_BEYOND_CM3 = 1.7  # of the field's map outside the crop: less is its rounding
-_SHARE = 0.4  # of the segment stage in a voxel that a crop has seen too: two looks of different networks err apart
+_SHARE = 0.25  # of the segment stage in a voxel that a crop has seen too: two looks of different networks err apart
 _LEAST_SEEN = 0.5  # of what the crop holds: a map that knows less of this vertebra has missed it
 _RIM_MM = 3.0  # a fracture region may stand out of its vertebra by this much
 
