@@ -27,8 +27,13 @@ def label_bundle(folder: Path) -> Path:
     folder.mkdir(parents=True)
     shutil.copy(BUNDLE / "label.onnx", folder)
     manifest = (BUNDLE / "bundle.toml").read_text()
-    absent = '[stages.vertebra]\nabsent = "left out: tests of durability grade nothing"\n\n[stages.segment]'
-    cut = re.sub(r"\[stages\.vertebra\].*\[stages\.segment\]", absent, manifest, flags=re.DOTALL)
-    cut = re.sub(r"\[stages\.restore\].*", '[stages.restore]\nabsent = "needs the vertebra stage"\n', cut, flags=re.DOTALL)
-    (folder / "bundle.toml").write_text(cut)
+    for stage in ("segment", "vertebra", "restore"):
+        manifest = without(manifest, stage, "left out: tests of durability grade nothing")
+    (folder / "bundle.toml").write_text(manifest)
     return folder
+
+
+def without(manifest: str, stage: str, reason: str) -> str:
+    """Declare a stage of a bundle absent: its table and those below it go."""
+    tables = rf"^\[stages\.{stage}[\].][\s\S]*?(?=^\[(?!stages\.{stage}[\].])|\Z)"
+    return re.sub(tables, "", manifest, flags=re.MULTILINE) + f'\n[stages.{stage}]\nabsent = "{reason}"\n'

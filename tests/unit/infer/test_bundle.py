@@ -10,6 +10,7 @@ import pytest
 
 from ovcf_node.errors import Permanent
 from ovcf_node.infer import bundle as bundles
+from quick_study import without
 
 _REFERENCE = Path(__file__).resolve().parents[3] / "models" / "reference"
 
@@ -119,10 +120,8 @@ def test_incomplete_manifest_is_refused_by_name(folder, pattern, replacement, wo
 
 
 def _without(folder, stage, reason):
-    """Declare a stage absent: its table and those below it go."""
     path = folder / "bundle.toml"
-    text = re.sub(rf"^\[stages\.{stage}[\].][\s\S]*?(?=^\[(?!stages\.{stage})|\Z)", "", path.read_text(), flags=re.MULTILINE)
-    path.write_text(f'{text}\n[stages.{stage}]\nabsent = "{reason}"\n')
+    path.write_text(without(path.read_text(), stage, reason))
 
 
 def test_absent_vertebra_stage_is_a_valid_bundle(folder):
