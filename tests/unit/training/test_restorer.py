@@ -150,7 +150,7 @@ def test_the_stage_is_added_once_and_the_node_takes_it(with_stage, tmp_path):
     # A later export of the other stages keeps it.
     other = tmp_path / "other"
     other.mkdir()
-    for name in ("label.onnx", "vertebra.onnx", "bundle.toml", "MODEL_CARD.md"):
+    for name in ("label.onnx", "segment.onnx", "vertebra.onnx", "bundle.toml", "MODEL_CARD.md"):
         (other / name).write_bytes((REFERENCE / name).read_bytes())
     assert export_restore.add(other, None, folder) is None
     assert bundle.read(other)["stages"]["restore"] == bundle.read(folder)["stages"]["restore"]
