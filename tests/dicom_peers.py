@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import os
 import shutil
 import socket
 import threading
@@ -12,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pytest
 from pydicom import Dataset, dcmread
 from pydicom.dataset import FileMetaDataset
 from pydicom.filebase import DicomBytesIO
@@ -20,6 +18,7 @@ from pydicom.filewriter import dcmwrite, write_dataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from pynetdicom import AE, evt
 
+from absent import absent
 from ovcf_node.config import Receive, Source
 from ovcf_node.domain.series import Receipt
 from ovcf_node.network.messages import Peer, StoreRequest
@@ -35,10 +34,7 @@ def program(name: str) -> str:
     """Return the path of a peer program; skip without it, fail under CI."""
     found = shutil.which(name)
     if found is None:
-        message = f"{name} is not installed"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
+        absent(f"{name} is not installed")
     return found
 
 

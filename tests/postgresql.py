@@ -12,17 +12,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
-import pytest
+
+from absent import absent
 
 
 def program(name: str) -> str:
     """Return the path of a server program, which Debian keeps off the PATH; skip without it, fail under CI."""
     found = shutil.which(name) or next((str(p) for p in sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))), None)
     if found is None:
-        message = "PostgreSQL is not installed (Debian package postgresql)"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
+        absent("PostgreSQL is not installed (Debian package postgresql)")
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +53,7 @@ class Pool:
         return self.samples[self.names[int(rng.integers(len(self.names)))]]
 
 
-class PairFolder:
+class PairFolder(ABC):
     """Pairs of a folder, `damaged` and `whole` vertebrae in memory; ``refresh`` takes new files, up to ``capacity``."""
 
     capacity: int
@@ -72,9 +73,9 @@ class PairFolder:
                     self.take({k: data[k] for k in data.files})
         return len(self.names)
 
+    @abstractmethod
     def take(self, sample: dict[str, np.ndarray]) -> None:
-        """Keep what a file holds."""
-        raise NotImplementedError
+        """Sort what a file holds into ``damaged`` and ``whole``."""
 
 
 def field_tensors(

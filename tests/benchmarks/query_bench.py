@@ -96,7 +96,7 @@ def measure_query(folder: Path) -> None:
     with ExitStack() as stack:
         try:
             socket_folder = stack.enter_context(postgresql.cluster())
-        except pytest.skip.Exception as missing:
+        except pytest.skip.Exception as missing:  # a benchmark is no test: it prints that PostgreSQL was not measured
             print(f"query      {missing}")
             return
         _measure(folder / "postgresql", stack.enter_context(postgresql.database(socket_folder)), "PostgreSQL")

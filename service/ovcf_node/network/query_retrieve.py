@@ -74,7 +74,9 @@ class QueryAcceptor(Acceptor):
                 matches += 1
                 if matches % _BATCH == 0:
                     _let_the_peer_speak(event.assoc)
-        except Exception as error:  # noqa: BLE001 - the boundary of a query: a defect ends one request, not the node
+        # The boundary of a query. Let through, pynetdicom would answer a defect with a status of its own and log a traceback
+        # that may quote the identifier; `_refusal` logs its place, and the peer gets a status of PS3.4 C.4.1.1.4.
+        except Exception as error:  # noqa: BLE001
             refusal = _refusal(error)
             status = refusal.status
             yield status_of(status, refusal.text), None
@@ -107,7 +109,7 @@ class QueryAcceptor(Acceptor):
             files = self._handlers.retrieve(request)
             operations.run(files, send)
             self._handlers.retrieved(request, files, len(operations.failed))
-        except Exception as error:  # noqa: BLE001 - the boundary of a retrieval, as of a query
+        except Exception as error:  # noqa: BLE001 - the boundary of a retrieval, for the reasons of a query's
             refusal = _refusal(error)
             operations.respond(refusal.status, comment=refusal.text)
         self._done(event, "retrieved", begun, response.Status, completed=operations.completed, warnings=operations.warnings,

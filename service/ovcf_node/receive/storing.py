@@ -58,7 +58,8 @@ class Storing:
         """Store one instance and return what its sender is told; never raises."""
         try:
             self.store(request)
-        # The boundary of the stage: whatever goes wrong, the sender gets a status that is not success.
+        # The boundary of the stage: whatever goes wrong, the sender gets a status that is not success and keeps its copy,
+        # and the log says where. Let through, pynetdicom would log a traceback that may quote the data set.
         except Exception as error:  # noqa: BLE001
             refused = refusal(error)
             _log.warning(

@@ -11,6 +11,7 @@ MALFORMED = (
 )
 """What pydicom and pynetdicom raise for malformed messages, files and values.
 
-pydicom converts values on access, so that some show only there. OSError may also be the machine's doing: where that
+pydicom converts values on access, so that some show only there; NotImplementedError is its word for a value representation
+that the standard does not know. OSError may also be the machine's doing: where that
 matters it is caught before.
 """

@@ -292,7 +292,7 @@ def main() -> None:
         job = jobs.get()
         try:
             answer = {"done": _perform(job)}
-        except Exception as error:  # noqa: BLE001 - the child's boundary: whatever happened becomes one coded line
+        except Exception as error:  # noqa: BLE001 - the parent reads one coded line an answer, or waits
             answer = {"error": _failure(error)}
         _say(answer)
 
