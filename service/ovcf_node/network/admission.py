@@ -1,7 +1,8 @@
-"""What a connection must do before it may become an association: say whom it speaks for, prove who it is, begin to speak.
+"""What a connection must do before it may become an association: say whom it speaks for, prove who it is, ask for one.
 
 pynetdicom shakes hands in its accept loop, where one silent peer keeps everybody out, and counts every connection as an
-association. Here all of it happens in the connection's own thread, within one deadline, for a limited number at once.
+association: strangers who say one byte would take all places. Here all of it, up to the last byte of the association
+request, happens in the connection's own thread, within one deadline, for a limited number at once.
 """
 
 import select
@@ -9,13 +10,15 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import structlog
 
 from ovcf_node.errors import OvcfError
 from ovcf_node.network import proxy_protocol
+from ovcf_node.network.bounds import PDU_AT_MOST
 from ovcf_node.network.policy import plain_address
 from ovcf_node.network.reactor import WaitingRequestHandler
 from ovcf_node.observe import audit
@@ -24,7 +27,11 @@ from ovcf_node.observe.audit import Code, Participant
 _log = structlog.get_logger(__name__)
 
 PATIENCE_S = 10.0
-_AT_ONCE = 200  # connections on their way in: a thread and a file descriptor each, for PATIENCE_S at most
+_AT_ONCE = 200  # connections on their way in: a thread and a file descriptor each, for PATIENCE_S and _PLACE_S at most
+_PLACE_S = 3.0  # how long a request waits for a place: a full house of short associations is no reason to turn anyone away
+_PLACE_EVERY_S = 0.02
+_ASSOCIATE_RQ = 0x01  # PS3.8 9.3.2
+_HEADER = 6
 
 
 @dataclass(frozen=True)
@@ -34,35 +41,50 @@ class Entrance:
     context    returns the TLS context for the next connection; None: the port is plain
     balancers  addresses that begin every connection with a PROXY header
     silence_s  longest silence of a connection once it is in
+    free       how many more may be on their way in
     """
 
     context: Callable[[], ssl.SSLContext] | None = None
     balancers: frozenset[str] = frozenset()
     silence_s: float | None = None
-    _free: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(_AT_ONCE))
+    free: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(_AT_ONCE))
+    _door: threading.Lock = field(default_factory=threading.Lock)
 
-    def admit(self, connection: socket.socket, address: tuple) -> tuple[socket.socket, tuple]:
-        """Return the connection, encrypted where the port is, and the address it speaks for.
+    def admit(self, connection: socket.socket, address: tuple) -> tuple[socket.socket, tuple, bytes]:
+        """Return the connection, encrypted where the port is, the address it speaks for, and its association request.
 
-        Raises Probe, Refusal for who may not enter, OvcfError for a malformed header, OSError for a connection that failed.
+        What begins as no such request is returned as far as that shows. Raises Probe, Refusal for who may not enter,
+        OvcfError for a malformed header, OSError for a connection that failed.
         """
-        if not self._free.acquire(blocking=False):
-            raise Refusal("too many connections at once")
+        deadline = time.monotonic() + PATIENCE_S
+        _wait(connection, select.POLLIN, deadline)
+        if not connection.recv(1, socket.MSG_PEEK):
+            raise Probe
+        if plain_address(address[0]) in self.balancers:
+            connection.settimeout(PATIENCE_S)
+            address = proxy_protocol.read(connection) or address
+        if self.context is not None:
+            connection = _shake_hands(connection, self.context(), deadline)
         try:
-            deadline = time.monotonic() + PATIENCE_S
-            _wait(connection, select.POLLIN, deadline)
-            if not connection.recv(1, socket.MSG_PEEK):
-                raise Probe
-            if plain_address(address[0]) in self.balancers:
-                connection.settimeout(PATIENCE_S)
-                address = proxy_protocol.read(connection) or address
-            if self.context is not None:
-                connection = _shake_hands(connection, self.context(), deadline)
-            _wait(connection, select.POLLIN, deadline)  # until it speaks it is no association, and takes nobody's place
-            connection.settimeout(self.silence_s)
-            return connection, address
+            request = _request(connection, deadline)
+        except (Probe, Refusal, OSError):
+            connection.close()  # encrypted, it is another object than the server's
+            raise
+        connection.settimeout(self.silence_s)
+        return connection, address, request
+
+    @contextmanager
+    def turn(self, full: Callable[[], bool]) -> Iterator[None]:
+        """Let those who ask in one after the other, each when the house is not `full` any more or its patience is over."""
+        deadline = time.monotonic() + _PLACE_S
+        first = self._door.acquire(timeout=_PLACE_S)
+        try:
+            while first and full() and time.monotonic() < deadline:
+                time.sleep(_PLACE_EVERY_S)
+            yield
         finally:
-            self._free.release()
+            if first:
+                self._door.release()
 
 
 class Refusal(Exception):
@@ -77,18 +99,59 @@ class AdmittingRequestHandler(WaitingRequestHandler):
     """Create associations for those that the server's `entrance` admits."""
 
     def handle(self) -> None:
+        entrance = self.server.entrance
+        if not entrance.free.acquire(blocking=False):
+            self._refuse(Refusal("too many connections at once"))
+            return
         try:
-            self.request, self.client_address = self.server.entrance.admit(self.request, self.client_address)
+            self.request, self.client_address, self.begun = entrance.admit(self.request, self.client_address)
+            with entrance.turn(self._full):
+                super().handle()
         except Probe:
             self.server.shutdown_request(self.request)
-            return
         except (Refusal, OvcfError, OSError) as reason:  # ssl.SSLError and TimeoutError are OSErrors
-            address, text = self.client_address[0], _words(reason)
-            _log.warning("connection_refused", address=address, text=text)
-            audit.alert(Code.NODE_AUTHENTICATION, f"connection refused: {text}", Participant(address, True, address=address))
-            self.server.shutdown_request(self.request)
-            return
-        super().handle()
+            self._refuse(reason)
+        finally:
+            entrance.free.release()
+
+    def _full(self) -> bool:
+        return len(self.server.active_associations) >= self.ae.maximum_associations
+
+    def _refuse(self, reason: Exception) -> None:
+        address, text = self.client_address[0], _words(reason)
+        _log.warning("connection_refused", address=address, text=text)
+        audit.alert(Code.NODE_AUTHENTICATION, f"connection refused: {text}", Participant(address, True, address=address))
+        self.server.shutdown_request(self.request)
+
+
+def _request(connection: socket.socket, deadline: float) -> bytes:
+    """Return the first PDU, or the beginning of what is no association request. Raises Probe, Refusal, OSError."""
+    connection.setblocking(False)
+    header = _read(connection, _HEADER, deadline)
+    if not header:
+        raise Probe
+    length = int.from_bytes(header[2:], "big")
+    if len(header) == _HEADER and (header[0] != _ASSOCIATE_RQ or length > PDU_AT_MOST):
+        return header
+    request = header + _read(connection, length, deadline)
+    if len(request) < _HEADER + length:
+        raise Refusal("hung up within its association request")
+    return request
+
+
+def _read(connection: socket.socket, size: int, deadline: float) -> bytes:
+    """Return so many bytes, or fewer where the connection ends."""
+    data = b""
+    while len(data) < size:
+        try:
+            piece = connection.recv(size - len(data))
+        except (BlockingIOError, ssl.SSLWantReadError):
+            _wait(connection, select.POLLIN, deadline)
+            continue
+        if not piece:
+            break
+        data += piece
+    return data
 
 
 def _words(reason: Exception) -> str:
@@ -124,4 +187,4 @@ def _wait(connection: socket.socket, event: int, deadline: float) -> None:
     poll = select.poll()
     poll.register(connection, event)
     if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-        raise Refusal(f"silent for {PATIENCE_S:g} s")
+        raise Refusal(f"no association request within {PATIENCE_S:g} s")

@@ -30,12 +30,15 @@ _QUICKACK = getattr(socket, "TCP_QUICKACK", None)  # Linux only, and to be set a
 
 
 class WaitingRequestHandler(RequestHandler):
-    """Create associations whose DUL thread waits."""
+    """Create associations whose DUL thread waits; it reads what is `begun` before it reads on."""
+
+    begun = b""
 
     def _create_association(self) -> Association:
         association = super()._create_association()
         transport = association.dul.socket
         transport.__class__ = _WaitingSocket
+        transport.begun = self.begun
         transport.wake_reader, transport.wake_writer = socket.socketpair()
         transport.wake_reader.setblocking(False)
         transport.wake_writer.setblocking(False)
@@ -84,6 +87,7 @@ class _WakingQueue(queue.Queue):
 class _WaitingSocket(AssociationSocket):
     wake_reader: socket.socket
     wake_writer: socket.socket
+    begun: bytes
 
     def recv(self, nr_bytes: int) -> bytearray:
         """Read so many bytes, or fewer where the connection ends. Raises OSError for a PDU that is too long or too slow."""
@@ -91,6 +95,9 @@ class _WaitingSocket(AssociationSocket):
             raise OSError(errno.EMSGSIZE, "the PDU is longer than we said we take")
         data = bytearray(nr_bytes)
         rest = memoryview(data)
+        known, self.begun = self.begun[:nr_bytes], self.begun[nr_bytes:]
+        rest[:len(known)] = known
+        rest = rest[len(known):]
         silence_s = self.socket.gettimeout()
         deadline = None if silence_s is None else time.monotonic() + silence_s
         while rest:
@@ -109,7 +116,7 @@ class _WaitingSocket(AssociationSocket):
         if self.socket is None or not self._is_connected:
             time.sleep(_POLL_MS / 1000)
             return False
-        if getattr(self.socket, "pending", int)():  # decrypted by TLS, unknown to poll()
+        if self.begun or getattr(self.socket, "pending", int)():  # decrypted by TLS, unknown to poll()
             return True
         dul = self.assoc.dul
         waits = dul.state_machine.current_state == _DATA_TRANSFER and dul.to_provider_queue.empty()

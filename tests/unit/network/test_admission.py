@@ -3,7 +3,9 @@
 import ipaddress
 import socket
 import struct
+import threading
 import time
+from contextlib import ExitStack
 from types import SimpleNamespace
 
 import pytest
@@ -12,11 +14,13 @@ from hypothesis import strategies as st
 from pynetdicom.pdu_primitives import P_DATA
 
 from dicom_peers import MemoryLedger, instance, receiving, relayed, write
+from fuzz import recorded
 from ovcf_node.config import Source
 from ovcf_node.errors import Permanent
 from ovcf_node.network import admission, associate, bounds, proxy_protocol
 from ovcf_node.network.associate import Remote, StoreFile
 
+REQUEST = recorded.pdus()[0]  # of SCANNER to OVCF_NODE
 VERSION_2 = b"\r\n\r\n\x00\r\nQUIT\n"
 
 
@@ -123,9 +127,42 @@ def test_only_so_many_are_let_in_at_once(tmp_path, monkeypatch):
     with receiving(tmp_path) as (receiver, _):
         entrance = receiver._acceptors[0]._server.entrance
         for _ in range(admission._AT_ONCE):
-            entrance._free.acquire()
+            entrance.free.acquire()
         with speak(receiver.port) as one_too_many:
             assert is_hung_up(one_too_many)
+
+
+@pytest.mark.parametrize("said", [b"\x01", struct.pack(">BBL", 1, 0, 200), struct.pack(">BBL", 1, 0, 200) + bytes(150)])
+def test_half_a_request_takes_nobodys_place(tmp_path, said):
+    with receiving(tmp_path, max_associations=2) as (receiver, _), ExitStack() as strangers:
+        for _ in range(8):
+            strangers.enter_context(speak(receiver.port, said))
+        time.sleep(0.3)
+        assert associate.echo(Remote("127.0.0.1", receiver.port, "OVCF_NODE", "SCANNER", timeout_s=10)) < 10
+
+
+@pytest.mark.parametrize("cut", [1, 6, 7, 150, -1])
+def test_a_request_in_pieces_is_one_request(tmp_path, cut):
+    with receiving(tmp_path) as (receiver, _), speak(receiver.port, REQUEST[:cut]) as slow:
+        time.sleep(0.2)
+        slow.sendall(REQUEST[cut:])
+        slow.settimeout(10)
+        assert slow.recv(1) == b"\x02"  # A-ASSOCIATE-AC
+
+
+def test_who_hangs_up_within_a_request_is_let_go(tmp_path):
+    with receiving(tmp_path) as (receiver, _), speak(receiver.port, REQUEST[:-1]) as gone:
+        gone.shutdown(socket.SHUT_WR)
+        assert is_hung_up(gone, 5)
+
+
+def test_a_full_house_is_waited_for(tmp_path):
+    with receiving(tmp_path, max_associations=1) as (receiver, _), speak(receiver.port, REQUEST) as first:
+        assert first.recv(1) == b"\x02"
+        leaves = threading.Timer(1.0, first.close)
+        leaves.start()
+        assert associate.echo(Remote("127.0.0.1", receiver.port, "OVCF_NODE", "SCANNER", timeout_s=20)) < 20
+        leaves.join()
 
 
 def test_a_pdu_that_never_ends_is_left(tmp_path):
