@@ -1,6 +1,6 @@
 """Renders training samples from the phantoms and caches them on disk, for as long as it is left running.
 
-``python models/training/cases.py --work DIR [--kind fields|spines|crops|all|damaged] [--minutes M] [--count N] [--held]``
+``python models/training/cases.py --work DIR [--kind fields|spines|crops|all|damaged] [--minutes M] [--bundle FOLDER]``
 
 - ``DIR/fields/*.npz``: one 6 mm field a file (rendered at 3 mm, averaged by 2): ``hu`` int16, ``labels``, ``instance``
   (row of ``centres`` + 1) and ``body`` (fraction x 255) uint8, all ``[z,y,x]``; ``centres [K,3]`` in voxels (z, y, x)
@@ -9,6 +9,7 @@
 - ``DIR/spines/*.npz`` (``--kind spines``): the same fields at 3 mm, cut to the vertebrae and 24-60 mm around them.
 - ``DIR/crops/*.npz``: the crops of one case: ``hu [K,56,72,32]`` int16, ``masks`` uint8 bits 1 vertebra, 2 body,
   4 fracture; ``evidence [K,4], type, old, mimic, level, random`` and ``loss`` (largest height loss).
+  With ``--bundle FOLDER`` a third are cut from whole series by its stages, as the node does (``placed.py``).
 - ``DIR/painted/*.npz`` (``--kind damaged``): whole vertebrae of ``DIR/crops`` with damage painted by ``DIR/damage.pt``, in
   the same format (``painted.py``).
 
@@ -28,8 +29,10 @@ import torch
 import devices
 import painted
 import phantoms
+import placed
 from fields import coarse, field, numpy, rendered_field, rounded, spine
 from networks import EVIDENCE, TYPES
+from ovcf_node import infer
 from phantoms import plain
 from phantoms.atlas import shapes_folder
 from phantoms.grids import CROP_ORIGIN, Grid, crop_grid
@@ -220,13 +223,14 @@ def rendered(cache: Path | None, profile: str, seed: int, kind: str) -> dict[str
 
 def produce(
     work: Path, kind: str, minutes: float, count: int, held: bool, start: int, pace: float = 0.0, keep: int = 4000,
-    device: str = "cpu",
+    device: str = "cpu", bundle: Path | None = None,
 ) -> None:
     """Render samples of each kind by turns until the time or the count is up; seeds that are already there are skipped."""
     torch.set_num_threads(1)
     base = work / "held" if held else work
     end, seed, done = time.time() + 60 * minutes, start + (HELD if held else 0), 0
     kinds = ("fields", "spines", "crops") if kind == "all" else (kind,)
+    reader = infer.load(bundle, threads=1) if bundle else None
     while time.time() < end and (count == 0 or done < count):
         turn = time.process_time()
         shapes, whole = shapes_folder(), None
@@ -240,6 +244,9 @@ def produce(
                 arrays = coarse(*whole) if what == "fields" else spine(*whole, np.random.default_rng([seed, 5]))
             elif seed % 5 == 4:
                 arrays = plain.crops(seed)
+            elif reader and seed % 3 == 2:
+                rows = placed.crops(seed, reader, truth, device)
+                arrays = stacked({k: [row[k] for row in rows] for k in COLUMNS}) if rows else None
             elif shapes and seed % 8 < 5:
                 arrays = scanned_crops(seed, load_solids(shapes, work / "solids.pickle"))
             else:
@@ -281,13 +288,15 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=0, help="stop after this many seeds or files (0: never)")
     parser.add_argument("--held", action="store_true", help="held-out seeds")
     parser.add_argument("--start", type=int, default=0, help="first seed")
+    parser.add_argument("--bundle", type=Path, help="whose stages place a third of the crops")
     parser.add_argument("--pace", type=float, default=0.0, help="rest this many times the CPU time of a seed after it")
     parser.add_argument("--device", choices=devices.NAMES, default="cpu", help="renders analytic samples")
     a = parser.parse_args()
     if a.kind == "damaged":
         damaged(a.work, a.minutes, a.count)
         return
-    produce(a.work, a.kind, a.minutes, a.count, a.held, a.start, a.pace, device=devices.chosen(a.device).name)
+    device = devices.chosen(a.device).name
+    produce(a.work, a.kind, a.minutes, a.count, a.held, a.start, a.pace, device=device, bundle=a.bundle)
 
 
 if __name__ == "__main__":

@@ -134,7 +134,7 @@ def field_around(rng: np.random.Generator, centres: np.ndarray, slice_mm: float)
 def _first(patient: Patient, folder: Path) -> Path:
     profile = "training" if patient.cohort == "negatives" else "study"
     case = phantoms.sample_case(patient.seed, profile=profile)
-    acquisition = _graded_scan(patient.seed)
+    acquisition = graded_scan(patient.seed)
     rng = np.random.default_rng([patient.seed, 7])
     shown = [v for v in case.vertebrae if v.level in (*REPORTED, *TRANSITIONAL)]
     low, size, pixel = field_around(rng, np.array([v.centre_mm for v in shown]), acquisition.slice_mm)
@@ -163,9 +163,9 @@ def _first(patient: Patient, folder: Path) -> Path:
     )
 
 
-def _graded_scan(seed: int):
+def graded_scan(seed: int, profile: str = "study"):
     """An acquisition that is graded: half as thin as the study's protocol (0.625-1.25 mm, noisier), half up to 3 mm."""
-    acquisition = phantoms.sample_acquisition(seed, profile="study")
+    acquisition = phantoms.sample_acquisition(seed, profile=profile)
     rng = np.random.default_rng([seed, 8])
     thickness = min(acquisition.slice_mm, 3.0)
     if rng.random() < 0.5:

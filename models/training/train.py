@@ -41,7 +41,7 @@ RATE = {"label": 3e-3, "segment": 3e-3, "vertebra": 3e-3}
 FEWEST = 24  # files to wait for before the first step
 ALONE = {"restore": train_restore.train, "damage": train_damage.train}  # schedules of two networks against each other
 PRODUCER_SEEDS = 500_000  # training seeds of one producer; all of them stay below the held-out ones
-CAPACITY = {"label": 2500, "segment": 1500, "vertebra": 1600}  # files in memory (fields 1 MB, spines 2 MB, crops 4 MB)
+CAPACITY = {"label": 2500, "segment": 1500, "vertebra": 2500}  # files in memory (fields 1 MB, spines 2 MB, crops 4 MB)
 
 
 def step(stage: str, net, batch: list, device: Device) -> tuple[float, dict[str, float]]:
@@ -154,10 +154,11 @@ def train_all(
         subprocess.run(call("pairs.py", "--work", work, f"--{kind}", "--count", 24), check=True)
     known = [] if fresh else [stage for stage in STAGES if (REFERENCE / f"{stage}.onnx").exists()]
     rendering = ("--minutes", minutes + 30, "--device", device.name)
+    placing = ("--bundle", REFERENCE) if {"label", "vertebra"} <= set(known) else ()
     producers = [
-        subprocess.Popen(call(script, "--work", work, *rendering, "--start", k * PRODUCER_SEEDS))
+        subprocess.Popen(call(script, "--work", work, *rendering, "--start", k * PRODUCER_SEEDS, *more))
         for k in range(device.producers)
-        for script in ("cases.py", "pairs.py")
+        for script, more in (("cases.py", placing), ("pairs.py", ()))
     ]
     try:
         stages = [

@@ -28,7 +28,7 @@ _SHORT_LAST_MM = (28.0, 53.5)  # a rudimentary last rib; what is shorter may be 
 _SHORT_ABOVE_MM = 86.5  # the rib above a regular T12 is longer
 _ENOUGH_MM = 72.0  # a field that shows this much beside the body shows whether ribs end early
 _BROAD_MM = 15.0  # transverse process of L5 of an average adult, both sides
-_DISC_HU = 75.0  # a disc of full depth below S1
+_DISC_HU = 66.0  # a disc of full depth below S1
 _COLUMN = ("T11", "T12", "L1", "L2")
 
 _Sides = tuple[Bony, Bony]

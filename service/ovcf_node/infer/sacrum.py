@@ -47,10 +47,10 @@ def _run(column: np.ndarray) -> int:
 
 
 def disc_below(volume: Volume, centre: np.ndarray, frame: np.ndarray) -> float:
-    """How dark (HU) a disc of at least 4 mm below S1 lies between its two endplates, in front and behind; 0 where none is.
+    """How dark (HU) a disc of at least 4 mm below S1 lies between its two endplates, from front to back; 0 where none is.
 
-    The joint's tilt is not known: profiles along S1 are tried at several. Front and back are looked at apart, for the
-    usual remnant of this disc is a wedge, open on one side only.
+    The joint's tilt is not known: profiles along S1 are tried at several. Front, middle and back are looked at apart, for
+    the usual remnant of this disc is a wedge, open on one side only.
     """
     crop = sample_crop(volume, crop_grid(centre, frame, (1.0, 1.0, 2.0), (70, 50, 7), (55.0, 24.5, 3.0)))
     picture, seen = crop.hu.mean(axis=2), crop.inside.all(axis=2).astype(np.float32)
@@ -60,8 +60,8 @@ def disc_below(volume: Volume, centre: np.ndarray, frame: np.ndarray) -> float:
         at = np.stack([along, np.broadcast_to(24.5 + _ACROSS_MM, along.shape)])
         values = ndimage.map_coordinates(picture, at, order=1, mode="nearest")
         whole = ndimage.map_coordinates(seen, at, order=1, mode="nearest").min(axis=1) > 0.99
-        halves = [_dips(half.mean(axis=1), whole) for half in np.array_split(values, 2, axis=1)]
-        deepest = max(deepest, float(np.min(halves, axis=0).max()))
+        thirds = [_dips(third.mean(axis=1), whole) for third in np.array_split(values, 3, axis=1)]
+        deepest = max(deepest, float(np.min(thirds, axis=0).max()))
     return deepest
 
 
