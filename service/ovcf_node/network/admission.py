@@ -11,14 +11,13 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 import structlog
 
 from ovcf_node.errors import OvcfError
 from ovcf_node.network import proxy_protocol
-from ovcf_node.network.bounds import PDU_AT_MOST
 from ovcf_node.network.policy import plain_address
 from ovcf_node.network.reactor import WaitingRequestHandler
 from ovcf_node.observe import audit
@@ -30,8 +29,10 @@ PATIENCE_S = 10.0
 _AT_ONCE = 200  # connections on their way in: a thread and a file descriptor each, for PATIENCE_S and _PLACE_S at most
 _PLACE_S = 3.0  # how long a request waits for a place: a full house of short associations is no reason to turn anyone away
 _PLACE_EVERY_S = 0.02
-_ASSOCIATE_RQ = 0x01  # PS3.8 9.3.2
-_HEADER = 6
+_HEADER = 6  # of a PDU: its type, a reserved byte, its length (PS3.8 9.3.1)
+_ASSOCIATE_RQ = 0x01
+_REQUEST_AT_MOST = 1 << 18  # one with 128 presentation contexts has some 100 kB
+_ABORT = bytes((7, 0, 0, 0, 0, 4, 0, 0, 2, 2))  # by the service provider, unexpected PDU (PS3.8 9.3.8, action AA-1)
 
 
 @dataclass(frozen=True)
@@ -49,20 +50,19 @@ class Entrance:
     silence_s: float | None = None
     free: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(_AT_ONCE))
     _door: threading.Lock = field(default_factory=threading.Lock)
+    _closed: threading.Event = field(default_factory=threading.Event)
 
     def admit(self, connection: socket.socket, address: tuple) -> tuple[socket.socket, tuple, bytes]:
         """Return the connection, encrypted where the port is, the address it speaks for, and its association request.
 
-        What begins as no such request is returned as far as that shows. Raises Probe, Refusal for who may not enter,
-        OvcfError for a malformed header, OSError for a connection that failed.
+        Raises Probe, Refusal for who may not enter, OvcfError for a malformed header, OSError for a connection that failed.
         """
         deadline = time.monotonic() + PATIENCE_S
         _wait(connection, select.POLLIN, deadline)
-        if not connection.recv(1, socket.MSG_PEEK):
+        if not _first(connection.recv, 1, socket.MSG_PEEK):
             raise Probe
         if plain_address(address[0]) in self.balancers:
-            connection.settimeout(PATIENCE_S)
-            address = proxy_protocol.read(connection) or address
+            address = proxy_protocol.read(connection, deadline) or address
         if self.context is not None:
             connection = _shake_hands(connection, self.context(), deadline)
         try:
@@ -75,16 +75,27 @@ class Entrance:
 
     @contextmanager
     def turn(self, full: Callable[[], bool]) -> Iterator[None]:
-        """Let those who ask in one after the other, each when the house is not `full` any more or its patience is over."""
+        """Let those who ask in one after the other, each when the house is not `full` any more or its patience is over.
+
+        Raises Refusal once the entrance is closed.
+        """
         deadline = time.monotonic() + _PLACE_S
         first = self._door.acquire(timeout=_PLACE_S)
         try:
-            while first and full() and time.monotonic() < deadline:
+            while first and not self._closed.is_set() and full() and time.monotonic() < deadline:
                 time.sleep(_PLACE_EVERY_S)
+            if self._closed.is_set():
+                raise Refusal("no longer listening")
             yield
         finally:
             if first:
                 self._door.release()
+
+    def close(self) -> None:
+        """Let nobody in any more; when this returns, who was being let in is an association."""
+        self._closed.set()
+        with self._door:
+            pass
 
 
 class Refusal(Exception):
@@ -124,15 +135,25 @@ class AdmittingRequestHandler(WaitingRequestHandler):
         self.server.shutdown_request(self.request)
 
 
+def _first(read: Callable[..., bytes], *what: object) -> bytes:
+    """Read the first bytes of a connection; empty where it ended, or was reset: a health check, no event."""
+    try:
+        return read(*what)
+    except ConnectionResetError:
+        return b""
+
+
 def _request(connection: socket.socket, deadline: float) -> bytes:
-    """Return the first PDU, or the beginning of what is no association request. Raises Probe, Refusal, OSError."""
+    """Return the association request with which a connection begins. Raises Probe, Refusal, OSError."""
     connection.setblocking(False)
-    header = _read(connection, _HEADER, deadline)
+    header = _first(_read, connection, _HEADER, deadline)
     if not header:
         raise Probe
     length = int.from_bytes(header[2:], "big")
-    if len(header) == _HEADER and (header[0] != _ASSOCIATE_RQ or length > PDU_AT_MOST):
-        return header
+    if header[0] != _ASSOCIATE_RQ or length > _REQUEST_AT_MOST:
+        with suppress(OSError):
+            connection.send(_ABORT)
+        raise Refusal("no association request")
     request = header + _read(connection, length, deadline)
     if len(request) < _HEADER + length:
         raise Refusal("hung up within its association request")

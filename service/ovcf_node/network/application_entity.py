@@ -74,6 +74,11 @@ class Running:
     asking: threading.Lock = field(default_factory=threading.Lock)  # one request of ours at a time: else responses mix
 
 
+class _Server(ThreadedAssociationServer):
+    daemon_threads = True  # connections on their way in do not hold up the end of the process
+    request_queue_size = 128  # with socketserver's 5, a burst of connections waits for the retries of TCP
+
+
 class Acceptor:
     """A Verification and Storage SCP. The handler runs in the association's thread and must not raise.
 
@@ -92,7 +97,7 @@ class Acceptor:
         self._witness = witness
         self._policy = policy
         self._store = store
-        self._server: ThreadedAssociationServer | None = None
+        self._server: _Server | None = None
         self._running: weakref.WeakKeyDictionary[Association, Running] = weakref.WeakKeyDictionary()
         self._lock = threading.Lock()
 
@@ -131,13 +136,12 @@ class Acceptor:
             server = ae.make_server(
                 (self._listener.host, self._listener.port),
                 evt_handlers=handlers,
-                server_class=ThreadedAssociationServer,
+                server_class=_Server,
                 request_handler=self._request_handler,
             )
         except OSError as error:
             where = f"{self._listener.host}:{self._listener.port}"
             raise Permanent("cannot_listen", f"{where}: {error.strerror or error}") from error
-        server.daemon_threads = True  # connections on their way in do not hold up the end of the process
         server.contexts = SharedContexts(server.contexts)
         server.data_set_at_most = self._listener.data_set_at_most
         server.entrance = Entrance(
@@ -158,6 +162,7 @@ class Acceptor:
         if self._server is None:
             return 0
         server, self._server = self._server, None
+        server.entrance.close()
         server.shutdown()
         deadline = time.monotonic() + drain_s
         while (rest := _established(server)) and time.monotonic() < deadline:
@@ -276,7 +281,7 @@ def _certificate_names(association: Association) -> frozenset[str]:
     return tls.names(connection.getpeercert()) if isinstance(connection, ssl.SSLSocket) else frozenset()
 
 
-def _established(server: ThreadedAssociationServer) -> list[Association]:
+def _established(server: _Server) -> list[Association]:
     return [association for association in server.active_associations if association.is_established]
 
 

@@ -24,6 +24,9 @@ from ovcf_node.network.bounds import PDU_AT_MOST, BoundedDimse, CheckedDul, Chec
 from ovcf_node.network.pausing import one_message_at_a_time
 
 _DATA_TRANSFER = "Sta6"  # PS3.8 9.2.2; every other state lasts a moment and has timers to look at
+_BEFORE_ANSWER = frozenset({"Sta1", "Sta2", "Sta3"})  # to the association request
+_CLOSING = "Sta13"
+_DRAINED_AT_MOST = 64  # reads of 64 KiB
 _WAIT_MS = 100
 _POLL_MS = 1
 _QUICKACK = getattr(socket, "TCP_QUICKACK", None)  # Linux only, and to be set again for every read
@@ -116,10 +119,18 @@ class _WaitingSocket(AssociationSocket):
         if self.socket is None or not self._is_connected:
             time.sleep(_POLL_MS / 1000)
             return False
+        state = self.assoc.dul.state_machine.current_state
+        if state == _CLOSING:
+            self._drain()
+            return False  # pynetdicom closes the connection
+        if state in _BEFORE_ANSWER and not self.begun:
+            # Half a PDU behind a request would hold the thread in `recv`, and the request would never be judged.
+            time.sleep(_POLL_MS / 1000)
+            return False
         if self.begun or getattr(self.socket, "pending", int)():  # decrypted by TLS, unknown to poll()
             return True
         dul = self.assoc.dul
-        waits = dul.state_machine.current_state == _DATA_TRANSFER and dul.to_provider_queue.empty()
+        waits = state == _DATA_TRANSFER and dul.to_provider_queue.empty()
         poll = select.poll()
         try:
             if _QUICKACK is not None:
@@ -133,3 +144,11 @@ class _WaitingSocket(AssociationSocket):
         except (OSError, ValueError):
             self.event_queue.put("Evt17")  # transport connection closed
             return False
+
+    def _drain(self) -> None:
+        """Throw away what the peer says after the end: a connection closed over unread data takes our last word back."""
+        with suppress(OSError, ValueError):
+            self.socket.settimeout(0.0)
+            for _ in range(_DRAINED_AT_MOST):
+                if not self.socket.recv(1 << 16):
+                    return

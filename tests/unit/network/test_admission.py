@@ -37,8 +37,7 @@ def read(data: bytes, after: bytes = b"\x01rest"):
     with here, there:
         there.sendall(data + after)
         there.shutdown(socket.SHUT_WR)
-        here.settimeout(10)
-        found = proxy_protocol.read(here)
+        found = proxy_protocol.read(here, time.monotonic() + 10)
         assert here.recv(100) == after
         return found
 
@@ -72,7 +71,7 @@ def test_any_proxy_header_is_read_or_refused(data, begin):
         there.sendall(begin + data)
         there.close()
         try:
-            proxy_protocol.read(here)
+            proxy_protocol.read(here, time.monotonic() + 10)
         except Permanent as error:
             assert error.code == "proxy_protocol"
 
@@ -132,13 +131,61 @@ def test_only_so_many_are_let_in_at_once(tmp_path, monkeypatch):
             assert is_hung_up(one_too_many)
 
 
-@pytest.mark.parametrize("said", [b"\x01", struct.pack(">BBL", 1, 0, 200), struct.pack(">BBL", 1, 0, 200) + bytes(150)])
-def test_half_a_request_takes_nobodys_place(tmp_path, said):
+STRANGERS = 8
+OF_A_STRANGER = REQUEST.replace(b"SCANNER ", b"STRANGER")
+
+
+@pytest.mark.parametrize("said", [
+    b"\x01", struct.pack(">BBL", 1, 0, 200), struct.pack(">BBL", 1, 0, 200) + bytes(150), struct.pack(">BBL", 1, 0, 1 << 19),
+    struct.pack(">BBL", 4, 0, 100), struct.pack(">BBL", 7, 0, 4), b"\xff" * 6, REQUEST[:-1],
+    OF_A_STRANGER, OF_A_STRANGER + struct.pack(">BBL", 4, 0, 100), OF_A_STRANGER + b"\x04",
+])
+def test_what_is_no_whole_request_takes_nobodys_place(tmp_path, said):
     with receiving(tmp_path, max_associations=2) as (receiver, _), ExitStack() as strangers:
-        for _ in range(8):
+        for _ in range(STRANGERS):
             strangers.enter_context(speak(receiver.port, said))
-        time.sleep(0.3)
-        assert associate.echo(Remote("127.0.0.1", receiver.port, "OVCF_NODE", "SCANNER", timeout_s=10)) < 10
+        server = receiver._acceptors[0]._server
+        time.sleep(0.5)
+        assert not server.active_associations
+        assert associate.echo(Remote("127.0.0.1", receiver.port, "OVCF_NODE", "SCANNER", timeout_s=2)) < 2
+        strangers.close()
+        everybody = [server.entrance.free.acquire(timeout=20) for _ in range(admission._AT_ONCE)]
+        assert all(everybody)  # nobody is on the way in any more
+
+
+def test_what_is_no_request_is_aborted(tmp_path):
+    with receiving(tmp_path) as (receiver, _), speak(receiver.port, struct.pack(">BBL", 5, 0, 4)) as early:
+        early.settimeout(10)
+        assert early.recv(20) == bytes((7, 0, 0, 0, 0, 4, 0, 0, 2, 2))
+
+
+def test_a_refused_stranger_reads_why(tmp_path):
+    with receiving(tmp_path) as (receiver, _), speak(receiver.port, OF_A_STRANGER + struct.pack(">BBL", 4, 0, 100)) as one:
+        one.settimeout(10)
+        assert one.recv(20)[:1] == b"\x03"  # A-ASSOCIATE-RJ
+
+
+def test_nobody_is_let_in_once_the_receiver_stops(tmp_path):
+    ledger = MemoryLedger()
+    with receiving(tmp_path, ledger, max_associations=1) as (receiver, _), speak(receiver.port, REQUEST) as first:
+        assert first.recv(1) == b"\x02"
+        with speak(receiver.port, REQUEST) as waiting:
+            time.sleep(0.3)
+            receiver.stop(drain_s=0.0)
+            waiting.settimeout(10)
+            assert waiting.recv(1) in (b"", b"\x03")
+
+
+def test_a_health_check_that_resets_is_no_alert(tmp_path, capsys):
+    header = b"PROXY TCP4 192.0.2.7 192.0.2.1 40000 104\r\n"
+    with receiving(tmp_path, balancers=("127.0.0.1",)) as (receiver, _):
+        for said in (b"", header):
+            check = speak(receiver.port, said)
+            time.sleep(0.3)
+            check.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            check.close()
+        time.sleep(0.5)
+    assert "connection_refused" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("cut", [1, 6, 7, 150, -1])
@@ -165,14 +212,34 @@ def test_a_full_house_is_waited_for(tmp_path):
         leaves.join()
 
 
+def drips(connection: socket.socket, data: bytes) -> bool:
+    """Say a byte now and then; whether the other side hangs up before the end."""
+    try:
+        for byte in data:
+            connection.sendall(bytes((byte,)))
+            time.sleep(0.1)
+    except ConnectionError:
+        return True
+    return False
+
+
+def test_a_request_that_never_ends_is_left(tmp_path, monkeypatch):
+    monkeypatch.setattr(admission, "PATIENCE_S", 0.5)
+    with receiving(tmp_path) as (receiver, _), speak(receiver.port, struct.pack(">BBL", 1, 0, 5000)) as slow:
+        assert drips(slow, bytes(100))
+
+
 def test_a_pdu_that_never_ends_is_left(tmp_path):
-    with receiving(tmp_path, network_timeout_s=1.0) as (receiver, _), speak(receiver.port) as slow:
-        slow.sendall(struct.pack(">BBL", 1, 0, 5000))
-        deadline = time.monotonic() + 30
-        with pytest.raises(ConnectionError):
-            while time.monotonic() < deadline:
-                slow.sendall(b"\x00")
-                time.sleep(0.1)
+    with receiving(tmp_path, network_timeout_s=1.0) as (receiver, _), speak(receiver.port, REQUEST) as slow:
+        assert slow.recv(4096)[:1] == b"\x02"
+        slow.sendall(struct.pack(">BBL", 4, 0, 5000))
+        assert drips(slow, bytes(100))
+
+
+def test_a_balancer_that_drips_is_left(tmp_path, monkeypatch):
+    monkeypatch.setattr(admission, "PATIENCE_S", 0.5)
+    with receiving(tmp_path, balancers=("127.0.0.1",)) as (receiver, _), speak(receiver.port) as slow:
+        assert drips(slow, b"PROXY TCP4 " + b"1" * 90)
 
 
 @pytest.mark.parametrize("kind", [1, 4])
