@@ -94,13 +94,13 @@ def read(
     clock.done("label", 0.4)
     if not labels.reported:
         return Reading("excluded", (reason("no_spine"),), timings_s=clock.seconds)
-    labels = checked(labels, volume)
-    clock.done("numbering", 0.42)
-    if not bundle.has("vertebra"):
-        return _labels_only(labels, clock)
     if bundle.has("segment"):
         labels = mapped(labels, volume, bundle)
-        clock.done("segment", 0.47)
+        clock.done("segment", 0.45)
+    labels = checked(labels, volume)
+    clock.done("numbering", 0.47)
+    if not bundle.has("vertebra"):
+        return _labels_only(labels, clock)
     readings = [
         r for r in read_vertebrae(volume, bundle, labels, _READ_LEVELS, lambda f: progress("vertebra", 0.47 + 0.28 * f))
         if r.has_body

@@ -85,7 +85,7 @@ def load(folder: Path, *, providers: Sequence[str] = ("CPUExecutionProvider",), 
     if not _present(stages, "label"):
         raise Permanent("bundle_manifest", "stage label is required")
     label = label_stage(section(stages, "label"))
-    segment = segment_stage(section(stages, "segment")) if _present(stages, "segment") else None
+    segment = segment_stage(section(stages, "segment"), label) if _present(stages, "segment") else None
     vertebra = vertebra_stage(section(stages, "vertebra")) if _present(stages, "vertebra") else None
     restore = restore_stage(section(stages, "restore"), vertebra) if _present(stages, "restore") else None
     absent |= {name: "not named by the bundle" for name in _TENSORS if name not in stages}

@@ -4,7 +4,7 @@ Votes, not slabs: in a tilted lumbosacral spine one axial slice cuts three verte
 than a slab (measured: slabs made the labels worse).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -93,9 +93,8 @@ def find_instances(voxels: Voxels, field: Field) -> tuple[list[Instance], np.nda
         if weight[mine].sum() < _LEAST_VOTES or body[mine].sum() < _LEAST_BODY:
             owner[mine] = -1
             continue
-        classes = voxels.classes[:, member][1:, mine] @ weight[mine]
         found.append(Instance(
-            centre, np.concatenate([[0.0], classes / classes.sum()]), float(mine.sum()), k + 1,
+            centre, _shares(voxels.classes[:, member][:, mine], weight[mine]), float(mine.sum()), k + 1,
             float((body[mine] > 0.5).sum()) * field.spacing**3 / 1000.0, float(vertebra[member][mine].mean()),
         ))
     numbers[member] = (owner + 1).astype(np.uint8)
@@ -115,6 +114,25 @@ def joined(voxels: Voxels, field: Field, instances: list[Instance]) -> np.ndarra
         owner = _nearest(votes, np.array([i.centre for i in instances]))
         numbers[member] = np.array([*(i.number for i in instances), 0], dtype=np.uint8)[owner]  # -1: nobody's
     return numbers
+
+
+def seen_again(voxels: Voxels, numbers: np.ndarray, instances: list[Instance]) -> list[Instance]:
+    """Return the instances, their classes averaged with those of the `voxels` that bear their number, where enough do."""
+    weight = (1.0 - voxels.classes[0]) * (0.5 + voxels.body)
+    found = []
+    for instance in instances:
+        mine = numbers == instance.number
+        if weight[mine].sum() < _LEAST_VOTES:
+            found.append(instance)
+        else:
+            found.append(replace(instance, classes=(instance.classes + _shares(voxels.classes[:, mine], weight[mine])) / 2))
+    return found
+
+
+def _shares(classes: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Mean class probabilities (C) of voxels (C, n) without the background, which keeps its place as 0."""
+    rest = classes[1:] @ weight
+    return np.concatenate([[0.0], rest / rest.sum()])
 
 
 def _peaks(votes: np.ndarray, weight: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
-"""Map the vertebrae that the label stage has found and named on a finer grid, around the spine only.
+"""Look at the vertebrae that the label stage has found once more, on a finer grid around the spine only.
 
-Names and places stay the label stage's; what changes is which voxel belongs to which vertebra, and how surely. A bundle
-without this stage is read with the label stage's own map.
+Places stay the label stage's. Which voxel belongs to which vertebra, and how surely, is this stage's to say; the names
+rest on both stages' classes. A bundle without this stage is read with the label stage's own map and names.
 """
 
 from dataclasses import replace
@@ -11,18 +11,27 @@ import numpy as np
 from ovcf_node.domain.levels import REPORTED
 from ovcf_node.domain.volume import Volume
 from ovcf_node.infer.bundle import Bundle
-from ovcf_node.infer.instances import joined
-from ovcf_node.infer.label import Labels, answered
+from ovcf_node.infer.instances import joined, seen_again
+from ovcf_node.infer.label import Labels, answered, name_sequence
 from ovcf_node.infer.resample import isotropic, part_of
 
 
 def mapped(labels: Labels, volume: Volume, bundle: Bundle) -> Labels:
-    """Return the labels with the segment stage's map of T12..S1 and what surrounds them; the bundle must have the stage."""
+    """Return the labels with the segment stage's map of T12..S1 and what surrounds them, and the names of both stages.
+
+    The bundle must have the stage.
+    """
     stage = bundle.segment
     part = part_of(volume, *_around(labels, stage.margin_mm))
     voxels, field = answered(isotropic(part, stage.spacing_mm), bundle, "segment", stage)
-    numbers = joined(voxels, field, [v.instance for v in labels.vertebrae])
-    return replace(labels, field=field, numbers=numbers, probability=1.0 - voxels.classes[0])
+    found = [v.instance for v in labels.vertebrae]
+    numbers = joined(voxels, field, found)
+    names, uncertain, basis = name_sequence(seen_again(voxels, numbers, found), stage.labels)
+    return replace(
+        labels, vertebrae=tuple(replace(v, label=name) for v, name in zip(labels.vertebrae, names, strict=True)),
+        numbering_uncertain=uncertain, numbering_basis=basis, field=field, numbers=numbers,
+        probability=1.0 - voxels.classes[0],
+    )
 
 
 def _around(labels: Labels, margin_mm: float) -> tuple[np.ndarray, np.ndarray]:

@@ -125,9 +125,12 @@ def label_stage(table: dict[str, Any]) -> LabelStage:
     return LabelStage(*_field(table))
 
 
-def segment_stage(table: dict[str, Any]) -> SegmentStage:
-    """Read the segment stage's table."""
-    return SegmentStage(*_field(table), positive(table, "margin_mm"))
+def segment_stage(table: dict[str, Any], label: LabelStage) -> SegmentStage:
+    """Read the segment stage's table; its classes are averaged with those of the label stage, and must be the same."""
+    stage = SegmentStage(*_field(table), positive(table, "margin_mm"))
+    if stage.labels != label.labels:
+        raise Permanent("bundle_manifest", f"stage segment: labels must be those of stage label; they are {stage.labels}")
+    return stage
 
 
 def _field(table: dict[str, Any]) -> tuple:

@@ -138,6 +138,14 @@ def test_absent_segment_stage_is_a_valid_bundle(folder):
     assert bundle.absent["segment"] == "masks from the crops alone"
 
 
+def test_the_segment_stage_names_what_the_label_stage_names(folder):
+    text = (folder / "bundle.toml").read_text()
+    before, after = text.split("[stages.segment]")
+    (folder / "bundle.toml").write_text(before + "[stages.segment]" + after.replace('"T11", ', "", 1))
+    refusal = _refusal(folder)
+    assert refusal.code == "bundle_manifest" and "segment" in refusal.text and "labels" in refusal.text
+
+
 def test_absent_restore_stage_is_a_valid_bundle(folder):
     _without(folder, "restore", "not painted here")
     loaded = bundles.load(folder)

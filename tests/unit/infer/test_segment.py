@@ -7,7 +7,7 @@ from synthetic_spine import LABEL_STAGE, KnowingBundle, axial_volume, paint, spi
 
 from ovcf_node.domain.volume import FrameSource, Volume
 from ovcf_node.infer import field_for, locate, read
-from ovcf_node.infer.instances import Instance
+from ovcf_node.infer.instances import Instance, Voxels, seen_again
 from ovcf_node.infer.label import Labels, Placed
 from ovcf_node.infer.masks import masks_on_grid
 from ovcf_node.infer.resample import Crop, Field, crop_grid
@@ -39,7 +39,7 @@ def _agreement(blocks, labels, level: str) -> float:
 
 def test_every_voxel_joins_the_vertebra_that_the_label_stage_named(monkeypatch):
     blocks, coarse, fine = _mapped(monkeypatch)
-    assert fine.field.spacing == 3.0 and fine.vertebrae == coarse.vertebrae
+    assert fine.field.spacing == 3.0 and [v.label for v in fine.vertebrae] == [v.label for v in coarse.vertebrae]
     for level in _LEVELS[2:]:
         assert _agreement(blocks, fine, level) > 0.97
 
@@ -50,6 +50,39 @@ def test_it_reaches_as_far_around_the_reported_vertebrae_as_the_bundle_says(monk
     points = coarse.field.point_of(np.argwhere(np.isin(coarse.numbers, named)))
     first, last = (fine.field.point_of(i) for i in (np.zeros(3), np.array(fine.field.hu.shape) - 1))
     assert np.allclose(first, points.min(axis=0) - 12.0, atol=4.0) and np.allclose(last, points.max(axis=0) + 12.0, atol=4.0)
+
+
+def test_the_names_rest_on_both_stages():
+    """The mean decides between two names; where the second look sees too little, the first stands."""
+    shape = (6, 6, 12)
+    numbers = np.zeros(shape, np.uint8)
+    numbers[..., :6], numbers[:1, :1, 6:] = 1, 2
+    classes = np.zeros((4, *shape), np.float32)
+    classes[0], classes[2], classes[3] = 0.1, 0.72, 0.18
+    voxels = Voxels(classes, np.ones(shape, np.float32), np.zeros((3, *shape), np.float32))
+    first = [Instance(np.zeros(3), np.array([0.0, 0.5, 0.5, 0.0]), 100.0, number, 30.0, 1.0) for number in (1, 2)]
+    seen, unseen = seen_again(voxels, numbers, first)
+    assert np.allclose(seen.classes, [0.0, 0.25, 0.65, 0.1])
+    assert unseen is first[1]
+
+
+def test_a_second_look_that_names_otherwise_renames(monkeypatch):
+    """A first look that is a level off and sure of nothing is corrected by the second; frames stay."""
+    blocks = spine(_LEVELS)
+    volume = axial_volume(blocks)
+    bundle = KnowingBundle(blocks, segment=SEGMENT_STAGE).watch(monkeypatch)
+    whole = field_for(volume, bundle)
+    bundle.fields.append(whole)
+    labels = locate(whole, bundle)
+    names = [v.label for v in labels.vertebrae]
+    know_nothing = np.full(len(LABEL_STAGE.labels), 0.1)
+    off = tuple(
+        replace(v, label=higher, instance=replace(v.instance, classes=know_nothing))
+        for v, higher in zip(labels.vertebrae, [*names[1:], "above"], strict=True)
+    )
+    again = mapped(replace(labels, vertebrae=off), volume, bundle)
+    assert [v.label for v in again.vertebrae] == names
+    assert all((a.frame == b.frame).all() for a, b in zip(again.vertebrae, labels.vertebrae, strict=True))
 
 
 def test_a_reading_says_how_long_it_took_and_keeps_its_names(monkeypatch):
