@@ -24,7 +24,7 @@ import bundle
 import export_restore
 from networks import CROP_SHAPE, NETWORKS, gmac, parameters
 
-VERSION = "0.5.0"
+VERSION = "0.6.0"
 TRAINED_ON = (
     "synthetic CT painted by this project (models/training) on analytic and plain shapes, on the label map of one CT "
     "(TotalSegmentator data set s0327, CC BY 4.0) and on two open mesh models (remus BSD-3, clouthier MIT); no patient image"
@@ -87,7 +87,7 @@ def card(out: Path, facts: dict, evaluation: dict | None, second: dict | None, n
     ]
     about = {
         "label": "3D U-Net, multi-scale self-guided attention (after arXiv 1906.02849), whole field at 6 mm",
-        "segment": "the same network on the spine at 3 mm; its classes are cut into masks",
+        "segment": "the same network on the spine at 3 mm; its classes are cut into masks and share in the names",
         "vertebra": "3D U-Net with evidence, type and age heads, one crop per vertebra at 1.0 x 1.25 x 3.0 mm",
     }
     for stage, f in facts.items():
@@ -115,7 +115,7 @@ def card(out: Path, facts: dict, evaluation: dict | None, second: dict | None, n
         "## Limits",
         "",
         "- Figures on our own generator (other seeds than training) flatter; those on the second show how much.",
-        "- Names come from counting in the 6 mm field; T13, L6 and four lumbar vertebrae are not decided by this bundle.",
+        "- Names come from counting in the fields at 6 and 3 mm; T13, L6 and four lumbar vertebrae are not decided by this bundle.",
         "- Probabilities are calibrated on phantoms only. CT signs suggest a recent fracture; MRI decides where it matters.",
         "",
     ]
