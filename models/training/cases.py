@@ -9,7 +9,7 @@
 - ``DIR/spines/*.npz`` (``--kind spines``): the same fields at 3 mm, cut to the vertebrae and 24-60 mm around them.
 - ``DIR/crops/*.npz``: the crops of one case: ``hu [K,56,72,32]`` int16, ``masks`` uint8 bits 1 vertebra, 2 body,
   4 fracture; ``evidence [K,4], type, old, mimic, level, random`` and ``loss`` (largest height loss).
-  With ``--bundle FOLDER`` a third are cut from whole series by its stages, as the node does (``placed.py``).
+  With ``--bundle FOLDER`` a quarter are cut from whole series by its stages, as the node does (``placed.py``).
 - ``DIR/painted/*.npz`` (``--kind damaged``): whole vertebrae of ``DIR/crops`` with damage painted by ``DIR/damage.pt``, in
   the same format (``painted.py``).
 
@@ -288,7 +288,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=0, help="stop after this many seeds or files (0: never)")
     parser.add_argument("--held", action="store_true", help="held-out seeds")
     parser.add_argument("--start", type=int, default=0, help="first seed")
-    parser.add_argument("--bundle", type=Path, help="whose stages place a third of the crops")
+    parser.add_argument("--bundle", type=Path, help="whose stages place a quarter of the crops")
     parser.add_argument("--pace", type=float, default=0.0, help="rest this many times the CPU time of a seed after it")
     parser.add_argument("--device", choices=devices.NAMES, default="cpu", help="renders analytic samples")
     a = parser.parse_args()

@@ -115,7 +115,7 @@ def card(out: Path, facts: dict, evaluation: dict | None, second: dict | None, n
         "## Limits",
         "",
         "- Figures on our own generator (other seeds than training) flatter; those on the second show how much.",
-        "- Names come from counting in the fields at 6 and 3 mm; T13, L6 and four lumbar vertebrae are not decided by this bundle.",
+        "- Names come from counting in the fields at 6 and 3 mm; T13, L6 and four lumbar vertebrae are not decided here.",
         "- Probabilities are calibrated on phantoms only. CT signs suggest a recent fracture; MRI decides where it matters.",
         "",
     ]

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
-from scipy.ndimage import uniform_filter1d
+from scipy.ndimage import binary_dilation, uniform_filter1d
 from torch import Tensor
 
 import bundle
@@ -33,6 +33,7 @@ LEVELS = tuple(spine_index(level) for level in ("T11", "T12", "L1", "L2", "L3", 
 SIGNS = len(PLAN) - 5  # bits of a plan: superior, inferior, anterior, posterior
 FEWEST_VOXELS = 20  # of a fracture region
 LEAST = 0.25  # height loss from which a smooth wedge is a fracture
+NOTHING = -1000  # HU: beyond the field
 SEVERITY = (0.3, 0.5)  # height losses planned: what is painted falls short of them, and is what counts
 PRESSED, STILL = 2.0, 1.2  # mm: a broken plate has moved at least so far somewhere, a sound one at most
 
@@ -109,6 +110,13 @@ def painted(net: DamageNet, hu: np.ndarray, masks: np.ndarray, plan: Tensor) -> 
             "type": kind, "loss": float(found.max())}
 
 
+def cut(hu: np.ndarray, masks: np.ndarray) -> bool:
+    """Whether the field or the crop ends at the body."""
+    around = binary_dilation(masks & 2 > 0, iterations=2)
+    faces = (around[0], around[-1], around[:, 0], around[:, -1], around[..., 0], around[..., -1])
+    return bool((hu[around] <= NOTHING).any() or any(face.any() for face in faces))
+
+
 def of_file(
     net: DamageNet, plans: Tensor, sample: dict[str, np.ndarray], rng: np.random.Generator, tries: int = 3
 ) -> list[dict]:
@@ -116,6 +124,8 @@ def of_file(
     rows = []
     for k in range(len(sample["type"])):
         if sample["evidence"][k].any() or sample["old"][k] or sample["mimic"][k] or sample["level"][k] not in LEVELS:
+            continue
+        if cut(sample["hu"][k], sample["masks"][k]):
             continue
         for _ in range(tries):
             row = painted(net, sample["hu"][k], sample["masks"][k], drawn(plans, rng))

@@ -23,6 +23,7 @@ from ovcf_node.infer.resample import crop_grid as node_grid
 from ovcf_node.infer.vertebra import VertebraReading, read_vertebrae
 from phantoms.norms import spine_index
 
+LEVELS = ("T11", *cohorts.REPORTED)  # that the node reads
 NEAR_MM = 12.0  # a crop that sits farther from every body shows none: not a sample of any
 LOOKS = 2  # of a vertebra with a fracture, a healed deformity or a mimic; others have one
 PLAIN = 3  # the others of a patient
@@ -64,7 +65,7 @@ def crops(seed: int, bundle: infer.Bundle, truth, device: str = "cpu") -> list[d
     """Rows of one patient as ``cases.COLUMNS`` names them; ``truth(vertebra)`` gives evidence, type and old deformity."""
     made, rng = rendered(seed, device), np.random.default_rng([seed, 9])
     labels = locate(field_for(made.volume, bundle), bundle)
-    found = [r for r in read_vertebrae(made.volume, bundle, labels, tuple(v.label for v in labels.vertebrae)) if r.has_body]
+    found = [r for r in read_vertebrae(made.volume, bundle, labels, LEVELS) if r.has_body]
     pairs = [(r, k) for r in found if (k := nearest(made, r)) is not None]
     special = lambda v: v.mimic is not None or v.old_deformity or any(v.evidence[name] for name in EVIDENCE)  # noqa: E731
     plain = [n for n, (_, k) in enumerate(pairs) if not special(made.vertebrae[k])]
@@ -94,7 +95,7 @@ def nearest(made: Rendered, reading: VertebraReading) -> int | None:
 
 
 def moved(volume: Volume, reading: VertebraReading, bundle: infer.Bundle, rng: np.random.Generator) -> Crop:
-    """Another look, shifted and scaled at random within about twice what the node's own looks are."""
+    """Another look, shifted and scaled at random about as far as twice the node's own."""
     stage = bundle.vertebra
     centre = reading.centre + rng.uniform(-SHIFT_MM, SHIFT_MM, 3) @ reading.frame
     spacing = tuple(rng.uniform(1 - SCALE, 1 + SCALE) * np.asarray(stage.spacing_mm))

@@ -97,6 +97,8 @@ def read(
     if bundle.has("segment"):
         labels = mapped(labels, volume, bundle)
         clock.done("segment", 0.45)
+        if not labels.reported:
+            return Reading("excluded", (reason("no_spine"),), timings_s=clock.seconds)
     labels = checked(labels, volume)
     clock.done("numbering", 0.47)
     if not bundle.has("vertebra"):

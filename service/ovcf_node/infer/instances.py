@@ -25,6 +25,7 @@ _CONVINCING = 0.85
 _MOST = 40  # more than a whole spine
 _CHAIN_MM = 130.0
 _BETWEEN = 1.35  # two neighbours nearer to each other than this (typical gaps) leave no room for one between them
+_HALF = 0.5
 _AT_END = 0.5  # a first or last instance nearer than this (typical gaps) doubles its neighbour
 
 
@@ -116,13 +117,17 @@ def joined(voxels: Voxels, field: Field, instances: list[Instance]) -> np.ndarra
     return numbers
 
 
-def seen_again(voxels: Voxels, numbers: np.ndarray, instances: list[Instance]) -> list[Instance]:
-    """Return the instances, their classes averaged with those of the `voxels` that bear their number, where enough do."""
+def seen_again(voxels: Voxels, numbers: np.ndarray, finer: float, instances: list[Instance]) -> list[Instance]:
+    """Return the instances, their classes averaged with those of the `voxels` that bear their number.
+
+    `finer` is how many of these voxels make one of those that found the instances. An instance of which they show less than
+    half, at the end of their part of the field, keeps its own classes.
+    """
     weight = (1.0 - voxels.classes[0]) * (0.5 + voxels.body)
     found = []
     for instance in instances:
         mine = numbers == instance.number
-        if weight[mine].sum() < _LEAST_VOTES:
+        if mine.sum() < _HALF * finer * instance.support:
             found.append(instance)
         else:
             found.append(replace(instance, classes=(instance.classes + _shares(voxels.classes[:, mine], weight[mine])) / 2))

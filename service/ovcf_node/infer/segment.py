@@ -26,7 +26,8 @@ def mapped(labels: Labels, volume: Volume, bundle: Bundle) -> Labels:
     voxels, field = answered(isotropic(part, stage.spacing_mm), bundle, "segment", stage)
     found = [v.instance for v in labels.vertebrae]
     numbers = joined(voxels, field, found)
-    names, uncertain, basis = name_sequence(seen_again(voxels, numbers, found), stage.labels)
+    finer = (labels.field.spacing / field.spacing) ** 3
+    names, uncertain, basis = name_sequence(seen_again(voxels, numbers, finer, found), stage.labels)
     return replace(
         labels, vertebrae=tuple(replace(v, label=name) for v, name in zip(labels.vertebrae, names, strict=True)),
         numbering_uncertain=uncertain, numbering_basis=basis, field=field, numbers=numbers,

@@ -52,17 +52,23 @@ class Entrance:
     _door: threading.Lock = field(default_factory=threading.Lock)
     _closed: threading.Event = field(default_factory=threading.Event)
 
-    def admit(self, connection: socket.socket, address: tuple) -> tuple[socket.socket, tuple, bytes]:
-        """Return the connection, encrypted where the port is, the address it speaks for, and its association request.
+    def address_of(self, connection: socket.socket, address: tuple, deadline: float) -> tuple:
+        """Return the address that a connection speaks for, once it speaks.
 
-        Raises Probe, Refusal for who may not enter, OvcfError for a malformed header, OSError for a connection that failed.
+        Raises Probe, Refusal for one that stays silent, OvcfError for a malformed PROXY header, OSError for one that failed.
         """
-        deadline = time.monotonic() + PATIENCE_S
         _wait(connection, select.POLLIN, deadline)
         if not _first(connection.recv, 1, socket.MSG_PEEK):
             raise Probe
         if plain_address(address[0]) in self.balancers:
-            address = proxy_protocol.read(connection, deadline) or address
+            return proxy_protocol.read(connection, deadline) or address
+        return address
+
+    def admit(self, connection: socket.socket, deadline: float) -> tuple[socket.socket, bytes]:
+        """Return the connection, encrypted where the port is, and its association request.
+
+        Raises Probe, Refusal for who may not enter, OSError for a connection that failed.
+        """
         if self.context is not None:
             connection = _shake_hands(connection, self.context(), deadline)
         try:
@@ -71,13 +77,13 @@ class Entrance:
             connection.close()  # encrypted, it is another object than the server's
             raise
         connection.settimeout(self.silence_s)
-        return connection, address, request
+        return connection, request
 
     @contextmanager
     def turn(self, full: Callable[[], bool]) -> Iterator[None]:
         """Let those who ask in one after the other, each when the house is not `full` any more or its patience is over.
 
-        Raises Refusal once the entrance is closed.
+        Raises Closed once the entrance is.
         """
         deadline = time.monotonic() + _PLACE_S
         first = self._door.acquire(timeout=_PLACE_S)
@@ -85,7 +91,7 @@ class Entrance:
             while first and not self._closed.is_set() and full() and time.monotonic() < deadline:
                 time.sleep(_PLACE_EVERY_S)
             if self._closed.is_set():
-                raise Refusal("no longer listening")
+                raise Closed
             yield
         finally:
             if first:
@@ -106,6 +112,10 @@ class Probe(Exception):
     """A connection that ended without a word, as those of balancers and health checks do."""
 
 
+class Closed(Exception):
+    """A connection that came too late: the port is being closed."""
+
+
 class AdmittingRequestHandler(WaitingRequestHandler):
     """Create associations for those that the server's `entrance` admits."""
 
@@ -114,11 +124,16 @@ class AdmittingRequestHandler(WaitingRequestHandler):
         if not entrance.free.acquire(blocking=False):
             self._refuse(Refusal("too many connections at once"))
             return
+        deadline = time.monotonic() + PATIENCE_S
         try:
-            self.request, self.client_address, self.begun = entrance.admit(self.request, self.client_address)
+            self.client_address = entrance.address_of(self.request, self.client_address, deadline)
+            self.request, self.begun = entrance.admit(self.request, deadline)
             with entrance.turn(self._full):
                 super().handle()
         except Probe:
+            self.server.shutdown_request(self.request)
+        except Closed:
+            _log.info("connection_came_too_late", address=self.client_address[0])
             self.server.shutdown_request(self.request)
         except (Refusal, OvcfError, OSError) as reason:  # ssl.SSLError and TimeoutError are OSErrors
             self._refuse(reason)

@@ -165,11 +165,12 @@ class Acceptor:
         server.entrance.close()
         server.shutdown()
         deadline = time.monotonic() + drain_s
-        while (rest := _established(server)) and time.monotonic() < deadline:
+        while server.active_associations and time.monotonic() < deadline:  # those that are still negotiated among them
             time.sleep(_DRAIN_POLL_S)
+        rest = [association for association in server.active_associations if association.is_established]
         for association in rest:
             association.abort()
-        for association in server.active_associations:  # connected, but never requested an association
+        for association in server.active_associations:  # requested, and not answered to the end
             association.dul.kill_dul()
         _log.info("stopped_listening", aborted=len(rest))
         return len(rest)
@@ -212,7 +213,7 @@ class Acceptor:
         _log.warning("association_rejected", reason=rejection.reason, **_fields(peer))
         audit.alert(Code.NODE_AUTHENTICATION, f"association rejected: {rejection.reason}", requestor_of(peer))
         association.acse.send_reject(rejection.result, rejection.source, rejection.diagnostic)
-        association.kill()  # returns when the A-ASSOCIATE-RJ is out and the peer has closed, or after the ARTIM timer
+        association.kill()  # returns when the A-ASSOCIATE-RJ is out and the connection closed
 
     def _rejected(self, event: evt.Event) -> None:
         running = self._end(event.assoc)
@@ -279,10 +280,6 @@ def requestor_of(peer: Peer, role: Code | None = None) -> Participant:
 def _certificate_names(association: Association) -> frozenset[str]:
     connection = association.dul.socket.socket
     return tls.names(connection.getpeercert()) if isinstance(connection, ssl.SSLSocket) else frozenset()
-
-
-def _established(server: _Server) -> list[Association]:
-    return [association for association in server.active_associations if association.is_established]
 
 
 def status_of(number: int, comment: str) -> int | Dataset:

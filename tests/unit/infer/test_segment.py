@@ -61,9 +61,10 @@ def test_the_names_rest_on_both_stages():
     classes[0], classes[2], classes[3] = 0.1, 0.72, 0.18
     voxels = Voxels(classes, np.ones(shape, np.float32), np.zeros((3, *shape), np.float32))
     first = [Instance(np.zeros(3), np.array([0.0, 0.5, 0.5, 0.0]), 100.0, number, 30.0, 1.0) for number in (1, 2)]
-    seen, unseen = seen_again(voxels, numbers, first)
+    seen, unseen = seen_again(voxels, numbers, 1.0, first)
     assert np.allclose(seen.classes, [0.0, 0.25, 0.65, 0.1])
     assert unseen is first[1]
+    assert seen_again(voxels, numbers, 8.0, first)[0] is first[0]  # 216 voxels of eight to one are less than half of 100
 
 
 def test_a_second_look_that_names_otherwise_renames(monkeypatch):

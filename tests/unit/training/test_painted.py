@@ -52,6 +52,15 @@ class Pressed(torch.nn.Module):
         return damager.Damaged(picture + 0.1 * (moved > 0.5), moved, all_, fracture, flow)
 
 
+def test_a_body_at_the_end_of_field_or_crop_is_not_painted():
+    hu, masks = whole_vertebra()
+    assert not painted.cut(hu, masks)
+    ends = hu.copy()
+    ends[42:] = -1024  # the field ends with the upper plate
+    assert painted.cut(ends, masks)
+    assert painted.cut(np.roll(hu, 14, 0), np.roll(masks, 14, 0))
+
+
 def test_nothing_flows_where_nothing_is_said():
     volume = torch.rand(2, 3, 10, 12, 8)
     assert torch.allclose(damager.carried(volume, torch.zeros(2, 2, 10, 12, 8)), volume, atol=1e-5)
