@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
+from absent import absent
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,7 @@ def small_disk(folder: Path, size_mb: int) -> Iterator[SmallDisk]:
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size_mb}m,mode=0700", "tmpfs", str(folder)]
     done = subprocess.run(mount, capture_output=True, text=True)
     if done.returncode != 0:
-        message = f"cannot mount a small file system: {done.stderr.strip()}"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
+        absent(f"cannot mount a small file system: {done.stderr.strip()}")
     try:
         yield SmallDisk(folder)
     finally:
