@@ -29,9 +29,8 @@ from networks import EVIDENCE, TYPES
 from ovcf_node import assemble, infer
 from ovcf_node.config import Assemble
 from ovcf_node.infer.judgement import measured
-from ovcf_node.infer.label import field_for, locate
 from ovcf_node.infer.morphometry import measure
-from ovcf_node.infer.segment import mapped
+from ovcf_node.infer.segment import found
 from ovcf_node.infer.stages import STATISTICS
 from ovcf_node.infer.usual import statistics
 from ovcf_node.infer.vertebra import read_vertebrae
@@ -66,9 +65,7 @@ def looks(case: Path, bundle: infer.Bundle) -> Iterator[dict]:
     truth = json.loads((case / "truth.json").read_text())
     files = sorted(p for p in (case / "ct").rglob("*") if p.is_file())
     volume = assemble.build(assemble.inspect(files, Assemble()).verdict.stack, regularise=False)
-    labels = locate(field_for(volume, bundle), bundle)
-    if bundle.has("segment") and labels.reported:
-        labels = mapped(labels, volume, bundle)
+    labels = found(volume, bundle)
     readings = [r for r in read_vertebrae(volume, bundle, labels, ("T11", *cohorts.GRADED)) if r.has_body]
     geometry = {r.level: measure(r.crop, r.vertebra, r.body) for r in readings}
     known = measured(readings, geometry, bundle.vertebra)
@@ -98,8 +95,8 @@ def collect(folder: Path, bundle: Path, jobs: int) -> list[dict]:
     cases = sorted(p.parent for p in folder.rglob("truth.json") if not p.parent.name.startswith("."))
     rows: list[dict] = []
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        for case, found in zip(cases, pool.map(one, cases, repeat(bundle)), strict=True):
-            rows += found
+        for case, looked in zip(cases, pool.map(one, cases, repeat(bundle)), strict=True):
+            rows += looked
             print(f"{case.name}: {len(rows)} vertebrae", flush=True)
     return rows
 

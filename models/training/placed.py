@@ -1,4 +1,4 @@
-"""Training crops as the node makes them: a patient becomes a series, the node's first stages find and place its vertebrae.
+"""Training crops as the node makes them: a patient becomes a series, the node's stages find and place its vertebrae.
 
 Crops that are rendered in their own frame know neither slices nor the errors of the label stage nor how the first crop turns
 the second. These do: ``cases.py --bundle FOLDER`` writes them beside the others, in the same format.
@@ -17,9 +17,9 @@ from casefolder import axial, whole_bodies
 from networks import EVIDENCE
 from ovcf_node import infer
 from ovcf_node.domain.volume import FrameSource, Volume
-from ovcf_node.infer.label import field_for, locate
 from ovcf_node.infer.resample import Crop, sample_crop
 from ovcf_node.infer.resample import crop_grid as node_grid
+from ovcf_node.infer.segment import found
 from ovcf_node.infer.vertebra import VertebraReading, read_vertebrae
 from phantoms.norms import spine_index
 
@@ -64,9 +64,9 @@ def rendered(seed: int, device: str = "cpu") -> Rendered:
 def crops(seed: int, bundle: infer.Bundle, truth, device: str = "cpu") -> list[dict]:
     """Rows of one patient as ``cases.COLUMNS`` names them; ``truth(vertebra)`` gives evidence, type and old deformity."""
     made, rng = rendered(seed, device), np.random.default_rng([seed, 9])
-    labels = locate(field_for(made.volume, bundle), bundle)
-    found = [r for r in read_vertebrae(made.volume, bundle, labels, LEVELS) if r.has_body]
-    pairs = [(r, k) for r in found if (k := nearest(made, r)) is not None]
+    labels = found(made.volume, bundle)
+    readings = [r for r in read_vertebrae(made.volume, bundle, labels, LEVELS) if r.has_body]
+    pairs = [(r, k) for r in readings if (k := nearest(made, r)) is not None]
     special = lambda v: v.mimic is not None or v.old_deformity or any(v.evidence[name] for name in EVIDENCE)  # noqa: E731
     plain = [n for n, (_, k) in enumerate(pairs) if not special(made.vertebrae[k])]
     left_out = set(rng.permutation(plain)[PLAIN:].tolist())

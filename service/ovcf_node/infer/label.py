@@ -21,6 +21,7 @@ from ovcf_node.infer.stages import LabelStage
 
 _FLOOR = 0.02  # smallest class probability that counts: one instance must not outvote all others
 _SHARED = {"above": 3.0, "below": 2.0}  # classes of several vertebrae: their probability is shared between these
+_HEARD_CM3 = 13.0
 _ORDER = tuple(NORMS)
 _SACRAL = ("S1", "below")
 _ANCHOR = 2.0  # weight of sacrum against the rest: seen by its own shape, where other names are counted
@@ -50,8 +51,8 @@ class Placed:
 class Labels:
     """All vertebrae from foot to head and what their names rest on.
 
-    numbers      the instance map on `field`, 0 where none.
-    probability  of being a vertebra at all, on `field`, float32; None where only a coarse map is there.
+    numbers      the instance map on `field`, 0 where none; `voxels` is what the network says there.
+    segmented    they are the segment stage's: fine enough for masks.
     """
 
     vertebrae: tuple[Placed, ...]
@@ -59,7 +60,8 @@ class Labels:
     numbering_basis: str
     field: Field
     numbers: np.ndarray
-    probability: np.ndarray | None = None
+    voxels: Voxels
+    segmented: bool = False
 
     @property
     def reported(self) -> tuple[Placed, ...]:
@@ -89,10 +91,14 @@ def answered(field: Field, bundle: Bundle, name: str, stage: LabelStage) -> tupl
 def decode(voxels: Voxels, field: Field, labels: tuple[str, ...]) -> Labels:
     """Turn voxel answers into named vertebrae with frames."""
     instances, numbers = find_instances(voxels, field)
+    return Labels(*placed(instances, labels), field, numbers, voxels)
+
+
+def placed(instances: list[Instance], labels: tuple[str, ...]) -> tuple[tuple[Placed, ...], bool, str]:
+    """Name the instances (foot to head) and give each its frame; the rest as `name_sequence` returns it."""
     names, uncertain, basis = name_sequence(instances, labels)
     frames = frames_along([i.centre for i in instances])
-    placed = tuple(Placed(n, i, f) for n, i, f in zip(names, instances, frames, strict=True))
-    return Labels(placed, uncertain, basis, field, numbers)
+    return tuple(Placed(n, i, f) for n, i, f in zip(names, instances, frames, strict=True)), uncertain, basis
 
 
 def field_for(volume: Volume, bundle: Bundle) -> Field:
@@ -164,9 +170,9 @@ def _trimmed(image: np.ndarray) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarra
 
 
 def _evidence(instances: list[Instance], labels: tuple[str, ...]) -> np.ndarray:
-    """Log evidence (instances, classes): a handful of voxels speaks softly, the sacrum loudly."""
+    """Log evidence (instances, classes): a small piece speaks softly, the sacrum loudly."""
     share = np.array([i.classes for i in instances])
-    voice = np.array([min(1.0, i.support / 60.0) for i in instances])
+    voice = np.array([min(1.0, i.cm3 / _HEARD_CM3) for i in instances])
     sacral = np.array([name in _SACRAL for name in labels])
     sacrum = share[:, sacral].sum(axis=1, keepdims=True)
     anchor = np.log(np.maximum(np.where(sacral, sacrum, 1.0 - sacrum), _FLOOR))

@@ -87,12 +87,12 @@ def _seen_twice(labels: Labels, reading: VertebraReading) -> np.ndarray:
     """Probability of the whole vertebra on the crop's grid: the crop's own, and the segment stage's where there is one."""
     mine = labels.numbers == _number(labels, reading)
     held = (reading.vertebra > 0.5).sum() * float(np.prod(reading.crop.grid.spacing))
-    if labels.probability is None or mine.sum() * labels.field.spacing**3 < _LEAST_SEEN * held:
+    if not labels.segmented or mine.sum() * labels.field.spacing**3 < _LEAST_SEEN * held:
         return reading.vertebra
     rim = ndimage.binary_dilation(mine) & (mine | (labels.numbers == 0))
     to_field = np.linalg.inv(labels.field.affine) @ reading.crop.grid.affine
     other = ndimage.affine_transform(
-        np.where(rim, labels.probability, 0.0).astype(np.float32), to_field[:3, :3], to_field[:3, 3],
+        np.where(rim, 1.0 - labels.voxels.classes[0], 0.0).astype(np.float32), to_field[:3, :3], to_field[:3, 3],
         output_shape=reading.vertebra.shape, order=1, cval=np.nan,
     )
     return np.where(np.isnan(other), reading.vertebra, (1.0 - _SHARE) * reading.vertebra + _SHARE * other)

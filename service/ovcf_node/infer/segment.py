@@ -1,38 +1,37 @@
-"""Look at the vertebrae that the label stage has found once more, on a finer grid around the spine only.
+"""Look once more at the spine that the label stage has found, on a finer grid.
 
-Places stay the label stage's. Which voxel belongs to which vertebra, and how surely, is this stage's to say; the names
-rest on both stages' classes. A bundle without this stage is read with the label stage's own map and names.
+Vertebrae are found anew there; beyond the finer field the label stage's stay. Which voxel belongs to which vertebra, and
+how surely, is this stage's to say; the names rest on the classes of both. A bundle without this stage is read with the
+label stage's own vertebrae and map.
 """
-
-from dataclasses import replace
 
 import numpy as np
 
 from ovcf_node.domain.levels import REPORTED
 from ovcf_node.domain.volume import Volume
 from ovcf_node.infer.bundle import Bundle
-from ovcf_node.infer.instances import joined, seen_again
-from ovcf_node.infer.label import Labels, answered, name_sequence
+from ovcf_node.infer.instances import described, find_instances, found_again, joined
+from ovcf_node.infer.label import Labels, answered, field_for, locate, placed
 from ovcf_node.infer.resample import isotropic, part_of
 
 
+def found(volume: Volume, bundle: Bundle) -> Labels:
+    """Return the vertebrae of a volume by every stage of the bundle that finds and names them."""
+    labels = locate(field_for(volume, bundle), bundle)
+    return mapped(labels, volume, bundle) if bundle.has("segment") and labels.reported else labels
+
+
 def mapped(labels: Labels, volume: Volume, bundle: Bundle) -> Labels:
-    """Return the labels with the segment stage's map of T12..S1 and what surrounds them, and the names of both stages.
+    """Return the vertebrae of both stages, with the segment stage's map of T12..S1 and what surrounds them.
 
     The bundle must have the stage.
     """
     stage = bundle.segment
     part = part_of(volume, *_around(labels, stage.margin_mm))
     voxels, field = answered(isotropic(part, stage.spacing_mm), bundle, "segment", stage)
-    found = [v.instance for v in labels.vertebrae]
-    numbers = joined(voxels, field, found)
-    finer = (labels.field.spacing / field.spacing) ** 3
-    names, uncertain, basis = name_sequence(seen_again(voxels, numbers, finer, found), stage.labels)
-    return replace(
-        labels, vertebrae=tuple(replace(v, label=name) for v, name in zip(labels.vertebrae, names, strict=True)),
-        numbering_uncertain=uncertain, numbering_basis=basis, field=field, numbers=numbers,
-        probability=1.0 - voxels.classes[0],
-    )
+    instances = found_again(find_instances(voxels, field)[0], field, [v.instance for v in labels.vertebrae])
+    looks = [(v, joined(v, f, instances), f) for v, f in ((labels.voxels, labels.field), (voxels, field))]
+    return Labels(*placed(described(instances, looks), stage.labels), field, looks[1][1], voxels, segmented=True)
 
 
 def _around(labels: Labels, margin_mm: float) -> tuple[np.ndarray, np.ndarray]:

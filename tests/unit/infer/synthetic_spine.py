@@ -118,6 +118,7 @@ class KnowingBundle:
     segment: SegmentStage | None = None
     vertebra: VertebraStage | None = VERTEBRA_STAGE
     restore: RestoreStage | None = None
+    coarse: list[Block] | None = None  # what the label stage sees, where that differs
     identity: BundleIdentity = BundleIdentity("knowing", "1", "0" * 64, "research")  # noqa: RUF009
 
     def has(self, stage: str) -> bool:
@@ -125,7 +126,8 @@ class KnowingBundle:
 
     def run(self, stage: str, tensors: dict) -> dict:
         if stage in ("label", "segment"):
-            return label_answer(self.blocks, self.fields[-1], tensors["image"].shape[2:])
+            seen = self.coarse if stage == "label" and self.coarse else self.blocks
+            return label_answer(seen, self.fields[-1], tensors["image"].shape[2:])
         count = len(tensors["crop"])
         answers = [self._crop(grid) for grid in self.grids[-count:]]
         return {name: np.stack([a[name] for a in answers]).astype(np.float32) for name in answers[0]}

@@ -7,7 +7,7 @@ import pytest
 from synthetic_spine import LABELS, Block, spine
 
 from ovcf_node.domain.volume import OUTSIDE_HU, FrameSource, Volume
-from ovcf_node.infer.instances import Instance
+from ovcf_node.infer.instances import Instance, Voxels
 from ovcf_node.infer.label import Labels, Placed, name_sequence
 from ovcf_node.infer.numbering import checked
 from ovcf_node.infer.resample import AIR_HU, Field, part_of
@@ -60,11 +60,12 @@ def _labels(blocks: list[Block]) -> Labels:
     def placed(number, block):
         name = block.level if block.level in LABELS else "above"
         classes = np.eye(len(LABELS))[LABELS.index(name)]
-        return Placed(name, Instance(block.centre, classes, 90, number, 25.0, 0.99), block.frame)
+        return Placed(name, Instance(block.centre, classes, 19.4, number, 25.0, 0.99), block.frame)
 
     found = tuple(placed(k, b) for k, b in enumerate(reversed(blocks), start=1))
     field = Field(np.full((2, 2, 2), AIR_HU, np.float32), np.ones((2, 2, 2), bool), np.zeros(3), 6.0)
-    return Labels(found, False, "counted", field, np.zeros((2, 2, 2), np.uint8))
+    nothing = np.zeros((2, 2, 2), np.float32)
+    return Labels(found, False, "counted", field, nothing.astype(np.uint8), Voxels(nothing[None], nothing, nothing))
 
 
 @pytest.mark.parametrize(("ribs", "doubt"), [

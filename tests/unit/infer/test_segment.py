@@ -7,7 +7,7 @@ from synthetic_spine import LABEL_STAGE, KnowingBundle, axial_volume, paint, spi
 
 from ovcf_node.domain.volume import FrameSource, Volume
 from ovcf_node.infer import field_for, locate, read
-from ovcf_node.infer.instances import Instance, Voxels, seen_again
+from ovcf_node.infer.instances import Instance, Voxels, described
 from ovcf_node.infer.label import Labels, Placed
 from ovcf_node.infer.masks import masks_on_grid
 from ovcf_node.infer.resample import Crop, Field, crop_grid
@@ -19,10 +19,11 @@ SEGMENT_STAGE = SegmentStage(3.0, LABEL_STAGE.window_hu, -1.0, 8, LABEL_STAGE.la
 _LEVELS = ("T10", "T11", "T12", "L1", "L2", "L3", "L4", "L5", "S1")
 
 
-def _mapped(monkeypatch, **stage):
-    blocks = spine(_LEVELS)
+def _mapped(monkeypatch, levels=_LEVELS, coarse=None, blocks=None, **stage):
+    blocks = blocks or spine(levels)
     volume = axial_volume(blocks)
-    bundle = KnowingBundle(blocks, segment=replace(SEGMENT_STAGE, **stage)).watch(monkeypatch)
+    segment = replace(SEGMENT_STAGE, **stage)
+    bundle = KnowingBundle(blocks, segment=segment, coarse=coarse and coarse(blocks)).watch(monkeypatch)
     whole = field_for(volume, bundle)
     bundle.fields.append(whole)
     labels = locate(whole, bundle)
@@ -37,7 +38,7 @@ def _agreement(blocks, labels, level: str) -> float:
     return 2 * (true & ours).sum() / (true.sum() + ours.sum())
 
 
-def test_every_voxel_joins_the_vertebra_that_the_label_stage_named(monkeypatch):
+def test_every_voxel_joins_a_vertebra_that_both_stages_name(monkeypatch):
     blocks, coarse, fine = _mapped(monkeypatch)
     assert fine.field.spacing == 3.0 and [v.label for v in fine.vertebrae] == [v.label for v in coarse.vertebrae]
     for level in _LEVELS[2:]:
@@ -53,37 +54,63 @@ def test_it_reaches_as_far_around_the_reported_vertebrae_as_the_bundle_says(monk
 
 
 def test_the_names_rest_on_both_stages():
-    """The mean decides between two names; where the second look sees too little, the first stands."""
+    """The mean decides between two names; a look that shows less than half of a vertebra is not asked."""
     shape = (6, 6, 12)
-    numbers = np.zeros(shape, np.uint8)
-    numbers[..., :6], numbers[:1, :1, 6:] = 1, 2
-    classes = np.zeros((4, *shape), np.float32)
-    classes[0], classes[2], classes[3] = 0.1, 0.72, 0.18
-    voxels = Voxels(classes, np.ones(shape, np.float32), np.zeros((3, *shape), np.float32))
-    first = [Instance(np.zeros(3), np.array([0.0, 0.5, 0.5, 0.0]), 100.0, number, 30.0, 1.0) for number in (1, 2)]
-    seen, unseen = seen_again(voxels, numbers, 1.0, first)
-    assert np.allclose(seen.classes, [0.0, 0.25, 0.65, 0.1])
-    assert unseen is first[1]
-    assert seen_again(voxels, numbers, 8.0, first)[0] is first[0]  # 216 voxels of eight to one are less than half of 100
+    field = Field(np.zeros(shape, np.float32), np.ones(shape, bool), np.zeros(3), 3.0)
+    whole, part = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
+    whole[..., :6], whole[..., 6:] = 1, 2
+    part[..., :6], part[:1, :1, 6:] = 1, 2
+
+    def says(first: float, second: float) -> Voxels:
+        classes = np.zeros((4, *shape), np.float32)
+        classes[0], classes[2], classes[3] = 0.1, first, second
+        return Voxels(classes, np.ones(shape, np.float32), np.zeros((3, *shape), np.float32))
+
+    found = [Instance(np.zeros(3), np.zeros(4), 5.8, number, 4.0, 1.0) for number in (1, 2)]
+    both, one = described(found, [(says(0.45, 0.45), whole, field), (says(0.72, 0.18), part, field)])
+    assert np.allclose(both.classes, [0.0, 0.0, 0.65, 0.35])
+    assert np.allclose(one.classes, [0.0, 0.0, 0.5, 0.5])
 
 
 def test_a_second_look_that_names_otherwise_renames(monkeypatch):
-    """A first look that is a level off and sure of nothing is corrected by the second; frames stay."""
-    blocks = spine(_LEVELS)
-    volume = axial_volume(blocks)
-    bundle = KnowingBundle(blocks, segment=SEGMENT_STAGE).watch(monkeypatch)
-    whole = field_for(volume, bundle)
-    bundle.fields.append(whole)
-    labels = locate(whole, bundle)
-    names = [v.label for v in labels.vertebrae]
-    know_nothing = np.full(len(LABEL_STAGE.labels), 0.1)
-    off = tuple(
-        replace(v, label=higher, instance=replace(v.instance, classes=know_nothing))
-        for v, higher in zip(labels.vertebrae, [*names[1:], "above"], strict=True)
-    )
-    again = mapped(replace(labels, vertebrae=off), volume, bundle)
-    assert [v.label for v in again.vertebrae] == names
-    assert all((a.frame == b.frame).all() for a, b in zip(again.vertebrae, labels.vertebrae, strict=True))
+    """A first look that is a level off for one vertebra counts as much as the second."""
+    def off(blocks):
+        return [replace(b, level="L2") if b.level == "L3" else b for b in blocks]
+
+    _, coarse, fine = _mapped(monkeypatch, coarse=off)
+    assert [v.label for v in fine.vertebrae] == ["S1", "L5", "L4", "L3", "L2", "L1", "T12", "T11", "above"]
+    first, mean = (labels.vertebrae[3].instance.classes for labels in (coarse, fine))
+    third, second = (LABEL_STAGE.labels.index(level) for level in ("L3", "L2"))
+    assert first[second] > 5 * first[third] and np.isclose(mean[second], mean[third], atol=0.01)
+
+
+def test_two_broken_neighbours_taken_for_one_are_found_apart(monkeypatch):
+    """At 6 mm what is left of two bodies runs into one; at 3 mm they are two, and the names above them are right again."""
+    levels = ("T9", "T10", "T11", "T12", "L1", "L2", "L3", "L4", "L5", "S1", "S2")
+    blocks = [replace(b, anterior=9.0, posterior=14.0) if b.level in ("T12", "L1") else b for b in spine(levels)]
+    nearer = 16.0 * blocks[3].frame[2]  # what stands above comes down with them
+    blocks = [replace(b, centre=b.centre - nearer) if k < 4 else b for k, b in enumerate(blocks)]
+
+    def merged(blocks):
+        t12, l1 = blocks[3:5]
+        one = replace(l1, centre=(t12.centre + l1.centre) / 2, anterior=24.0, posterior=30.0)
+        return [*blocks[:3], one, *blocks[5:]]
+
+    _, coarse, fine = _mapped(monkeypatch, coarse=merged, blocks=blocks)
+    named = {v.label: v.centre for v in fine.vertebrae}
+    assert len(coarse.vertebrae) == len(levels) - 1
+    for block in blocks[2:-1]:
+        assert np.linalg.norm(named[block.level] - block.centre) < 3.0
+
+
+def test_beyond_the_finer_field_the_first_look_stands(monkeypatch):
+    """Whole vertebrae only: T10 and T9 lie outside the finer field, T11 half in it; their places are the first look's."""
+    levels = ("T8", "T9", "T10", "T11", "T12", "L1", "L2", "L3", "L4", "L5", "S1")
+    _, coarse, fine = _mapped(monkeypatch, levels, margin_mm=18.0)
+    assert [v.label for v in fine.vertebrae] == [v.label for v in coarse.vertebrae]
+    assert fine.field.origin[2] + 3.0 * len(fine.field.hu) < coarse.vertebrae[-2].centre[2]
+    assert all((a.centre == b.centre).all() for a, b in zip(fine.vertebrae[7:], coarse.vertebrae[7:], strict=True))
+    assert len({v.instance.number for v in fine.vertebrae}) == len(levels)
 
 
 def test_a_reading_says_how_long_it_took_and_keeps_its_names(monkeypatch):
@@ -102,10 +129,10 @@ def _masks(crop_says: float, map_says: float, *, mapped_at_all: bool = True) -> 
     shape, origin = (20, 20, 20), np.full(3, -30.0)
     field = Field(np.zeros(shape, np.float32), np.ones(shape, bool), origin, 3.0)
     inside = np.linalg.norm(field.point_of(np.moveaxis(np.indices(shape), 0, -1)), axis=-1) < 15.0
-    instance = Instance(np.zeros(3), np.zeros(11), 100.0, 1, 30.0, 1.0)
+    instance = Instance(np.zeros(3), np.zeros(11), 21.6, 1, 30.0, 1.0)
     labels = Labels(
         (Placed("L3", instance, np.eye(3)),), False, "", field, (inside & mapped_at_all).astype(np.uint8),
-        np.where(inside, map_says, 0.0).astype(np.float32),
+        Voxels(1.0 - np.where(inside, map_says, 0.0).astype(np.float32)[None], field.hu, field.hu), segmented=True,
     )
     grid = crop_grid(np.zeros(3), np.eye(3), (1.0, 1.25, 3.0), (56, 72, 32), (27.5, 24.0, 15.5))
     points = grid.point_of(np.moveaxis(np.indices(grid.shape), 0, -1))
