@@ -26,9 +26,9 @@ _LUMBAR_RIB_MM = 22.0  # on both sides; the longer one reaches farther than a pr
 _LUMBAR_REACH_MM = 55.0
 _SHORT_LAST_MM = (28.0, 53.5)  # a rudimentary last rib; what is shorter may be a process or a hypoplastic rib of T12
 _SHORT_ABOVE_MM = 86.5  # the rib above a regular T12 is longer
-_ENOUGH_MM = 72.0  # a field that shows this much beside the body shows whether ribs end early
+_AT_SIDE_MM = 8.0  # a cut rib that ends farther from the side of the field than this left it in front or below
 _BROAD_MM = 15.0  # transverse process of L5 of an average adult, both sides
-_DISC_HU = 66.0  # a disc of full depth below S1
+_DISC_HU = 24.0  # a disc of full depth below S1; ordinary phantoms stay below 16 (144 of 146)
 _COLUMN = ("T11", "T12", "L1", "L2")
 
 _Sides = tuple[Bony, Bony]
@@ -105,8 +105,9 @@ def _whole(sides: _Sides) -> bool:
 
 
 def _ends_early(sides: _Sides, size: float) -> bool:
-    """Neither rib is seen to be as long as those of T11 are; a field too narrow for that says nothing."""
-    return max(b.length for b in sides) < _SHORT_ABOVE_MM * size and any(not b.cut or b.seen > _ENOUGH_MM for b in sides)
+    """Neither rib is seen to be as long as those of T11 are; where the field's side cuts both, it says nothing."""
+    ends = [not b.cut or b.seen - b.reach > _AT_SIDE_MM for b in sides]
+    return max(b.length for b in sides) < _SHORT_ABOVE_MM * size and any(ends)
 
 
 def _rudimentary(sides: _Sides, size: float) -> bool:
@@ -130,6 +131,9 @@ def _sacral_doubts(vertebrae: tuple[Placed, ...], volume: Volume) -> list[str]:
         heights = process_heights(volume, by_name["L5"].centre, by_name["L5"].frame)
         if heights is not None and min(heights) >= _BROAD_MM * _size(vertebrae):
             found.append("L5 has broad transverse processes as when sacralised")
-    if "S1" in by_name and disc_below(volume, by_name["S1"].centre, by_name["S1"].frame) >= _DISC_HU:
-        found.append("a disc below S1 as when lumbarised")
+    if "S1" in by_name:
+        at = [v.label for v in vertebrae].index("S1")  # foot to head
+        below = vertebrae[at - 1].centre if at else None
+        if disc_below(volume, by_name["S1"].centre, by_name["S1"].frame, below) >= _DISC_HU:
+            found.append("a disc below S1 as when lumbarised")
     return found

@@ -19,7 +19,9 @@ _ALONG_MM = np.arange(-45.0, 5.0, 0.5)  # below the middle of S1
 _ACROSS_MM = np.arange(-8.0, 8.5, 1.0)  # front to back: more than half of the joint S1/S2
 _TILTS = np.radians(np.arange(-25.0, 26.0, 5.0))
 _APART = range(8, 20)  # half millimetres from endplate to endplate
-_JOINT_MM = (-34.0, -8.0)  # where both endplates are looked for
+_CORE = 5  # half millimetres half way between them
+_JOINT = (0.43, 0.64)  # where its middle lies, of the way from the middle of S1 to that of S2: plates and lines of S2 lie lower
+_JOINT_MM = (13.0, 29.0)  # the same where S2 is not seen
 
 
 def process_heights(volume: Volume, centre: np.ndarray, frame: np.ndarray) -> tuple[float, float] | None:
@@ -46,31 +48,37 @@ def _run(column: np.ndarray) -> int:
     return max((int((runs == k).sum()) for k in near if k), default=0)
 
 
-def disc_below(volume: Volume, centre: np.ndarray, frame: np.ndarray) -> float:
+def disc_below(volume: Volume, centre: np.ndarray, frame: np.ndarray, below: np.ndarray | None = None) -> float:
     """How dark (HU) a disc of at least 4 mm below S1 lies between its two endplates, from front to back; 0 where none is.
 
+    `centre` (LPS mm) and `frame` (rows u, v, w) of S1; `below` is the middle of S2, None where it is not seen.
     The joint's tilt is not known: profiles along S1 are tried at several. Front, middle and back are looked at apart, for
     the usual remnant of this disc is a wedge, open on one side only.
     """
     crop = sample_crop(volume, crop_grid(centre, frame, (1.0, 1.0, 2.0), (70, 50, 7), (55.0, 24.5, 3.0)))
     picture, seen = crop.hu.mean(axis=2), crop.inside.all(axis=2).astype(np.float32)
+    joint = _JOINT_MM if below is None else tuple(share * float((centre - below) @ frame[2]) for share in _JOINT)
     deepest = 0.0
     for tilt in _TILTS:
         along = 55.0 + _ALONG_MM[:, None] + np.tan(tilt) * _ACROSS_MM
         at = np.stack([along, np.broadcast_to(24.5 + _ACROSS_MM, along.shape)])
         values = ndimage.map_coordinates(picture, at, order=1, mode="nearest")
         whole = ndimage.map_coordinates(seen, at, order=1, mode="nearest").min(axis=1) > 0.99
-        thirds = [_dips(third.mean(axis=1), whole) for third in np.array_split(values, 3, axis=1)]
+        thirds = [_dips(third.mean(axis=1), whole, joint) for third in np.array_split(values, 3, axis=1)]
         deepest = max(deepest, float(np.min(thirds, axis=0).max()))
     return deepest
 
 
-def _dips(profile: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """How far a profile falls, at most, between each point (give or take 1 mm) and a point 4 to 9.5 mm above it."""
-    deepest = np.zeros(len(profile))
+def _dips(profile: np.ndarray, whole: np.ndarray, joint: tuple[float, float]) -> np.ndarray:
+    """How far a profile falls, at most, between each point (give or take 1 mm) and a point 4 to 9.5 mm above it.
+
+    The whole core counts: a gap of 1 mm between two plates that meet is darker than a disc, and no disc.
+    """
+    lightest, deepest = ndimage.maximum_filter1d(profile, _CORE), np.zeros(len(profile))
     for apart in _APART:
-        between = ndimage.minimum_filter1d(profile, apart - 1)[apart // 2 :][: len(profile) - apart]
+        between = lightest[apart // 2 :][: len(profile) - apart]
         dip = np.minimum(profile[apart:], profile[:-apart]) - between
-        allowed = (_ALONG_MM[apart:] < _JOINT_MM[1]) & (_ALONG_MM[:-apart] > _JOINT_MM[0]) & whole[apart:] & whole[:-apart]
+        middle = -(_ALONG_MM[apart:] + _ALONG_MM[:-apart]) / 2
+        allowed = (middle > joint[0]) & (middle < joint[1]) & whole[apart:] & whole[:-apart]
         deepest[:-apart] = np.maximum(deepest[:-apart], np.where(allowed, dip, 0.0))
     return ndimage.maximum_filter1d(deepest, 5)

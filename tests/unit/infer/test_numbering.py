@@ -98,6 +98,12 @@ def test_a_field_too_narrow_for_ribs_leaves_the_count_from_the_sacrum_alone():
     assert not wide.numbering_uncertain and "T12" in wide.numbering_basis
 
 
+def test_ribs_that_the_side_of_the_field_cuts_do_not_end_early():
+    blocks = spine(_LEVELS)
+    assert not checked(_labels(blocks), _ct(blocks, {**_USUAL, "T12": 42}, beside=88.0)).numbering_uncertain
+    assert checked(_labels(blocks), _ct(blocks, {**_USUAL, "T12": 42, "T11": 55}, beside=88.0)).numbering_uncertain
+
+
 def test_what_the_scanner_left_out_is_not_taken_for_the_end_of_a_rib():
     blocks = spine(_LEVELS)
     ct = _ct(blocks, {**_USUAL, "T11": 110, "T12": 80})
@@ -122,18 +128,36 @@ def test_broad_transverse_processes_of_l5_on_both_sides_are_a_doubt(broad, doubt
     assert after.numbering_uncertain is doubt and ("as when sacralised" in after.numbering_basis) is doubt
 
 
-@pytest.mark.parametrize(("front", "back", "disc"), [(6.0, 6.0, True), (1.0, 1.0, False), (0.0, 3.0, False)])
-def test_only_a_disc_of_full_depth_below_s1_is_a_doubt(front, back, disc):
-    shape, s1 = (90, 60, 60), np.array([30.0, 30.0, 60.0])
+def _joint(front: float, back: float, line: float | None = None) -> Volume:
+    """A joint 15 mm below S1 at z = 60: plates that are `front` and `back` mm apart; a bright line so far below it in S2."""
+    shape = (90, 60, 60)
     z, y, _ = np.indices(shape).astype(float)
     gap = front + (back - front) * np.clip((y - 20) / 20, 0, 1)
     away = np.abs(z - 45) - gap / 2
     hu = np.where(away < 0, 80, np.where(away < 1.0, 450, 130))
+    if line is not None:
+        hu[np.abs(45 - line - z) < 1.0] = 450
     hu[(np.abs(y - 30) > 12)] = 30
-    volume = Volume(hu.astype(np.int16), np.array([[0, 0, 1.0, 0], [0, 1.0, 0, 0], [1.0, 0, 0, 0], [0, 0, 0, 1.0]]),
-                    tuple(FrameSource(f"1.{k}") for k in range(shape[0])), "axial", "1.2")
-    assert (disc_below(volume, s1, np.eye(3)) > 75) is disc
-    assert disc_below(volume, s1 + [0, 0, 200.0], np.eye(3)) == 0.0
+    return Volume(hu.astype(np.int16), np.array([[0, 0, 1.0, 0], [0, 1.0, 0, 0], [1.0, 0, 0, 0], [0, 0, 0, 1.0]]),
+                  tuple(FrameSource(f"1.{k}") for k in range(shape[0])), "axial", "1.2")
+
+
+_S1 = np.array([30.0, 30.0, 60.0])
+
+
+@pytest.mark.parametrize(("front", "back", "disc"), [(6.0, 6.0, True), (1.0, 1.0, False), (0.0, 3.0, False), (0.0, 6.0, False)])
+def test_only_a_disc_of_full_depth_below_s1_is_a_doubt(front, back, disc):
+    volume = _joint(front, back)
+    assert (disc_below(volume, _S1, np.eye(3)) > 24) is disc
+    assert disc_below(volume, _S1 + [0, 0, 200.0], np.eye(3)) == 0.0
+
+
+def test_a_line_across_s2_is_no_disc():
+    """Its plate and the line look like two endplates; they lie beyond the middle between S1 and S2."""
+    volume, s2 = _joint(1.0, 1.0, line=8.0), _S1 - [0, 0, 27.0]
+    assert disc_below(volume, _S1, np.eye(3)) > 24
+    assert disc_below(volume, _S1, np.eye(3), s2) < 24
+    assert disc_below(_joint(6.0, 6.0, line=11.0), _S1, np.eye(3), s2) > 24
 
 
 def test_spacing_that_contradicts_the_names_is_a_doubt():
