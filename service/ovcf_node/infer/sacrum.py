@@ -20,7 +20,7 @@ _ACROSS_MM = np.arange(-8.0, 8.5, 1.0)  # front to back: more than half of the j
 _TILTS = np.radians(np.arange(-25.0, 26.0, 5.0))
 _APART = range(8, 20)  # half millimetres from endplate to endplate
 _CORE = 5  # half millimetres half way between them
-_JOINT = (0.43, 0.64)  # where its middle lies, of the way from the middle of S1 to that of S2: plates and lines of S2 lie lower
+_JOINT = (0.43, 0.64)  # where its middle lies, from the middle of S1 to that of S2: plates and lines of S2 lie lower
 _JOINT_MM = (13.0, 29.0)  # the same where S2 is not seen
 
 

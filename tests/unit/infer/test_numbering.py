@@ -145,7 +145,9 @@ def _joint(front: float, back: float, line: float | None = None) -> Volume:
 _S1 = np.array([30.0, 30.0, 60.0])
 
 
-@pytest.mark.parametrize(("front", "back", "disc"), [(6.0, 6.0, True), (1.0, 1.0, False), (0.0, 3.0, False), (0.0, 6.0, False)])
+@pytest.mark.parametrize(
+    ("front", "back", "disc"), [(6.0, 6.0, True), (1.0, 1.0, False), (0.0, 3.0, False), (0.0, 6.0, False)]
+)
 def test_only_a_disc_of_full_depth_below_s1_is_a_doubt(front, back, disc):
     volume = _joint(front, back)
     assert (disc_below(volume, _S1, np.eye(3)) > 24) is disc
