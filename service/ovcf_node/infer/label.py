@@ -24,8 +24,9 @@ _SHARED = {"above": 3.0, "below": 2.0}  # classes of several vertebrae: their pr
 _HEARD_CM3 = 13.0
 _ORDER = tuple(NORMS)
 _SACRAL = ("S1", "below")
-_ANCHOR = 2.0  # weight of sacrum against the rest: seen by its own shape, where other names are counted
+_ANCHOR = 6.0  # weight of sacrum against the rest: seen by its own shape, where other names are counted
 _NO_ROOM = 4.0  # cost (nats) of leaving out a level without room for it
+_NO_S1 = 20.0  # cost of a sacrum without S1: with four lumbar vertebrae the others' names do not fit, and its shape does
 _TOO_FAR = 3.0  # cost of calling two bodies neighbours that are more than one level apart
 _REPEAT = 3.0  # cost of an extra vertebra in the anomalous reading
 _NO_SACRUM = 0.5  # cost of starting above the sacrum
@@ -212,6 +213,8 @@ def _step(lower: int, upper: int, gap: float, labels: tuple[str, ...], anomalies
     if rise < 1 or rise > 3:
         return np.inf
     names = labels[upper], labels[lower]
+    if names[1] == "below" and rise > 1:
+        return _NO_S1
     if not all(name in NORMS for name in names):
         return 0.0 if rise == 1 else _NO_ROOM * (rise - 1)
     ratio = gap / centre_distance(*names)

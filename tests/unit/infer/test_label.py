@@ -83,6 +83,16 @@ def test_six_lumbar_vertebrae_stay_consecutive_and_are_marked():
     assert labels.numbering_uncertain and "transitional" in labels.numbering_basis
 
 
+@pytest.mark.parametrize("lumbar", [("L1", "L2", "L3", "L4"), ("L1", "L2", "L3", "L4", "L5", "L5")])
+def test_the_sacrum_is_s1_whatever_is_above_it(lumbar):
+    """Each vertebra above it says a name that counts from the ribs; together they must not call L6 S1, or the sacrum L5."""
+    blocks = spine(("T9", "T10", "T11", "T12", *lumbar, "S1", "S2"))
+    grid = _field(blocks)
+    labels = decode(_voxels(blocks, grid, blur=0.1), grid, LABELS)
+    assert _names(labels)[-4:] == ["L4", "L5", "S1", "below"]
+    assert labels.numbering_uncertain and "counted up from the sacrum" in labels.numbering_basis
+
+
 def test_a_vertebra_the_network_missed_leaves_its_name_free():
     blocks = spine(_FULL)
     grid = _field(blocks)
