@@ -17,7 +17,7 @@ from ovcf_node.infer.vertebra import VertebraReading
 
 _HALF = 128  # probability 0.5 on the 0..255 scale
 _FULL = 250  # within the crop's outermost planes; past them its masks fade out over a voxel, which left a slit
-_LEAST_BEYOND_CM3 = 1.7  # of the field's map outside the crop: less is its rounding
+_LEAST_BEYOND = 8  # voxels of the field's map outside the crop: fewer are its rounding
 _SHARE = 0.25  # of the segment stage in a voxel that a crop has seen too: two looks of different networks err apart
 _LEAST_SEEN = 0.5  # of what the crop holds: a map that knows less of this vertebra has missed it
 _RIM_MM = 3.0  # a fracture region may stand out of its vertebra by this much
@@ -109,7 +109,7 @@ def _beyond(volume: Volume, labels: Labels, reading: VertebraReading) -> tuple[i
     index = np.argwhere(coarse)
     at = (labels.field.point_of(index) - crop.affine[:3, 3]) @ np.linalg.inv(crop.affine[:3, :3]).T
     outside = index[((at < 0) | (at > np.array(crop.shape) - 1)).any(axis=1)]
-    if len(outside) * labels.field.spacing**3 < 1000.0 * _LEAST_BEYOND_CM3:
+    if len(outside) < _LEAST_BEYOND:
         return None
     found = tuple(slice(int(a), int(b) + 1) for a, b in zip(outside.min(axis=0), outside.max(axis=0), strict=True))
     box = _box(volume, labels.field.affine, found)

@@ -124,11 +124,16 @@ def test_a_reading_says_how_long_it_took_and_keeps_its_names(monkeypatch):
     assert reading.masks is not None
 
 
-def _masks(crop_says: float, map_says: float, *, mapped_at_all: bool = True) -> int:
-    """Voxels of the mask of one vertebra that crop and map see with these probabilities, everywhere within 15 mm."""
-    shape, origin = (20, 20, 20), np.full(3, -30.0)
+def _masks(crop_says: float, map_says: float, *, mapped_at_all: bool = True, tip: bool = False) -> int:
+    """Voxels of the mask of one vertebra that crop and map see with these probabilities, everywhere within 15 mm.
+
+    `tip`: the map sees 0.5 cm3 of it 66 mm behind its middle too, where no crop reaches.
+    """
+    shape, origin = (20, 50, 20), np.full(3, -30.0)
     field = Field(np.zeros(shape, np.float32), np.ones(shape, bool), origin, 3.0)
     inside = np.linalg.norm(field.point_of(np.moveaxis(np.indices(shape), 0, -1)), axis=-1) < 15.0
+    if tip:
+        inside[9:12, 32:34, 9:12] = True
     instance = Instance(np.zeros(3), np.zeros(11), 21.6, 1, 30.0, 1.0)
     labels = Labels(
         (Placed("L3", instance, np.eye(3)),), False, "", field, (inside & mapped_at_all).astype(np.uint8),
@@ -142,7 +147,7 @@ def _masks(crop_says: float, map_says: float, *, mapped_at_all: bool = True) -> 
     affine = np.diag([2.0, 2.0, 2.0, 1.0])[[2, 1, 0, 3]]
     affine[:3, 3] = -30.0
     sources = tuple(FrameSource(f"1.2.{k}") for k in range(30))
-    volume = Volume(np.zeros((30, 30, 30), np.int16), affine, sources, "axial", "1.2")
+    volume = Volume(np.zeros((30, 75, 30), np.int16), affine, sources, "axial", "1.2")
     masks = masks_on_grid(volume, labels, [reading], frozenset())
     return 0 if masks is None else int((masks.vertebrae > 0).sum())
 
@@ -151,3 +156,7 @@ def test_a_mask_takes_what_crop_and_map_together_say():
     assert _masks(0.9, 0.9) > 1000
     assert _masks(0.45, 0.9) > 1000 and _masks(0.6, 0.1) == 0  # either may outvote the other
     assert _masks(0.6, 0.0, mapped_at_all=False) > 1000  # a vertebra that the map does not know is the crop's alone
+
+
+def test_the_tip_of_a_process_beyond_the_crop_is_the_maps():
+    assert 40 <= _masks(0.9, 0.9, tip=True) - _masks(0.9, 0.9) <= 90  # 0.49 cm3 are 61 of its 2 mm voxels
