@@ -20,7 +20,7 @@ from ovcf_node.infer.masks import masks_on_grid
 from ovcf_node.infer.morphometry import Geometry, measure
 from ovcf_node.infer.numbering import checked
 from ovcf_node.infer.restore import Restoration, restorations
-from ovcf_node.infer.segment import mapped
+from ovcf_node.infer.segment import found
 from ovcf_node.infer.vertebra import VertebraReading, read_vertebrae
 
 __all__ = ["Bundle", "Reading", "load", "load_identity", "looks_like_spine", "read"]
@@ -88,17 +88,9 @@ def read(
     `progress` is called with the step just done and the fraction of all work. Raises Permanent when a stage cannot run.
     """
     clock = _Clock(progress)
-    whole = field_for(volume, bundle)
-    clock.done("resample", 0.15)
-    labels = locate(whole, bundle)
-    clock.done("label", 0.4)
+    labels = found(volume, bundle, clock.done)
     if not labels.reported:
         return Reading("excluded", (reason("no_spine"),), timings_s=clock.seconds)
-    if bundle.has("segment"):
-        labels = mapped(labels, volume, bundle)
-        clock.done("segment", 0.45)
-        if not labels.reported:
-            return Reading("excluded", (reason("no_spine"),), timings_s=clock.seconds)
     labels = checked(labels, volume)
     clock.done("numbering", 0.47)
     if not bundle.has("vertebra"):
@@ -109,15 +101,15 @@ def read(
     ]
     clock.done("vertebra", 0.75)
     geometry = {r.level: measure(r.crop, r.vertebra, r.body) for r in readings}
-    found = [r.level for r in readings if r.level in REPORTED]
-    verdict, reasons = _verdict(geometry, found)
+    seen = [r.level for r in readings if r.level in REPORTED]
+    verdict, reasons = _verdict(geometry, seen)
     judged = {} if withhold_grading or verdict == "not_assessed" else judge(readings, geometry, bundle.vertebra)
     clock.done("measure", 0.8)
     restored = _restored(volume, bundle, readings, geometry, judged)
     if restored:
         clock.done("restore", 0.85)
     vertebrae = tuple(
-        _finding(v.label, geometry[v.label], judged, restored.get(v.label)) if v.label in found
+        _finding(v.label, geometry[v.label], judged, restored.get(v.label)) if v.label in seen
         else _seen(v, _NOT_MEASURABLE)
         for v in reversed(labels.reported)
     )

@@ -26,8 +26,8 @@ _MOST = 40  # more than a whole spine
 _CHAIN_MM = 130.0
 _BETWEEN = 1.2  # two neighbours nearer to each other than this (typical gaps) leave no room for one: crushed ones need 1.25
 _HALF = 0.5
-_SAME_MM = 15.0  # two looks mean one vertebra where their centres are nearer than this: a body with its disc is thicker
-_WITHIN_MM = 12.0  # a centre nearer to the top or bottom of a look may belong to a vertebra of which it shows less than half
+_SAME_MM = 14.0  # two looks mean one vertebra where their centres are nearer than this
+_WITHIN_MM = 12.0  # what has its centre nearer to the top or bottom of a look may be cut there
 _AT_END = 0.5  # a first or last instance nearer than this (typical gaps) doubles its neighbour
 
 
@@ -119,30 +119,50 @@ def joined(voxels: Voxels, field: Field, instances: list[Instance]) -> np.ndarra
     return numbers
 
 
-def found_again(finer: list[Instance], field: Field, coarse: list[Instance]) -> list[Instance]:
+def found_again(finer: list[Instance], field: Field, coarse: list[Instance], whole: Field) -> list[Instance]:
     """Return the vertebrae of two looks from foot to head: the finer one's where its `field` shows them whole.
 
-    Where vertebrae are broken or the picture is strange the coarser look takes two for one or sees none (measured on
-    phantoms of both generators: the finer one missed one vertebra in 84, the coarser six). Numbers are given anew.
+    Where vertebrae are broken or the picture is strange the coarser look, at the `whole` field, takes two for one or sees
+    none (measured on phantoms of both generators: the finer one missed one vertebra in 84, the coarser six). Should the
+    finer one see fewer, the coarser one's stand. Numbers are given anew.
     """
-    low, high = field.origin[2] + _WITHIN_MM, field.origin[2] + (len(field.hu) - 1) * field.spacing - _WITHIN_MM
-    whole = [i for i in finer if low <= i.centre[2] <= high]
-    others = [i for i in coarse if all(np.linalg.norm(i.centre - other.centre) >= _SAME_MM for other in whole)]
-    kept = _on_the_column([*whole, *others])
+    low, high = _inner(field, whole)
+    kept = [i for i in finer if low <= i.centre[2] <= high]
+    at_end = [i for i in finer if not low <= i.centre[2] <= high]
+    rivals = [i for i in coarse if low <= i.centre[2] <= high and _apart(i, at_end)]
+    if len(rivals) > len(kept):
+        kept = coarse
+    else:
+        kept = kept + [i for i in coarse if not low <= i.centre[2] <= high and _apart(i, kept)]
+    kept = sorted(kept, key=lambda i: i.centre[2])
     return [replace(instance, number=k) for k, instance in enumerate(kept, 1)]
+
+
+def _inner(field: Field, whole: Field) -> tuple[float, float]:
+    """Between which LPS z (mm) a part of the whole field shows vertebrae no worse than the whole does."""
+    (low, high), (least, most) = ((f.origin[2], f.origin[2] + (len(f.hu) - 1) * f.spacing) for f in (field, whole))
+    return (
+        low + _WITHIN_MM if low > least + whole.spacing else -np.inf,
+        high - _WITHIN_MM if high < most - whole.spacing else np.inf,
+    )
+
+
+def _apart(instance: Instance, others: list[Instance]) -> bool:
+    return all(np.linalg.norm(instance.centre - other.centre) >= _SAME_MM for other in others)
 
 
 def described(instances: list[Instance], looks: list[tuple[Voxels, np.ndarray, Field]]) -> list[Instance]:
     """Return the instances with what all looks (voxels, map of the numbers, field) together say of their classes.
 
-    A look that shows less than half of what another shows of an instance, at the end of its part of the field, is not asked.
+    A look that gives an instance less than half or more than twice what it was found with, at the end of its part of the
+    field or because it takes two for one, is not asked.
     """
     weights = [(1.0 - voxels.classes[0]) * (0.5 + voxels.body) for voxels, _, _ in looks]
     found = []
     for instance in instances:
         seen = [numbers == instance.number for _, numbers, _ in looks]
         cm3 = [mine.sum() * field.spacing**3 / 1000.0 for mine, (_, _, field) in zip(seen, looks, strict=True)]
-        asked = [k for k, volume in enumerate(cm3) if volume > 0 and volume >= _HALF * max(cm3)]
+        asked = [k for k, volume in enumerate(cm3) if _HALF <= volume / instance.cm3 <= 1.0 / _HALF]
         shares = [_shares(looks[k][0].classes[:, seen[k]], weights[k][seen[k]]) for k in asked]
         found.append(replace(instance, classes=np.mean(shares, axis=0)) if shares else instance)
     return found

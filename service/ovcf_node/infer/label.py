@@ -19,14 +19,15 @@ from ovcf_node.infer.norms import NORMS, centre_distance
 from ovcf_node.infer.resample import Field, isotropic, padded, window
 from ovcf_node.infer.stages import LabelStage
 
-_FLOOR = 0.02  # smallest class probability that counts: one instance must not outvote all others
+_FLOOR = 0.02  # smallest class probability that counts: one instance, but for the sacrum, must not outvote all others
 _SHARED = {"above": 3.0, "below": 2.0}  # classes of several vertebrae: their probability is shared between these
 _HEARD_CM3 = 13.0
 _ORDER = tuple(NORMS)
 _SACRAL = ("S1", "below")
 _ANCHOR = 6.0  # weight of sacrum against the rest: seen by its own shape, where other names are counted
+_DOUBTED = 2.0  # the same where it is asked whether another numbering fits as well
 _NO_ROOM = 4.0  # cost (nats) of leaving out a level without room for it
-_NO_S1 = 20.0  # cost of a sacrum without S1: with four lumbar vertebrae the others' names do not fit, and its shape does
+_NO_S1 = 20.0  # the same for S1: with four lumbar vertebrae the others' names do not fit, and its shape does
 _TOO_FAR = 3.0  # cost of calling two bodies neighbours that are more than one level apart
 _REPEAT = 3.0  # cost of an extra vertebra in the anomalous reading
 _NO_SACRUM = 0.5  # cost of starting above the sacrum
@@ -111,7 +112,7 @@ def name_sequence(instances: list[Instance], labels: tuple[str, ...]) -> tuple[l
     """Name instances (foot to head); return names, whether the numbering is uncertain, and what it rests on."""
     if not instances:
         return [], True, "no vertebra found"
-    evidence = _evidence(instances, labels)
+    evidence, doubted = (_evidence(instances, labels, anchor) for anchor in (_ANCHOR, _DOUBTED))
     gaps = [float(np.linalg.norm(b.centre - a.centre)) for a, b in pairwise(instances)]
     path, cost = _best_path(evidence, gaps, labels, anomalies=False)
     _, free_cost = _best_path(evidence, gaps, labels, anomalies=True)
@@ -121,7 +122,7 @@ def name_sequence(instances: list[Instance], labels: tuple[str, ...]) -> tuple[l
     junction = share.get("T12", 0.0) >= 0.5 and max(share.get("T11", 0.0), share.get("above", 0.0)) >= 0.5
     anomalous = cost - free_cost > _ANOMALY_GAIN
     uneven = _spacing_contradicts(names, gaps)
-    margin = (_second_best(path, evidence, gaps, labels) - cost) / max(1, sum(name in NORMS for name in names))
+    margin = _margin(path, doubted, gaps, labels) / max(1, sum(name in NORMS for name in names))
     basis = "counted up from the sacrum, assuming five lumbar vertebrae" if sacrum else (
         "counted down from T11/T12 as the model recognises them: the sacrum is not in the field"
         if junction else "appearance of single vertebrae only: neither sacrum nor thoracolumbar junction recognised"
@@ -170,15 +171,15 @@ def _trimmed(image: np.ndarray) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarra
     return image[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))], (start, stop)
 
 
-def _evidence(instances: list[Instance], labels: tuple[str, ...]) -> np.ndarray:
-    """Log evidence (instances, classes): a small piece speaks softly, the sacrum loudly."""
+def _evidence(instances: list[Instance], labels: tuple[str, ...], weight: float) -> np.ndarray:
+    """Log evidence (instances, classes): a small piece speaks softly, the sacrum with `weight`."""
     share = np.array([i.classes for i in instances])
     voice = np.array([min(1.0, i.cm3 / _HEARD_CM3) for i in instances])
     sacral = np.array([name in _SACRAL for name in labels])
     sacrum = share[:, sacral].sum(axis=1, keepdims=True)
     anchor = np.log(np.maximum(np.where(sacral, sacrum, 1.0 - sacrum), _FLOOR))
     single = share / np.array([_SHARED.get(name, 1.0) for name in labels])
-    return (np.log(np.maximum(single, _FLOOR)) + _ANCHOR * anchor) * voice[:, None]
+    return (np.log(np.maximum(single, _FLOOR)) + weight * anchor) * voice[:, None]
 
 
 def _best_path(
@@ -213,7 +214,7 @@ def _step(lower: int, upper: int, gap: float, labels: tuple[str, ...], anomalies
     if rise < 1 or rise > 3:
         return np.inf
     names = labels[upper], labels[lower]
-    if names[1] == "below" and rise > 1:
+    if names[1] == "below" and rise > 1 and gap < _ROOM[1] * centre_distance("L5", "S1"):
         return _NO_S1
     if not all(name in NORMS for name in names):
         return 0.0 if rise == 1 else _NO_ROOM * (rise - 1)
@@ -238,10 +239,12 @@ def _spacing_contradicts(names: list[str], gaps: list[float]) -> bool:
     return any(ratio < least if rise > 1 else ratio > most for rise, ratio in known)
 
 
-def _second_best(path: list[int], evidence: np.ndarray, gaps: list[float], labels: tuple[str, ...]) -> float:
-    """Cost of the best numbering that names no instance of T11..S1 as `path` does."""
-    other = evidence.copy()
+def _margin(path: list[int], evidence: np.ndarray, gaps: list[float], labels: tuple[str, ...]) -> float:
+    """How much more the best numbering costs that names no instance of T11..S1 as `path` does; below 0 if it costs less."""
+    own, other = np.full_like(evidence, -1e6), evidence.copy()
     for k, state in enumerate(path):
+        own[k, state] = evidence[k, state]
         if labels[state] in NORMS:
             other[k, state] = -1e3
-    return _best_path(other, gaps, labels, anomalies=False)[1]
+    (_, best), (_, cost) = (_best_path(e, gaps, labels, anomalies=False) for e in (other, own))
+    return best - cost

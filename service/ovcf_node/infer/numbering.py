@@ -26,9 +26,8 @@ _LUMBAR_RIB_MM = 22.0  # on both sides; the longer one reaches farther than a pr
 _LUMBAR_REACH_MM = 55.0
 _SHORT_LAST_MM = (28.0, 53.5)  # a rudimentary last rib; what is shorter may be a process or a hypoplastic rib of T12
 _SHORT_ABOVE_MM = 86.5  # the rib above a regular T12 is longer
-_AT_SIDE_MM = 8.0  # a cut rib that ends farther from the side of the field than this left it in front or below
 _BROAD_MM = 15.0  # transverse process of L5 of an average adult, both sides
-_DISC_HU = 24.0  # a disc of full depth below S1; ordinary phantoms stay below 16 (144 of 146)
+_DISC_HU = 24.0  # a disc of full depth below S1; 144 of 146 ordinary phantoms stay below 16
 _COLUMN = ("T11", "T12", "L1", "L2")
 
 _Sides = tuple[Bony, Bony]
@@ -105,9 +104,9 @@ def _whole(sides: _Sides) -> bool:
 
 
 def _ends_early(sides: _Sides, size: float) -> bool:
-    """Neither rib is seen to be as long as those of T11 are; where the field's side cuts both, it says nothing."""
-    ends = [not b.cut or b.seen - b.reach > _AT_SIDE_MM for b in sides]
-    return max(b.length for b in sides) < _SHORT_ABOVE_MM * size and any(ends)
+    """Neither rib is seen to be as long as those of T11 are, and at least one is seen to end."""
+    ended = any(not b.cut and b.seen >= _RIB_REACH_MM for b in sides)
+    return ended and max(b.length for b in sides) < _SHORT_ABOVE_MM * size
 
 
 def _rudimentary(sides: _Sides, size: float) -> bool:

@@ -21,7 +21,8 @@ _TILTS = np.radians(np.arange(-25.0, 26.0, 5.0))
 _APART = range(8, 20)  # half millimetres from endplate to endplate
 _CORE = 5  # half millimetres half way between them
 _JOINT = (0.43, 0.64)  # where its middle lies, from the middle of S1 to that of S2: plates and lines of S2 lie lower
-_JOINT_MM = (13.0, 29.0)  # the same where S2 is not seen
+_S2_MM = (20.0, 42.0)  # how far below S1 it is; what lies elsewhere is another vertebra or a piece of one
+_JOINT_MM = (13.0, 29.0)  # where the joint is looked for where S2 is not seen
 
 
 def process_heights(volume: Volume, centre: np.ndarray, frame: np.ndarray) -> tuple[float, float] | None:
@@ -51,13 +52,14 @@ def _run(column: np.ndarray) -> int:
 def disc_below(volume: Volume, centre: np.ndarray, frame: np.ndarray, below: np.ndarray | None = None) -> float:
     """How dark (HU) a disc of at least 4 mm below S1 lies between its two endplates, from front to back; 0 where none is.
 
-    `centre` (LPS mm) and `frame` (rows u, v, w) of S1; `below` is the middle of S2, None where it is not seen.
+    `centre` (LPS mm) and `frame` (rows u, v, w) of S1; `below` is the middle of what is seen below it, if any.
     The joint's tilt is not known: profiles along S1 are tried at several. Front, middle and back are looked at apart, for
     the usual remnant of this disc is a wedge, open on one side only.
     """
     crop = sample_crop(volume, crop_grid(centre, frame, (1.0, 1.0, 2.0), (70, 50, 7), (55.0, 24.5, 3.0)))
     picture, seen = crop.hu.mean(axis=2), crop.inside.all(axis=2).astype(np.float32)
-    joint = _JOINT_MM if below is None else tuple(share * float((centre - below) @ frame[2]) for share in _JOINT)
+    down = 0.0 if below is None else float((centre - below) @ frame[2])
+    joint = tuple(share * down for share in _JOINT) if _S2_MM[0] < down < _S2_MM[1] else _JOINT_MM
     deepest = 0.0
     for tilt in _TILTS:
         along = 55.0 + _ALONG_MM[:, None] + np.tan(tilt) * _ACROSS_MM

@@ -1,9 +1,11 @@
-"""Look once more at the spine that the label stage has found, on a finer grid.
+"""Find the vertebrae: the label stage in the whole field, and the segment stage once more, on a finer grid around the spine.
 
-Vertebrae are found anew there; beyond the finer field the label stage's stay. Which voxel belongs to which vertebra, and
-how surely, is this stage's to say; the names rest on the classes of both. A bundle without this stage is read with the
-label stage's own vertebrae and map.
+Vertebrae are found anew there; where the finer field does not show them whole, or shows fewer, the label stage's stay.
+Which voxel belongs to which vertebra, and how surely, is the finer stage's to say; the names rest on the classes of both. A
+bundle without this stage is read with the label stage's own vertebrae and map.
 """
+
+from collections.abc import Callable
 
 import numpy as np
 
@@ -15,10 +17,22 @@ from ovcf_node.infer.label import Labels, answered, field_for, locate, placed
 from ovcf_node.infer.resample import isotropic, part_of
 
 
-def found(volume: Volume, bundle: Bundle) -> Labels:
-    """Return the vertebrae of a volume by every stage of the bundle that finds and names them."""
-    labels = locate(field_for(volume, bundle), bundle)
-    return mapped(labels, volume, bundle) if bundle.has("segment") and labels.reported else labels
+def found(
+    volume: Volume, bundle: Bundle, done: Callable[[str, float], None] = lambda step, fraction: None
+) -> Labels:
+    """Return the vertebrae of a volume by every stage of the bundle that finds and names them.
+
+    `done` is called after each step, with the part of a reading that is then behind.
+    """
+    whole = field_for(volume, bundle)
+    done("resample", 0.15)
+    labels = locate(whole, bundle)
+    done("label", 0.4)
+    if bundle.has("segment") and labels.reported:
+        again = mapped(labels, volume, bundle)
+        done("segment", 0.45)
+        labels = again if again.reported else labels  # a spine that was seen is never taken back in silence
+    return labels
 
 
 def mapped(labels: Labels, volume: Volume, bundle: Bundle) -> Labels:
@@ -29,7 +43,8 @@ def mapped(labels: Labels, volume: Volume, bundle: Bundle) -> Labels:
     stage = bundle.segment
     part = part_of(volume, *_around(labels, stage.margin_mm))
     voxels, field = answered(isotropic(part, stage.spacing_mm), bundle, "segment", stage)
-    instances = found_again(find_instances(voxels, field)[0], field, [v.instance for v in labels.vertebrae])
+    coarse = [v.instance for v in labels.vertebrae]
+    instances = found_again(find_instances(voxels, field)[0], field, coarse, labels.field)
     looks = [(v, joined(v, f, instances), f) for v, f in ((labels.voxels, labels.field), (voxels, field))]
     return Labels(*placed(described(instances, looks), stage.labels), field, looks[1][1], voxels, segmented=True)
 

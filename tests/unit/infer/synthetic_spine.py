@@ -154,6 +154,7 @@ class KnowingBundle:
             return image, (np.zeros(3, dtype=int), np.array(image.shape))
 
         monkeypatch.setattr("ovcf_node.infer.locate", located)
+        monkeypatch.setattr(segment, "locate", located)
         monkeypatch.setattr(label, "_trimmed", whole)
         monkeypatch.setattr(segment, "isotropic", resampled)
         monkeypatch.setattr(vertebra, "sample_crop", sampled)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from synthetic_spine import LABELS, label_answer, spine
 
-from ovcf_node.infer.instances import Voxels, find_instances
-from ovcf_node.infer.label import decode, frame_from, frames_along
+from ovcf_node.infer.instances import Instance, Voxels, find_instances
+from ovcf_node.infer.label import decode, frame_from, frames_along, name_sequence
 from ovcf_node.infer.resample import AIR_HU, Field
 
 _FULL = ("T9", "T10", "T11", "T12", "L1", "L2", "L3", "L4", "L5", "S1", "S2")
@@ -91,6 +91,30 @@ def test_the_sacrum_is_s1_whatever_is_above_it(lumbar):
     labels = decode(_voxels(blocks, grid, blur=0.1), grid, LABELS)
     assert _names(labels)[-4:] == ["L4", "L5", "S1", "below"]
     assert labels.numbering_uncertain and "counted up from the sacrum" in labels.numbering_basis
+
+
+def test_a_sacrum_without_s1_keeps_the_name_free_where_there_is_room():
+    blocks = spine(_FULL)
+    grid = _field(blocks)
+    labels = decode(_voxels([b for b in blocks if b.level != "S1"], grid), grid, LABELS)
+    assert _names(labels)[-3:] == ["L4", "L5", "below"]
+
+
+def test_names_that_count_from_the_ribs_otherwise_are_a_doubt():
+    """Four lumbar vertebrae whose own names are vague under a clear sacrum: it decides, what contradicts it is said."""
+    def seen(level: str, own: float) -> np.ndarray:
+        at, classes = LABELS.index(level), np.zeros(len(LABELS))
+        classes[at - 1 : at + 2] = (1 - own) / 2
+        classes[at] = own
+        return classes
+
+    said = [("S1", 0.9), *((level, 0.45) for level in ("L4", "L3", "L2", "L1", "T12", "T11"))]
+    places = [b.centre for b in reversed(spine(("T11", "T12", "L1", "L2", "L3", "L4", "L5")))]
+    instances = [
+        Instance(centre, seen(*name), 30.0, k, 20.0, 1.0) for k, (name, centre) in enumerate(zip(said, places, strict=True))
+    ]
+    names, uncertain, _ = name_sequence(instances, LABELS)
+    assert names == ["S1", "L5", "L4", "L3", "L2", "L1", "T12"] and uncertain
 
 
 def test_a_vertebra_the_network_missed_leaves_its_name_free():

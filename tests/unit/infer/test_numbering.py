@@ -154,11 +154,27 @@ def test_only_a_disc_of_full_depth_below_s1_is_a_doubt(front, back, disc):
     assert disc_below(volume, _S1 + [0, 0, 200.0], np.eye(3)) == 0.0
 
 
+@pytest.mark.parametrize(("disc_mm", "doubt"), [(6.0, True), (1.0, False)])
+def test_a_disc_below_s1_makes_the_numbering_uncertain(disc_mm, doubt):
+    blocks = spine((*_LEVELS, "S2"))
+    ct = _ct(blocks, _USUAL)
+    s1, s2 = blocks[-2:]
+    joint, w = s1.centre + 0.53 * (s2.centre - s1.centre), s1.frame[2]
+    points = np.moveaxis(np.indices(ct.hu.shape), 0, -1) @ ct.affine[:3, :3].T + ct.affine[:3, 3]
+    away, near = np.abs((points - joint) @ w), np.linalg.norm(points - joint, axis=-1) < 20
+    ct.hu[near] = 200
+    ct.hu[near & (away < disc_mm / 2 + 2)] = 600
+    ct.hu[near & (away < disc_mm / 2)] = 60
+    after = checked(_labels(blocks), ct)
+    assert after.numbering_uncertain is doubt and ("a disc below S1" in after.numbering_basis) is doubt
+
+
 def test_a_line_across_s2_is_no_disc():
     """Its plate and the line look like two endplates; they lie beyond the middle between S1 and S2."""
     volume, s2 = _joint(1.0, 1.0, line=8.0), _S1 - [0, 0, 27.0]
     assert disc_below(volume, _S1, np.eye(3)) > 24
     assert disc_below(volume, _S1, np.eye(3), s2) < 24
+    assert disc_below(_joint(6.0, 6.0), _S1, np.eye(3), _S1 - [0, 0, 55.0]) > 24  # that is S3: S2 was not seen
     assert disc_below(_joint(6.0, 6.0, line=11.0), _S1, np.eye(3), s2) > 24
 
 

@@ -3,11 +3,12 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from synthetic_spine import LABEL_STAGE, KnowingBundle, axial_volume, paint, spine
 
 from ovcf_node.domain.volume import FrameSource, Volume
-from ovcf_node.infer import field_for, locate, read
-from ovcf_node.infer.instances import Instance, Voxels, described
+from ovcf_node.infer import field_for, locate, read, segment
+from ovcf_node.infer.instances import Instance, Voxels, described, found_again
 from ovcf_node.infer.label import Labels, Placed
 from ovcf_node.infer.masks import masks_on_grid
 from ovcf_node.infer.resample import Crop, Field, crop_grid
@@ -101,6 +102,35 @@ def test_two_broken_neighbours_taken_for_one_are_found_apart(monkeypatch):
     assert len(coarse.vertebrae) == len(levels) - 1
     for block in blocks[2:-1]:
         assert np.linalg.norm(named[block.level] - block.centre) < 3.0
+
+
+def _column(*heights: float) -> list[Instance]:
+    return [Instance(np.array([0.0, 0.0, z]), np.zeros(4), 30.0, k, 20.0, 1.0) for k, z in enumerate(heights, 1)]
+
+
+@pytest.mark.parametrize(("finer", "coarse", "kept"), [
+    ((30, 60, 90, 106, 135), (30, 60, 98, 135), (30, 60, 90, 106, 135)),  # the coarser one took two for one
+    ((30, 60, 98, 135), (30, 60, 90, 106, 135), (30, 60, 90, 106, 135)),  # the finer one did
+    ((30, 60, 98, 135), (30, 60, 135), (30, 60, 98, 135)),
+    ((30, 60, 90), (31, 61, 91, 170), (30, 60, 90, 170)),  # beyond its field the coarser one's
+    ((4, 30, 60, 90, 143), (30, 60, 90, 148), (4, 30, 60, 90, 148)),  # it is cut above, and below where the whole is too
+    ((30, 60, 90, 120), (30, 60, 90, 122, 139), (30, 60, 90, 120, 139)),
+    ((), (30, 60, 90), (30, 60, 90)),
+])
+def test_the_finer_look_gives_the_places_where_it_sees_no_fewer(finer, coarse, kept):
+    field = Field(np.zeros((51, 2, 2), np.float32), np.ones((51, 2, 2), bool), np.zeros(3), 3.0)  # 0 to 150 mm
+    whole = Field(np.zeros((36, 2, 2), np.float32), np.ones((36, 2, 2), bool), np.zeros(3), 6.0)  # 0 to 210 mm
+    found = found_again(_column(*finer), field, _column(*coarse), whole)
+    assert [i.centre[2] for i in found] == list(kept) and [i.number for i in found] == list(range(1, len(kept) + 1))
+
+
+def test_a_spine_that_the_second_look_doubts_is_not_taken_back(monkeypatch):
+    blocks = spine(_LEVELS)
+    with monkeypatch.context() as context:
+        bundle = KnowingBundle(blocks, segment=SEGMENT_STAGE).watch(context)
+        context.setattr(segment, "mapped", lambda labels, *_: replace(labels, vertebrae=()))
+        reading = read(axial_volume(blocks, spacing=(2.0, 1.5, 1.5)), bundle)
+    assert reading.status == "assessed" and len(reading.vertebrae) == 7
 
 
 def test_beyond_the_finer_field_the_first_look_stands(monkeypatch):
