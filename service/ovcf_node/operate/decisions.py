@@ -3,6 +3,7 @@
 Each decision is recorded with who took it. Permanent `not_possible` says in words why a decision makes no sense now.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from ovcf_node.domain.assessments import SecondReading, Verdict
@@ -10,9 +11,10 @@ from ovcf_node.domain.reasons import Reason
 from ovcf_node.domain.states import RevisionState
 from ovcf_node.domain.withdrawal import Title
 from ovcf_node.errors import Permanent
-from ovcf_node.ledger import Hold, Ledger, Revision
+from ovcf_node.ledger import Hold, Ledger, Revision, StaleAttempt
 
 _UNREAD = (RevisionState.FAILED, RevisionState.NOT_ASSESSED, RevisionState.EXCLUDED)
+_TRIES = 10
 
 
 class NotPossible(Permanent):
@@ -74,9 +76,12 @@ def release(ledger: Ledger, study_instance_uid: str, now: float, who: str, *, ne
         # Other pixels are a matter of quality; another identity on what was sent could be read as another patient's.
         title = Title.QUALITY if held.reason_code == "content_conflict" else Title.PATIENT_SAFETY
         ledger.instances.prefer_newest(study_instance_uid)
-        for revision in ledger.revisions.newest_of_study(study_instance_uid):
+
+        def read_again(revision: Revision) -> None:
             if revision.state is not RevisionState.SUPERSEDED:
                 ledger.revisions.reopen(revision, now, withdrawn_as=title)
+
+        _decide(ledger, study_instance_uid, read_again)
     else:
         conflicting = ledger.instances.of_kind("conflict", study_instance_uid)
         ledger.instances.set_kind([instance.id for instance in conflicting], "discarded")
@@ -87,8 +92,7 @@ def discard(ledger: Ledger, study_instance_uid: str, now: float, who: str) -> No
     """Discard a held study: nothing of it is read or delivered any more, and what was sent already is withdrawn."""
     _require_hold(ledger, study_instance_uid)
     ledger.instances.discard_study(study_instance_uid)
-    for revision in ledger.revisions.newest_of_study(study_instance_uid):
-        ledger.revisions.discard(revision, now)
+    _decide(ledger, study_instance_uid, lambda revision: ledger.revisions.discard(revision, now))
     ledger.holds.lift(study_instance_uid, now, who)
 
 
@@ -121,6 +125,24 @@ def assess(ledger: Ledger, revision: Revision, second: SecondReading) -> None:
     if before is not None and replace(before, at=second.at) == second:
         raise NotPossible("nothing changed since your last second reading")
     ledger.revisions.second_reading(revision, second, second.at)
+
+
+def _decide(ledger: Ledger, study_instance_uid: str, about: Callable[[Revision], None]) -> None:
+    """Decide about the newest revision of every series of a study, once each.
+
+    It is the study that a person decides about: a revision that a worker moves at that moment is looked up again.
+    """
+    decided: set[str] = set()
+    for left in reversed(range(_TRIES)):
+        for revision in ledger.revisions.newest_of_study(study_instance_uid):
+            if revision.series_instance_uid not in decided:
+                try:
+                    about(revision)
+                except StaleAttempt:
+                    if not left:
+                        raise
+                else:
+                    decided.add(revision.series_instance_uid)
 
 
 def _require_images(revision: Revision) -> None:

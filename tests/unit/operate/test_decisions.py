@@ -85,6 +85,27 @@ def test_release_says_what_stands_after_a_conflict(site, browser, stands, kept):
     assert site.newest().number == (1 if stands == "first" else 2)
 
 
+@pytest.mark.parametrize(("decide", "numbers"), [
+    (lambda *given: decisions.release(*given, newest=True), [S.SUPERSEDED, S.RECEIVING]),
+    (decisions.discard, [S.SUPERSEDED]),
+])
+def test_a_decision_about_a_study_stands_though_a_worker_moves_its_series_meanwhile(site, monkeypatch, decide, numbers):
+    site.receive()
+    first = site.newest()
+    site.ledger.holds.place(first.study_instance_uid, Reason("by_person", "held"), site.at)
+
+    def seen_before_it_moves(study, look=site.ledger.revisions.newest_of_study):
+        seen = look(study)
+        if seen[0].id == first.id and seen[0].state is first.state:
+            site.ledger.revisions.move(seen[0], S.COMPLETE, site.at)
+        return seen
+
+    monkeypatch.setattr(site.ledger.revisions, "newest_of_study", seen_before_it_moves)
+    decide(site.ledger, first.study_instance_uid, site.at, "otto")
+    assert [r.state for r in site.ledger.revisions.of_series(first.series_instance_uid)] == numbers
+    assert site.ledger.holds.all() == []
+
+
 def test_assessment_becomes_a_second_reading(site, study, browser):
     said = {"said-L1": "accepted", "said-L3": "rejected", "said-L4": "corrected:L5", "said-S1": "accepted", "said-T12": ""}
     answer = post(browser("rita"), "assess", revision=study.id, **said)
