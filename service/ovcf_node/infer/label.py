@@ -21,7 +21,7 @@ from ovcf_node.infer.stages import LabelStage
 
 _FLOOR = 0.02  # smallest class probability that counts: one instance, but for the sacrum, must not outvote all others
 _SHARED = {"above": 3.0, "below": 2.0}  # classes of several vertebrae: their probability is shared between these
-_HEARD_CM3 = 13.0
+_HEARD_CM3 = 13.0  # of an instance: smaller ones speak more softly
 _ORDER = tuple(NORMS)
 _SACRAL = ("S1", "below")
 _ANCHOR = 6.0  # weight of sacrum against the rest: seen by its own shape, where other names are counted

@@ -22,7 +22,7 @@ _APART = range(8, 20)  # half millimetres from endplate to endplate
 _CORE = 5  # half millimetres half way between them
 _JOINT = (0.43, 0.64)  # where its middle lies, from the middle of S1 to that of S2: plates and lines of S2 lie lower
 _S2_MM = (20.0, 42.0)  # how far below S1 it is; what lies elsewhere is another vertebra or a piece of one
-_JOINT_MM = (13.0, 29.0)  # where the joint is looked for where S2 is not seen
+_JOINT_MM = (13.0, 29.0)  # below the middle of S1: where the joint is looked for if S2 is not seen
 
 
 def process_heights(volume: Volume, centre: np.ndarray, frame: np.ndarray) -> tuple[float, float] | None:

@@ -14,7 +14,7 @@ from ovcf_node.errors import Permanent
 from ovcf_node.ledger import Hold, Ledger, Revision, StaleAttempt
 
 _UNREAD = (RevisionState.FAILED, RevisionState.NOT_ASSESSED, RevisionState.EXCLUDED)
-_TRIES = 10
+_TRIES = 10  # a worker moves a series a few times at most while a person decides
 
 
 class NotPossible(Permanent):
@@ -134,15 +134,16 @@ def _decide(ledger: Ledger, study_instance_uid: str, about: Callable[[Revision],
     """
     decided: set[str] = set()
     for left in reversed(range(_TRIES)):
-        for revision in ledger.revisions.newest_of_study(study_instance_uid):
-            if revision.series_instance_uid not in decided:
-                try:
-                    about(revision)
-                except StaleAttempt:
-                    if not left:
-                        raise
-                else:
-                    decided.add(revision.series_instance_uid)
+        open_ = [r for r in ledger.revisions.newest_of_study(study_instance_uid) if r.series_instance_uid not in decided]
+        if not open_:
+            return
+        for revision in open_:
+            try:
+                about(revision)
+                decided.add(revision.series_instance_uid)
+            except StaleAttempt:
+                if not left:
+                    raise
 
 
 def _require_images(revision: Revision) -> None:

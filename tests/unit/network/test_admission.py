@@ -16,7 +16,7 @@ from pynetdicom.pdu_primitives import P_DATA
 from dicom_peers import MemoryLedger, instance, receiving, relayed, write
 from fuzz import recorded
 from ovcf_node.config import Source
-from ovcf_node.errors import Permanent
+from ovcf_node.errors import OvcfError, Permanent
 from ovcf_node.network import admission, associate, bounds, proxy_protocol
 from ovcf_node.network.associate import Remote, StoreFile
 
@@ -258,7 +258,7 @@ def test_a_data_set_that_is_too_long_ends_its_association(tmp_path):
             file = StoreFile(write(tmp_path / "ct", dataset), str(dataset.SOPClassUID), str(dataset.SOPInstanceUID))
             try:
                 associate.store(pacs, [file], replies.append)
-            except Exception as error:  # noqa: BLE001 - whatever the requestor makes of an abort
+            except OvcfError as error:  # what our requestor makes of the abort
                 assert number == 2, error
         assert [reply.status for reply in replies] == [0]
         assert len(ledger.receipts) == 1

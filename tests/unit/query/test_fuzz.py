@@ -1,7 +1,7 @@
 """Whatever a peer asks, the process lives, says nothing of anybody, and shows nothing that this peer may not see."""
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
@@ -13,6 +13,7 @@ from ovcf_node.config import Destination
 from ovcf_node.domain.reasons import Reason
 from ovcf_node.ledger.catalogue import KEYS
 from ovcf_node.network import contexts
+from ovcf_node.storage.malformed import MALFORMED
 from query_peers import answering, ask, association, identifier
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -87,7 +88,7 @@ def encoded(dataset: Dataset) -> bytes | None:
     buffer.is_implicit_VR, buffer.is_little_endian = False, True
     try:
         write_dataset(buffer, dataset)
-    except Exception:  # noqa: BLE001 - what this library cannot even write is not asked
+    except MALFORMED:  # what this library cannot even write is not asked
         return None
     return buffer.getvalue()
 
@@ -112,8 +113,8 @@ fuzzing = settings(
 @given(asked=identifiers(), patient_root=st.booleans())
 def test_any_identifier(scp, opened, capsys, asked, patient_root):
     data = encoded(asked)
-    if data is not None:
-        check(opened, scp, capsys, data, contexts.PATIENT_ROOT_FIND if patient_root else contexts.STUDY_ROOT_FIND)
+    assume(data is not None)  # hypothesis fails the test where that leaves too few
+    check(opened, scp, capsys, data, contexts.PATIENT_ROOT_FIND if patient_root else contexts.STUDY_ROOT_FIND)
 
 
 @fuzzing
