@@ -2,6 +2,9 @@
 
 ``python models/training/assess.py --bundle models/reference --n 60 --out DIR [--jobs 2] [--minutes M] [--cohort NAME ...]``
 
+``--n study=220,natural=60,negatives=200,second=60`` is the reference study's protocol (its 220 patients:
+40 / 45 / 39 / 55 of A-D, 41 of none) beside 200 negatives. A cohort that such a list leaves out is not made.
+
 Records of scored cases lie in ``DIR/records.jsonl``: a stopped run goes on where it was. Ends with ``DIR/EVALUATION.md``,
 ``DIR/evaluation.json`` and pictures of every case with an error. ``--minutes`` stops taking new cases after that time;
 cohorts take turns, so that an early stop leaves a little less of each. ``--card MODEL_CARD.md`` puts the summary there.
@@ -35,11 +38,11 @@ def one(patient: cohorts.Patient, bundle: Path, out: Path) -> dict[str, Any]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def run(bundle: Path, out: Path, n: int, names: list[str], jobs: int, minutes: float) -> evaluate.Records:
-    """Score what is missing, `jobs` patients at a time."""
+def run(bundle: Path, out: Path, sizes: dict[str, int], jobs: int, minutes: float) -> evaluate.Records:
+    """Score what is missing of cohorts of these sizes, `jobs` patients at a time."""
     records = evaluate.Records(out, bundle)
     shutil.rmtree(out / "cases", ignore_errors=True)
-    lists = [cohorts.patients(name, n) for name in names]
+    lists = [cohorts.patients(name, n) for name, n in sizes.items()]
     todo = [p for p in chain(*zip_longest(*lists)) if p is not None and (p.cohort, p.name) not in records.done]
     began, total, queue = time.monotonic(), len(todo), iter(todo)
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
@@ -60,14 +63,18 @@ def run(bundle: Path, out: Path, n: int, names: list[str], jobs: int, minutes: f
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path, default=Path("models/reference"))
-    parser.add_argument("--n", type=int, default=60, help="patients of each cohort")
+    parser.add_argument("--n", default="60", help="patients of each cohort, or NAME=N,NAME=N")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--minutes", type=float, default=1e9)
     parser.add_argument("--cohort", choices=cohorts.COHORTS, action="append", help="all when left out")
     parser.add_argument("--card", type=Path, help="model card whose section on the whole pipeline is replaced")
     a = parser.parse_args()
-    records = run(a.bundle, a.out, a.n, a.cohort or list(cohorts.COHORTS), a.jobs, a.minutes)
+    try:
+        sizes = {name: n for name, n in cohorts.sizes(a.n).items() if name in (a.cohort or cohorts.COHORTS)}
+    except ValueError as error:
+        parser.error(f"--n: {error}")
+    records = run(a.bundle, a.out, sizes, a.jobs, a.minutes)
     result = evaluate.write_report(records, a.bundle, a.out)
     if a.card:
         before, _, rest = a.card.read_text().partition(evaluate.CARD_BEGINS)

@@ -62,6 +62,23 @@ def quotas(shares: dict[str, float], n: int) -> dict[str, int]:
     return out
 
 
+def sizes(text: str) -> dict[str, int]:
+    """Patients of each cohort: ``60`` of every one, or ``study=220,negatives=200`` of those alone. Raises ValueError."""
+    if "=" not in text:
+        return dict.fromkeys(COHORTS, _size(text))
+    pairs = [part.split("=", 1) for part in text.split(",")]
+    wrong = [pair[0] for pair in pairs if len(pair) != 2 or pair[0] not in COHORTS]
+    if wrong or len(dict(pairs)) < len(pairs):
+        raise ValueError(f"not each one of {', '.join(COHORTS)} and a number, once: {text}")
+    return {name: _size(number) for name, number in pairs}
+
+
+def _size(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise ValueError(f"not a number of patients: {text!r}")
+    return int(text)
+
+
 def patients(cohort: str, n: int, first: int | None = None) -> list[Patient]:
     """The patients of a cohort, mixed so that any first part has about the same mix; `first` replaces its first seed."""
     first = FIRST_SEED[cohort] if first is None else first

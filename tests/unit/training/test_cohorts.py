@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,18 @@ def test_patients_are_deterministic_and_as_many_as_asked(cohort, n):
     assert min(p.seed for p in found) >= cohorts.FIRST_SEED[cohort]
     if cohort == "natural":
         assert sum(p.kind == "none" for p in found) == 3
+
+
+def test_the_studys_protocol_is_its_220_patients_of_each_type():
+    assert Counter(p.kind for p in cohorts.patients("study", 220)) == {"A": 40, "B": 45, "C": 39, "D": 55, "none": 41}
+
+
+def test_sizes_are_one_number_or_one_for_each_cohort_named():
+    assert cohorts.sizes("60") == dict.fromkeys(cohorts.COHORTS, 60)
+    assert cohorts.sizes("study=220,negatives=200") == {"study": 220, "negatives": 200}
+    for text in ("", "many", "0", "-3", "study", "study=", "study=220,200", "other=5", "study=1,study=2"):
+        with pytest.raises(ValueError, match="not"):
+            cohorts.sizes(text)
 
 
 @pytest.mark.slow
