@@ -23,7 +23,9 @@ from typing import Any
 
 import torch
 
+import calibrate
 import cohorts
+import second
 from ovcf_node import evaluate
 
 
@@ -60,6 +62,26 @@ def run(bundle: Path, out: Path, sizes: dict[str, int], jobs: int, minutes: floa
                 print(f"{gone}: {record['cohort']} {record['case']}", flush=True)
 
 
+def preface(result: dict[str, Any], records: evaluate.Records) -> list[str]:
+    """Lines of EVALUATION.md that only the maker of these cohorts can say."""
+    return [operating_points(records), ""]
+
+
+def operating_points(records: evaluate.Records) -> str:
+    """On which seeds operating points are chosen, and from which the cohorts come."""
+    seeds: dict[str, list[int]] = {}
+    for row in records.rows:
+        seeds.setdefault(row["cohort"], []).append(row["facts"]["seed"])
+    here = ", ".join(f"{name} {min(mine)}-{max(mine)}" for name, mine in seeds.items())
+    there = ", ".join(f"{name} from {first}" for name, first in calibrate.FIRST.items())
+    return (
+        f"Operating points are fixed beforehand: `calibrate.py` chooses them on patients of seeds {there}; those read here "
+        f"have seeds {here}. The second generator never trained anything, but seeds from {second.SELECTION} of it chose "
+        "checkpoints and took part in that calibration, with as much weight as the first (`calibrate.balance`): `second` "
+        "shows patients that nothing has seen, of a generator that the operating points have."
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path, default=Path("models/reference"))
@@ -75,7 +97,7 @@ def main() -> None:
     except ValueError as error:
         parser.error(f"--n: {error}")
     records = run(a.bundle, a.out, sizes, a.jobs, a.minutes)
-    result = evaluate.write_report(records, a.bundle, a.out)
+    result = evaluate.write_report(records, a.bundle, a.out, lambda result: preface(result, records))
     if a.card:
         before, _, rest = a.card.read_text().partition(evaluate.CARD_BEGINS)
         after = rest.partition(evaluate.CARD_ENDS)[2]

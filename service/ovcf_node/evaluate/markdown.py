@@ -11,8 +11,8 @@ Figures = dict[str, Any]
 CARD_BEGINS, CARD_ENDS = "<!-- whole pipeline -->", "<!-- end of whole pipeline -->"
 
 
-def page(result: dict[str, Any]) -> str:
-    """Return the whole report; `result` is what `run.summarise` builds."""
+def page(result: dict[str, Any], preface: Sequence[str] = ()) -> str:
+    """Return the whole report; `result` is what `run.summarise` builds, `preface` lines of who made the cohorts."""
     bundle, cohorts = result["bundle"], result["cohorts"]
     lines = [
         f"# Evaluation of {bundle['name']} {bundle['version']}", "",
@@ -22,6 +22,9 @@ def page(result: dict[str, Any]) -> str:
         "Shares show counts and Wilson's 95 % interval; intervals marked *p* come from resampling patients. A patient who "
         "was refused or left undetermined counts as an error (missed when fractured, false alarm when not), unless a row "
         "says *decided only*. Kappa is Cohen's, by Fleiss' bands: below 0.40 poor, above 0.75 excellent.", "",
+        f"{sum(f['cases'] for f in cohorts.values())} cases took {number(result['minutes'], 1)} minutes of wall clock: "
+        "making them (where the run makes them), reading, scoring; a stopped run's stretches are added up.", "",
+        *preface,
     ]
     main = cohorts.get("study")
     if main:

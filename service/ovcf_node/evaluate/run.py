@@ -1,8 +1,9 @@
 """Score a cohort case by case into a file of records, so that a killed run goes on where it stopped; then the report."""
 
 import json
+import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,10 @@ RECORDS, PICTURES = "records.jsonl", "pictures"
 
 
 class Records:
-    """Records of scored cases in `folder`, one JSON line each, of one bundle only; a torn last line is dropped."""
+    """Records of scored cases in `folder`, one JSON line each, of one bundle only; a torn last line is dropped.
+
+    Each holds the seconds since the record before it, or since its run began: over all runs they sum to the wall clock.
+    """
 
     def __init__(self, folder: Path, bundle: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -26,6 +30,7 @@ class Records:
         self.digest = infer.load_identity(bundle).digest
         self.rows = list(self._read())
         self.done = {(r["cohort"], r["case"]) for r in self.rows}
+        self._last = time.monotonic()
 
     def _read(self) -> Iterator[dict[str, Any]]:
         if not self.path.exists():
@@ -44,7 +49,9 @@ class Records:
 
     def add(self, record: dict[str, Any]) -> None:
         """Append one record and keep it."""
-        row = {**record, "bundle": self.digest}
+        now = time.monotonic()
+        row = {**record, "bundle": self.digest, "wall_seconds": round(now - self._last, 2)}
+        self._last = now
         with self.path.open("a") as stream:
             stream.write(json.dumps(row) + "\n")
         self.rows.append(row)
@@ -78,14 +85,22 @@ def summarise(records: list[dict[str, Any]], bundle: Path) -> dict[str, Any]:
     order = [n for n in ("study", "natural", "negatives", "second") if n in by] + [n for n in by if n not in (
         "study", "natural", "negatives", "second")]
     return {
-        "bundle": asdict(infer.load_identity(bundle)), "software": SOFTWARE,
+        "bundle": asdict(infer.load_identity(bundle)), "software": SOFTWARE, "minutes": _minutes(records),
         "cohorts": {name: figures.summary(by[name]) for name in order},
     }
 
 
-def write_report(records: Records, bundle: Path, out: Path) -> dict[str, Any]:
-    """Write evaluation.json and EVALUATION.md from the records so far."""
+def _minutes(records: list[dict[str, Any]]) -> float | None:
+    """Wall clock of all runs; None where a record is older than its measurement."""
+    spent = [r.get("wall_seconds") for r in records]
+    return None if None in spent else sum(spent) / 60
+
+
+def write_report(
+    records: Records, bundle: Path, out: Path, preface: Callable[[dict[str, Any]], Sequence[str]] = lambda result: (),
+) -> dict[str, Any]:
+    """Write evaluation.json and EVALUATION.md from the records so far; `preface` adds lines at the top of the page."""
     result = summarise(records.rows, bundle)
     (out / "evaluation.json").write_text(json.dumps(result, indent=1) + "\n")
-    (out / "EVALUATION.md").write_text(markdown.page(result))
+    (out / "EVALUATION.md").write_text(markdown.page(result, preface(result)))
     return result

@@ -118,7 +118,7 @@ def test_refused_and_undetermined_patients_are_errors_in_the_main_table():
 
 def test_the_page_puts_the_study_beside_ours():
     result = {"bundle": {"name": "b", "version": "1", "digest": "d" * 64, "status": "research"}, "software": "s",
-              "cohorts": {"study": figures.summary(cohort()), "second": figures.summary(cohort()[:3])}}
+              "minutes": None, "cohorts": {"study": figures.summary(cohort()), "second": figures.summary(cohort()[:3])}}
     page = markdown.page(result)
     for words in ("phantoms", "0.933 (167/179, 0.886-0.961)", "0.500 (2/4", "every false positive of", "no radiologist"):
         assert words in page
@@ -146,13 +146,26 @@ def test_records_resume_and_refuse_another_bundle(tmp_path):
     assert [r["case"] for r in again.rows] == ["c0", "c1"] and ("study", "c1") in again.done
     again.add(cohort()[2])
     assert [r["case"] for r in run.Records(tmp_path, BUNDLE).rows] == ["c0", "c1", "c2"]
-    result = run.write_report(again, BUNDLE, tmp_path)
+    result = run.write_report(again, BUNDLE, tmp_path, lambda result: [f"{result['cohorts']['study']['cases']} in front"])
     assert json.loads((tmp_path / "evaluation.json").read_text())["cohorts"]["study"]["cases"] == 3
     assert result["cohorts"]["study"]["fractured"] == 3 and "Table 1" in (tmp_path / "EVALUATION.md").read_text()
+    assert "3 in front" in (tmp_path / "EVALUATION.md").read_text().partition("Table 1")[0]
     other = records.path.read_text().replace(records.digest, "0" * 64)
     records.path.write_text(other)
     with pytest.raises(Permanent, match="another bundle"):
         run.Records(tmp_path, BUNDLE)
+
+
+def test_the_wall_clock_is_the_sum_over_runs(tmp_path, monkeypatch):
+    clock = iter([0.0, 60.0, 90.0, 1000.0, 1030.0])  # a run with two cases, later one with a third
+    monkeypatch.setattr(run.time, "monotonic", lambda: next(clock))
+    first = run.Records(tmp_path, BUNDLE)
+    for row in cohort()[:2]:
+        first.add(row)
+    again = run.Records(tmp_path, BUNDLE)
+    again.add(cohort()[2])
+    assert run.write_report(again, BUNDLE, tmp_path)["minutes"] == pytest.approx(2.0)
+    assert "3 cases took 2.0 minutes of wall clock" in (tmp_path / "EVALUATION.md").read_text()
 
 
 def test_truth_that_cannot_be_read_names_the_case(tmp_path):

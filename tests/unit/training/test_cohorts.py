@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch")
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "models" / "training"))
 
 import assess  # noqa: E402
+import calibrate  # noqa: E402
 import cohorts  # noqa: E402
 from ovcf_node.evaluate.study import CASE_MIX  # noqa: E402
 
@@ -35,6 +36,12 @@ def test_patients_are_deterministic_and_as_many_as_asked(cohort, n):
 
 def test_the_studys_protocol_is_its_220_patients_of_each_type():
     assert Counter(p.kind for p in cohorts.patients("study", 220)) == {"A": 40, "B": 45, "C": 39, "D": 55, "none": 41}
+
+
+def test_no_patient_is_calibrated_on_and_evaluated():
+    for generator in (("second",), ("study", "natural", "negatives")):
+        evaluated = min(cohorts.FIRST_SEED[name] for name in generator)
+        assert all(first + 500_000 <= evaluated for name, first in calibrate.FIRST.items() if name in generator)
 
 
 def test_sizes_are_one_number_or_one_for_each_cohort_named():
