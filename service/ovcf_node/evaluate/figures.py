@@ -67,17 +67,27 @@ def _share(hits: int, of: int) -> dict[str, Any]:
 
 
 def detection(records: Sequence[Record], *, count_refused: bool) -> dict[str, Any]:
-    """Patient level, any fracture T12..L5: a two-by-two table and what follows from it."""
+    """Patient level, any fracture T12..L5: a two-by-two table and what follows from it.
+
+    Where all patients are of one kind, kappa and predictive values would say that and nothing of the bundle: None.
+    """
     decided = [r for r in records if count_refused or r["said_fracture"] is not None]
     rows = np.array([_cell(r) for r in decided]).reshape(-1, 4)  # tp, fp, fn, tn
     tp, fp, fn, tn = (int(n) for n in rows.sum(axis=0))
-    table = np.array([[tp, fp], [fn, tn]])
+    both = tp + fn > 0 and fp + tn > 0
     return {
         "tp": tp, "fn": fn, "fp": fp, "tn": tn, "left_out": len(records) - len(decided),
         "sensitivity": _share(tp, tp + fn), "specificity": _share(tn, tn + fp), "accuracy": _share(tp + tn, len(decided)),
-        "ppv": _share(tp, tp + fp), "npv": _share(tn, tn + fn),
-        "kappa": kappa(table), "kappa_interval": clustered(rows, kappa_of_table),
+        "ppv": _share(tp, tp + fp) if both else None, "npv": _share(tn, tn + fn) if both else None,
+        **_agreement(rows, both),
     }
+
+
+def _agreement(rows: np.ndarray, both: bool) -> dict[str, Any]:
+    """Kappa over patients (tp, fp, fn, tn) with its interval; None where all of them are of one kind."""
+    if not both:
+        return {"kappa": None, "kappa_interval": None}
+    return {"kappa": kappa(rows.sum(axis=0).reshape(2, 2)), "kappa_interval": clustered(rows, kappa_of_table)}
 
 
 def _cell(record: Record) -> tuple[int, int, int, int]:
@@ -102,6 +112,8 @@ def paired(records: Sequence[Record]) -> dict[str, Any] | None:
         "rule_specificity": _share(int((~said & ~truth).sum()), int((~truth).sum())),
         "rule_accuracy": _share(int(theirs.sum()), len(theirs)),
     }
+    cells = np.stack([said & truth, said & ~truth, ~said & truth, ~said & ~truth], axis=1).astype(int)
+    out |= {f"rule_{name}": value for name, value in _agreement(cells, bool(truth.any() and not truth.all())).items()}
     for name, group in (("accuracy", truth | True), ("sensitivity", truth), ("specificity", ~truth)):
         only_ours, only_rule = int((ours & ~theirs & group).sum()), int((theirs & ~ours & group).sum())
         out[name] = {"only_bundle": only_ours, "only_rule": only_rule, "p": mcnemar(only_ours, only_rule)}

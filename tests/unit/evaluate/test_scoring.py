@@ -120,9 +120,33 @@ def test_the_page_puts_the_study_beside_ours():
     result = {"bundle": {"name": "b", "version": "1", "digest": "d" * 64, "status": "research"}, "software": "s",
               "minutes": None, "cohorts": {"study": figures.summary(cohort()), "second": figures.summary(cohort()[:3])}}
     page = markdown.page(result)
+    assert "right of all fractures (end to end) | 0.687 (123/179" in page
     for words in ("phantoms", "0.933 (167/179, 0.886-0.961)", "0.500 (2/4", "every false positive of", "no radiologist"):
         assert words in page
     assert "nothing certain about patients" in page
+
+
+def test_patients_of_one_kind_have_no_kappa_and_no_predictive_value():
+    sound = [r for r in cohort() if not r["fracture"]]
+    found = figures.summary(sound)["detection"]
+    assert (found["fp"], found["tn"]) == (2, 1) and found["specificity"]["of"] == 3
+    assert (found["kappa"], found["kappa_interval"], found["ppv"], found["npv"]) == (None, None, None, None)
+    assert figures.paired(sound)["rule_kappa"] is None
+    result = {"bundle": {"name": "b", "version": "1", "digest": "d" * 64, "status": "research"}, "software": "s",
+              "minutes": None, "cohorts": {"negatives": figures.summary(sound)}}
+    page = markdown.page(result)
+    assert "| kappa | - |" in page and "| PPV at this mix | - |" in page and "| NPV at this mix | - |" in page
+
+
+def test_the_simulated_reader_has_a_kappa(monkeypatch):
+    rows = cohort()
+    said = [True, True, True, False, True, False, False]  # 3 of 4 fractures, 2 of 3 others
+    monkeypatch.setattr(figures.reader, "reads_fracture", lambda r: said[[x["case"] for x in rows].index(r["case"])])
+    found = figures.paired(rows)
+    assert (found["rule_sensitivity"]["hits"], found["rule_specificity"]["hits"]) == (3, 2)
+    assert found["rule_kappa"] == pytest.approx((5 / 7 - 25 / 49) / (1 - 25 / 49))
+    assert f"| kappa | 0.612 | {found['rule_kappa']:.3f} (*p* " in "\n".join(markdown.study_tables(
+        figures.summary(rows), "phantoms"))
 
 
 def test_the_simulated_reader_follows_the_height_rule():
