@@ -26,6 +26,7 @@ import torch
 import calibrate
 import cohorts
 import second
+import targets
 from ovcf_node import evaluate
 
 
@@ -64,7 +65,7 @@ def run(bundle: Path, out: Path, sizes: dict[str, int], jobs: int, minutes: floa
 
 def preface(result: dict[str, Any], records: evaluate.Records) -> list[str]:
     """Lines of EVALUATION.md that only the maker of these cohorts can say."""
-    return [operating_points(records), ""]
+    return [operating_points(records), "", *targets.lines(result["cohorts"])]
 
 
 def operating_points(records: evaluate.Records) -> str:
