@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize, stats
 
-Z95 = 1.959963984540054
 EXACT_BELOW = 25
 """McNemar's test is the exact binomial one below this many discordant pairs."""
 
@@ -30,10 +29,8 @@ def wilson(hits: int, of: int) -> Share:
     """Return hits / of with Wilson's score interval."""
     if of == 0:
         return Share(0, 0, None, None, None)
-    p, d = hits / of, 1 + Z95**2 / of
-    middle = (p + Z95**2 / (2 * of)) / d
-    half = Z95 * math.sqrt(p * (1 - p) / of + Z95**2 / (4 * of * of)) / d
-    return Share(int(hits), int(of), p, max(0.0, middle - half), min(1.0, middle + half))
+    interval = stats.binomtest(int(hits), int(of)).proportion_ci(0.95, method="wilson")
+    return Share(int(hits), int(of), hits / of, float(interval.low), float(interval.high))
 
 
 def kappa(matrix: np.ndarray) -> float | None:
