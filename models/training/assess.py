@@ -42,10 +42,15 @@ def one(patient: cohorts.Patient, bundle: Path, out: Path) -> dict[str, Any]:
 
 
 def run(bundle: Path, out: Path, sizes: dict[str, int], jobs: int, minutes: float) -> evaluate.Records:
-    """Score what is missing of cohorts of these sizes, `jobs` patients at a time."""
+    """Score what is missing of cohorts of these sizes, `jobs` patients at a time.
+
+    Records of patients whom cohorts of other sizes had, or other seeds, stay in the file and out of the report.
+    """
     records = evaluate.Records(out, bundle)
     shutil.rmtree(out / "cases", ignore_errors=True)
     lists = [cohorts.patients(name, n) for name, n in sizes.items()]
+    listed = {name: {p.name for p in mine} for name, mine in zip(sizes, lists, strict=True)}
+    records.rows = [r for r in records.rows if r["cohort"] not in listed or r["case"] in listed[r["cohort"]]]
     todo = [p for p in chain(*zip_longest(*lists)) if p is not None and (p.cohort, p.name) not in records.done]
     began, total, queue = time.monotonic(), len(todo), iter(todo)
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:

@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "models" / "trainin
 import assess  # noqa: E402
 import calibrate  # noqa: E402
 import cohorts  # noqa: E402
+from ovcf_node.evaluate import Records  # noqa: E402
 from ovcf_node.evaluate.study import CASE_MIX  # noqa: E402
 
 BUNDLE = Path(__file__).resolve().parents[3] / "models" / "reference"
@@ -50,6 +51,17 @@ def test_sizes_are_one_number_or_one_for_each_cohort_named():
     for text in ("", "many", "0", "-3", "study", "study=", "study=220,200", "other=5", "study=1,study=2"):
         with pytest.raises(ValueError, match="not"):
             cohorts.sizes(text)
+
+
+def test_patients_of_another_size_stay_out_of_the_report(tmp_path):
+    five = cohorts.patients("second", 5)
+    records = Records(tmp_path, BUNDLE)
+    for name in (five[0].name, "D-8000000"):
+        records.add({"cohort": "second", "case": name})
+    records.add({"cohort": "mine", "case": "other"})
+    found = assess.run(BUNDLE, tmp_path, {"second": 5}, jobs=1, minutes=0)
+    assert [r["case"] for r in found.rows] == [five[0].name, "other"]
+    assert len(Records(tmp_path, BUNDLE).rows) == 3
 
 
 @pytest.mark.slow
