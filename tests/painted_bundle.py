@@ -29,7 +29,7 @@ def painted_bundle(folder: Path) -> Path:
         f"window_hu = {reference['window_hu']}",
         *(f"{table}.{name} = {value}" for table in ("operating_points", "temperature")
           for name, value in reference[table].items()),
-        f"self_test.shape = {[1, 1, *_SHAPE]}", "self_test.tolerance = 0.02", "self_test.expected.old = [-8.0, 0.0, -8.0]",
+        "self_test.tolerance = 0.02", "self_test.expected.old = [-8.0, 0.0, -8.0]",
         "",
     ])
     manifest = (folder / "bundle.toml").read_text()

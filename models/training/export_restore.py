@@ -21,7 +21,8 @@ import numpy as np
 import torch
 
 import bundle
-from restorer import CONTEXT_SHAPE, RestoreNet, example
+from ovcf_node.infer import self_test
+from restorer import RestoreNet, example
 
 INPUTS = ("crop", "context", "region")
 OUTPUTS = ("restored", "body")
@@ -48,16 +49,9 @@ def to_onnx(net: torch.nn.Module, path: Path) -> float:
 
 def tables(path: Path) -> str:
     """The stage's part of ``bundle.toml``; self-test numbers come from onnxruntime."""
-    shape = bundle.SELF_TEST_SHAPE["vertebra"]
-    given = {name: bundle.self_test_input((*shape[:2], *CONTEXT_SHAPE) if name == "context" else shape) for name in INPUTS}
-    answer = dict(zip(OUTPUTS, bundle.session(path).run(list(OUTPUTS), given), strict=True))
     stage = {"file": path.name, "sha256": bundle.digest(path), "window_hu": bundle.VERTEBRA_WINDOW}
-    numbers = {name: bundle.self_test_numbers(value) for name, value in answer.items()}
-    return "".join((
-        bundle.table("stages.restore", stage),
-        bundle.table("stages.restore.self_test", {"shape": list(shape), "tolerance": 0.02}),
-        bundle.table("stages.restore.self_test.expected", numbers),
-    ))
+    given = self_test.crop_tensors(bundle.VERTEBRA, bundle.RESTORE)
+    return bundle.table("stages.restore", stage) + bundle.promised("stages.restore", bundle.session(path), given)
 
 
 def add(folder: Path, work: Path | None, before: Path | None = None) -> dict | None:

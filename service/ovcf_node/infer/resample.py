@@ -139,6 +139,20 @@ def crop_grid(
     return CropGrid(affine, tuple(shape))
 
 
+def context_grid(crop: CropGrid) -> CropGrid:
+    """The grid of the neighbours around a crop: twice its spacing, the same field across, twice as far along the spine."""
+    affine = crop.affine.copy()
+    affine[:3, :3] *= 2.0
+    affine[:3, 3] = crop.point_of(np.array([0.5 - crop.shape[0] / 2, 0.5, 0.5]))
+    return CropGrid(affine, context_shape(crop.shape))
+
+
+def context_shape(crop: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Shape (w, v, u) of the neighbours' picture around a crop: twice the spacing, twice the length along the spine."""
+    w, v, u = crop
+    return w, v // 2, u // 2
+
+
 def sample_crop(volume: Volume, grid: CropGrid) -> Crop:
     """Return the CT numbers at `grid`, smoothed to its spacing where the CT's voxels are finer."""
     to_index = np.linalg.inv(volume.affine) @ grid.affine  # crop index -> volume index

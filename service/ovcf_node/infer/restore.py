@@ -13,10 +13,10 @@ from scipy import ndimage
 
 from ovcf_node.domain.findings import Heights
 from ovcf_node.domain.volume import Volume
-from ovcf_node.infer.bundle import Bundle, context_shape
+from ovcf_node.infer.bundle import Bundle
 from ovcf_node.infer.expected import Expectation, height_loss
 from ovcf_node.infer.morphometry import measure
-from ovcf_node.infer.resample import Crop, CropGrid, sample_crop, window
+from ovcf_node.infer.resample import Crop, context_grid, sample_crop, window
 from ovcf_node.infer.vertebra import VertebraReading
 
 MARGIN_MM = (5.0, 2.5, 3.0)
@@ -116,11 +116,3 @@ def region_of(
     half = (height / 2 + MARGIN_MM[0]) / spacing[0]
     level = np.abs(np.arange(body.shape[0]) - centre)
     return (level[:, None] <= half[None])[:, :, None] & footprint[None]
-
-
-def context_grid(crop: CropGrid) -> CropGrid:
-    """The grid of the neighbours around a crop: twice its spacing, the same field across, twice as far along the spine."""
-    affine = crop.affine.copy()
-    affine[:3, :3] *= 2.0
-    affine[:3, 3] = crop.point_of(np.array([0.5 - crop.shape[0] / 2, 0.5, 0.5]))
-    return CropGrid(affine, context_shape(crop.shape))

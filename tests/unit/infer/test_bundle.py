@@ -97,6 +97,28 @@ def test_another_answer_than_promised_is_refused(folder):
     assert "vertebra.onnx" in refusal.text and "7.5" in refusal.text and "evidence" in refusal.text
 
 
+@pytest.mark.parametrize(("pattern", "replacement", "file"), [
+    (r"^window_hu = \[-300\.0, 900\.0\]", "window_hu = [-300.0, 1000.0]", "label.onnx"),
+    (r"^window_hu = \[-300\.0, 1300\.0\]", "window_hu = [-200.0, 1300.0]", "vertebra.onnx"),
+    (r"^spacing_mm = 6\.0", "spacing_mm = 5.0", "label.onnx"),
+    (r"^spacing_mm = \[1\.0, 1\.25, 3\.0\]", "spacing_mm = [1.25, 1.0, 3.0]", "vertebra.onnx"),
+    (r"^origin_index = \[27\.5, 24\.0, 15\.5\]", "origin_index = [27.5, 30.0, 15.5]", "vertebra.onnx"),
+    (r"^pad_value = -1\.0", "pad_value = 1.0", "label.onnx"),
+])
+def test_other_preprocessing_than_the_networks_were_trained_with_is_refused(folder, pattern, replacement, file):
+    _edit(folder, pattern, replacement)
+    refusal = _refusal(folder)
+    assert refusal.code == "bundle_self_test" and refusal.text.startswith(file)
+
+
+def test_the_tolerance_is_that_of_the_provider(folder):
+    _edit(folder, r"^evidence = \[(-?\d)", r"evidence = [\g<1>0")  # ten times the mean
+    assert "+- 0.02 on CPUExecutionProvider" in _refusal(folder).text
+    text = (folder / "bundle.toml").read_text()
+    (folder / "bundle.toml").write_text(text.replace("CUDAExecutionProvider = 0.3", "CPUExecutionProvider = 999.0"))
+    assert bundles.load(folder).has("vertebra")
+
+
 @pytest.mark.parametrize(("pattern", "replacement", "word"), [
     (r'^name = ".*?"', "", "name"),
     (r'^status = "research"', 'status = "great"', "great"),
