@@ -30,6 +30,7 @@ _UNSTEADY = 0.6  # looks that differ by this much in the probability of fracture
 _FLOOR = 1e-4  # least probability that becomes log-odds
 _MOST_LOSS = 0.5  # a height loss beyond says no more about a fracture
 _WITHOUT_SIGN = 0.75  # least probability of a type that no single sign spells
+_TORN = 0.1  # lead of a type over the next below which signs and direct reading that name different ones leave it open
 _CLOSE = 0.1  # distance of that probability from the operating point that is a close call
 
 
@@ -186,16 +187,19 @@ def _type_of(
     if named.review:
         return None, Reason("posterior_wall", named.review)
     probable = type_probabilities(signs)
-    best = int(np.argmax(probable))
+    best, lead = int(np.argmax(probable)), float(np.diff(np.sort(probable)[-2:])[0])
+    direct = _TYPES[1 + int(np.argmax(signs.types[1:]))]
+    conflict = Reason("evidence_conflict", f"single signs say {named.denis}, the direct reading says {direct}")
+    if named.fracture and named.denis != direct and lead < _TORN:
+        return None, conflict
     if named.fracture and probable[best] >= least:
         return _TYPES[1 + best], None
     if not named.fracture and probable[best] >= max(least, _WITHOUT_SIGN) and _leans(signs, _TYPES[1 + best], points):
         return _TYPES[1 + best], None
     if not named.fracture:
         return None, Reason("no_sign", "a fracture is probable, no single sign reaches its operating point")
-    direct = _TYPES[1 + int(np.argmax(signs.types[1:]))]
     if named.denis != direct:
-        return None, Reason("evidence_conflict", f"single signs say {named.denis}, the direct reading says {direct}")
+        return None, conflict
     return None, Reason("low_confidence", f"probability of the class is {probable[best]:.2f}, below {least:.2f}")
 
 

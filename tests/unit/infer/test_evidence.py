@@ -51,6 +51,14 @@ def test_doubt_withholds_the_class_but_not_the_fracture(pattern, kind, certainty
         assert grading.ao is None and grading.of is None
 
 
+@pytest.mark.parametrize(("pattern", "kind"), [("S", "A"), ("SI", "B"), ("N", "B")])
+def test_signs_and_direct_reading_that_disagree_withhold_the_class_at_any_point(pattern, kind):
+    lenient = replace(STAGE, operating_points=_POINTS | {"abstain_below": 0.5})
+    grading = grade(_signs(pattern, kind), lenient, 0.3)
+    assert grading.fracture is True and grading.denis is None and grading.abstain.code == "evidence_conflict"
+    assert kind in grading.abstain.text
+
+
 def test_probability_is_the_mean_of_signs_and_direct_type():
     signs = _signs("S", "none", 2.0)
     sign, none = 1 / (1 + np.exp(-3.0)), np.exp(2.0) / (np.exp(2.0) + 4)
