@@ -13,6 +13,7 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -62,9 +63,31 @@ def measure_reading(paths: list[Path], folder: Path) -> None:
     print(f"reading    cold child {seconds:.1f} s; its peak memory {peak / 1024:.0f} MB")
     volume = assemble.build(assemble.inspect(paths, settings.assemble).verdict)
     bundle = infer.load(BUNDLE, providers=settings.infer.providers, threads=settings.infer.threads)
+    seconds = networks_alone(bundle)
+    infer.read(volume, bundle)  # the first run of a session allocates
+    seconds.clear()
     begun = time.perf_counter()
     infer.read(volume, bundle)
     print(f"inference  450x512x512 -> findings and masks {time.perf_counter() - begun:.1f} s (networks and geometry)")
+    stages = ", ".join(f"{stage} {sum(spent):.2f}" for stage, spent in seconds.items())
+    print(f"networks   alone {sum(map(sum, seconds.values())):.2f} s on {settings.infer.threads} threads ({stages})")
+
+
+def networks_alone(bundle: infer.Bundle) -> dict[str, list[float]]:
+    """Return a dict that fills with the seconds of every run of each stage's session."""
+    seconds: dict[str, list[float]] = {}
+
+    def timed(stage: str, session):
+        def run(*given):
+            begun = time.perf_counter()
+            answer = session.run(*given)
+            seconds.setdefault(stage, []).append(time.perf_counter() - begun)
+            return answer
+
+        return SimpleNamespace(run=run, get_outputs=session.get_outputs)
+
+    bundle.sessions.update({stage: timed(stage, session) for stage, session in bundle.sessions.items()})
+    return seconds
 
 
 def measure_end_to_end(paths: list[Path], folder: Path) -> None:
