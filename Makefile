@@ -6,7 +6,7 @@ WORK   ?= .work
 PEERS  := dcmtk dicom3tools orthanc orthanc-dicomweb postgresql prometheus systemd curl openssl chromium chromium-driver \
           fonts-dejavu-core haproxy libxml2-utils rsyslog rsyslog-gnutls gnupg
 
-.PHONY: demo test lint bench capacity soak fuzz viewers image-test evaluate train ablate lock sbom conformance clean
+.PHONY: demo test lint bench capacity soak fuzz viewers image-test evaluate train export ablate lock sbom conformance clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.installed            ## the main job, for real, on the embedded defaults
@@ -55,6 +55,9 @@ evaluate: $(VENV)/.installed $(VENV)/.training  ## the whole pipeline on phantom
 train: $(VENV)/.installed $(VENV)/.training   ## 100 minutes on two cores, 30 on a GPU; DEVICE=cpu|cuda, MINUTES
 	$(BIN)/python models/training/train.py all --work $(WORK)/training --device $(or $(DEVICE),auto) \
 	  $(if $(MINUTES),--minutes $(MINUTES))
+
+export: $(VENV)/.installed $(VENV)/.training   ## weights of WORK/training -> the bundle folder OUT (models/reference)
+	$(BIN)/python models/training/export.py --work $(WORK)/training --out $(or $(OUT),models/reference)
 
 ablate: $(VENV)/.installed $(VENV)/.training  ## what attention and randomised appearance add: MINUTES of processor time an arm
 	PYTHONPATH=models/training $(BIN)/python -m second.samples --out $(WORK)/training/selection --count 18

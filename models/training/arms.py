@@ -90,9 +90,9 @@ def samples(arm: Arm, work: Path) -> Pool | CropSampler:
         if not arm.varied:
             pool.names = [n for n in pool.names if not pool.samples[n]["random"]]
         return pool
-    pool = Pool(work / "crops", CAPACITY["vertebra"])
+    pool = Pool(work / "crops", devices.CPU.crop_files)
     if arm.painted:
-        more = Pool(work / "painted", CAPACITY["vertebra"])
+        more = Pool(work / "painted", devices.CPU.crop_files)
         pool.samples |= more.samples
         pool.names += more.names
     return CropSampler(pool, physical=not arm.varied)
@@ -106,7 +106,7 @@ def trained(arm: Arm, work: Path, minutes: float, seed: int) -> Ema:
     files = len((source if arm.stage == "label" else source.pool).names)
     if not files:
         raise SystemExit(f"{work} holds no samples ({arm.about}): python models/training/cases.py --work {work} --count 200")
-    batches = device.batches(batch_of(arm.stage, source, device.batch[arm.stage], arm.varied), seed, 0)
+    batches = device.batches(batch_of(arm.stage, source, device, arm.varied), seed, 0)
     one = stepper(arm.stage, net, ema, optimiser, batches, device, PEAK * RATE[arm.stage])
     Schedule(arm.about, minutes if arm.schedule else 0, time.process_time).run(one, lambda: None, lambda: files)
     return ema

@@ -1,11 +1,14 @@
 """Augmentation of cached samples: intensity, geometry and field of view. Deterministic by the generator given.
 
-All functions take HU tensors; windowing is the last step, as at run time.
+Intensities are HU in batches ``[N,z,y,x]``, on any device: every sample draws its own numbers, and those that take a step
+take it together, which is what keeps a GPU busy. Windowing is the last step, as at run time.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -19,93 +22,124 @@ def uniform(rng: np.random.Generator, low: float, high: float) -> float:
     return float(rng.uniform(low, high))
 
 
-def smooth_field(rng: np.random.Generator, shape: tuple[int, ...], knots: int) -> Tensor:
-    """A smooth random field of ``shape``, about normal, from a coarse lattice of ``knots`` per axis."""
-    coarse = torch.from_numpy(rng.standard_normal((1, 1, knots, knots, knots)).astype(np.float32))
-    return F.interpolate(coarse, size=shape, mode="trilinear", align_corners=True)[0, 0]
+def each(rng: np.random.Generator, like: Tensor, low: float, high: float) -> Tensor:
+    """One number per sample of the batch ``like``: ``[N,1,1,1]``."""
+    return torch.from_numpy(rng.uniform(low, high, (len(like), 1, 1, 1)).astype(np.float32)).to(like.device)
 
 
-def blur(x: Tensor, weights: tuple[float, float, float]) -> Tensor:
-    """Separable three-tap filter ``[a, 1-2a, a]`` per axis with the given ``a``; negative ``a`` sharpens."""
-    y = x[None, None]
-    for axis, a in enumerate(weights):
-        if abs(a) < 1e-3:
+def replace(x: Tensor, chosen: np.ndarray, step: Callable[..., Tensor], *others: Tensor) -> None:
+    """Replace the ``chosen [N]`` samples of ``x`` by ``step`` of them (and of the same samples of the others)."""
+    rows = torch.from_numpy(np.flatnonzero(chosen)).to(x.device)
+    if len(rows):
+        x[rows] = step(x[rows], *(other[rows] for other in others))
+
+
+def normal(rng: np.random.Generator, like: Tensor, shape: tuple[int, ...] | None = None) -> Tensor:
+    """Standard normal numbers on the device of ``like``, in its shape unless another is given."""
+    generator = torch.Generator(like.device).manual_seed(int(rng.integers(2**62)))
+    return torch.randn(like.shape if shape is None else shape, generator=generator, device=like.device)
+
+
+def smooth_field(rng: np.random.Generator, like: Tensor, knots: int) -> Tensor:
+    """Smooth random fields like the batch ``like``, about normal, from coarse lattices of ``knots`` per axis."""
+    coarse = normal(rng, like, (len(like), 1, knots, knots, knots))
+    return F.interpolate(coarse, size=like.shape[1:], mode="trilinear", align_corners=True)[:, 0]
+
+
+def blur(x: Tensor, weights) -> Tensor:
+    """Separable three-tap filter ``[a, 1-2a, a]`` along z, y, x with the given ``a``, a number or one per sample
+    ``[N,1,1,1]``; negative ``a`` sharpens.
+    """
+    for axis, a in enumerate(weights, 1):
+        if isinstance(a, float) and a == 0:
             continue
-        shape = [1, 1, 1, 1, 1]
-        shape[2 + axis] = 3
         pad = [0, 0, 0, 0, 0, 0]
-        pad[2 * (2 - axis)] = pad[2 * (2 - axis) + 1] = 1
-        kernel = torch.tensor([a, 1 - 2 * a, a], dtype=x.dtype).reshape(shape)
-        y = F.conv3d(F.pad(y, pad, mode="replicate"), kernel)
-    return y[0, 0]
+        pad[2 * (3 - axis)] = pad[2 * (3 - axis) + 1] = 1
+        wide, n = F.pad(x[:, None], pad, mode="replicate")[:, 0], x.shape[axis]
+        x = x + a * (wide.narrow(axis, 0, n) + wide.narrow(axis, 2, n) - 2 * x)
+    return x
 
 
 def intensity(hu: Tensor, bone: Tensor, rng: np.random.Generator, noise: float = 45.0) -> Tensor:
-    """Random appearance of one volume ``[z,y,x]`` in HU; ``bone`` in [0,1] marks vertebrae.
+    """Random appearance of volumes ``[N,z,y,x]`` in HU; ``bone`` in [0,1] marks vertebrae.
 
     Soft tissue and bone are scaled apart (age, contrast medium, kVp), then gamma, bias field, blur or sharpening and
     white or correlated noise of up to ``noise`` HU. One sample in four keeps the appearance the phantom gave it.
     """
-    if rng.random() < 0.25:
-        return hu
-    shape = tuple(hu.shape)
-    field = hu > AIR + 1
-    if rng.random() < 0.6:  # bone apart from its surroundings
-        amount = bone.float()
-        hu = hu + amount * (uniform(rng, -70, 90) + uniform(rng, 0, 25) * smooth_field(rng, shape, 5))
-    if rng.random() < 0.4:  # contrast of soft tissues
-        soft = torch.exp(-(((hu - 40) / 90) ** 2)) * (1 - bone.float())
-        hu = hu + soft * (uniform(rng, -30, 60) + uniform(rng, 0, 40) * smooth_field(rng, shape, 6))
-    if rng.random() < 0.7:  # gamma about a random window
-        low, high = uniform(rng, -500, -150), uniform(rng, 800, 2200)
-        x = ((hu - low) / (high - low)).clamp(0, 1)
-        curve = x ** math.exp(uniform(rng, -0.35, 0.35))
-        hu = torch.where((hu > low) & (hu < high), curve * (high - low) + low, hu)
-    if rng.random() < 0.2:
-        hu = tone(hu, rng)
-    if rng.random() < 0.7:
-        hu = hu * uniform(rng, 0.8, 1.25) + uniform(rng, -40, 40)
-    if rng.random() < 0.3:
-        hu = hu + uniform(rng, 5, 35) * smooth_field(rng, shape, 3)
-    if rng.random() < 0.2:  # thick slices, mostly across the first axis: [1/3, 1/3, 1/3] is a slab of three voxels
-        weights = [0.0, 0.0, 0.0]
-        weights[0 if rng.random() < 0.7 else 1] = uniform(rng, 0.1, 0.33)
-        hu = blur(hu, tuple(weights))
-    if rng.random() < 0.5:
-        a = uniform(rng, -0.1, 0.22)
-        hu = blur(hu, tuple(a * uniform(rng, 0.3, 1.0) for _ in range(3)))
-    if rng.random() < 0.6:
-        white = torch.from_numpy(rng.standard_normal(shape).astype(np.float32))
-        if rng.random() < 0.5:
-            white = blur(white, (0.25, 0.25, 0.25)) * 3.0
-        hu = hu + white * uniform(rng, 0, noise)
-    return torch.where(field, hu, torch.full_like(hu, AIR))
+
+    def apart(x: Tensor, amount: Tensor) -> Tensor:  # bone from its surroundings
+        return x + amount * (each(rng, x, -70, 90) + each(rng, x, 0, 25) * smooth_field(rng, x, 5))
+
+    def soft(x: Tensor, amount: Tensor) -> Tensor:  # contrast of soft tissues
+        tissue = torch.exp(-(((x - 40) / 90) ** 2)) * (1 - amount)
+        return x + tissue * (each(rng, x, -30, 60) + each(rng, x, 0, 40) * smooth_field(rng, x, 6))
+
+    def gamma(x: Tensor) -> Tensor:  # about a random window
+        low, high = each(rng, x, -500, -150), each(rng, x, 800, 2200)
+        curve = ((x - low) / (high - low)).clamp(0, 1) ** torch.exp(each(rng, x, -0.35, 0.35))
+        return torch.where((x > low) & (x < high), curve * (high - low) + low, x)
+
+    def scaled(x: Tensor) -> Tensor:
+        return x * each(rng, x, 0.8, 1.25) + each(rng, x, -40, 40)
+
+    def biased(x: Tensor) -> Tensor:
+        return x + each(rng, x, 5, 35) * smooth_field(rng, x, 3)
+
+    def thick(x: Tensor) -> Tensor:  # slices, mostly across the first axis: [1/3, 1/3, 1/3] is a slab of three voxels
+        a, first = each(rng, x, 0.1, 0.33), each(rng, x, 0, 1) < 0.7
+        return blur(x, (a * first, a * ~first, 0.0))
+
+    def sharpness(x: Tensor) -> Tensor:
+        a = each(rng, x, -0.1, 0.22)
+        return blur(x, [a * each(rng, x, 0.3, 1.0) for _ in range(3)])
+
+    def grain(x: Tensor) -> Tensor:
+        white = normal(rng, x)
+        replace(white, rng.random(len(x)) < 0.5, lambda w: blur(w, (0.25, 0.25, 0.25)) * 3.0)
+        return x + white * each(rng, x, 0, noise)
+
+    def toned(x: Tensor) -> Tensor:
+        return tone(x, rng)
+
+    steps = (
+        (0.6, apart, True), (0.4, soft, True), (0.7, gamma, False), (0.2, toned, False), (0.7, scaled, False),
+        (0.3, biased, False), (0.2, thick, False), (0.5, sharpness, False), (0.6, grain, False),
+    )
+
+    def appearance(x: Tensor, amount: Tensor) -> Tensor:
+        field = x > AIR + 1
+        for share, step, of_bone in steps:
+            replace(x, rng.random(len(x)) < share, step, *([amount] if of_bone else []))
+        return torch.where(field, x, AIR)
+
+    hu = hu.clone()
+    replace(hu, rng.random(len(hu)) < 0.75, appearance, bone.float())
+    return hu
 
 
 def resliced(hu: Tensor, spacing, rng: np.random.Generator) -> Tensor:
-    """What is left when the scanner averages over slices and the crop is interpolated between them.
+    """What is left when the scanner averages over slices and the crops ``[N,w,v,u]`` are interpolated between them.
 
     A crop of a real series is linear between slices up to 3 mm apart that cross it at any tilt; blur alone is smoother.
-    ``spacing`` is the crop's, in mm along (w, v, u); the padding outside the field stays.
+    ``spacing`` is the crops', in mm along (w, v, u); the padding outside the field stays.
     """
-    thick = uniform(rng, 1.2, 3.3)
-    tilt = [math.radians(uniform(rng, -35, 35)), math.radians(uniform(rng, -15, 15))]  # v and u against the slices
-    normal = torch.tensor([math.cos(tilt[0]) * math.cos(tilt[1]), math.sin(tilt[0]), math.sin(tilt[1])])
-    if rng.random() < 0.12:  # sagittal series
-        normal = torch.tensor([0.0, 0.0, 1.0])
-    normal = normal / normal.norm()
-    step = torch.tensor(spacing, dtype=torch.float32)
-    size = torch.tensor(hu.shape, dtype=torch.float32)
-    axes = [(torch.arange(int(n), dtype=torch.float32) - (n - 1) / 2) * s for n, s in zip(size, step, strict=True)]
+    thick = each(rng, hu, 1.2, 3.3)
+    tilt = [np.radians(rng.uniform(-most, most, len(hu))) for most in (35, 15)]  # v and u against the slices
+    across = np.stack([np.cos(tilt[0]) * np.cos(tilt[1]), np.sin(tilt[0]), np.sin(tilt[1])], 1)
+    across[rng.random(len(hu)) < 0.12] = (0, 0, 1)  # sagittal series
+    across = torch.from_numpy((across / np.linalg.norm(across, axis=1, keepdims=True)).astype(np.float32)).to(hu.device)
+    half = [(n - 1) / 2 * s for n, s in zip(hu.shape[1:], spacing, strict=True)]
+    axes = [torch.linspace(-h, h, n, device=hu.device) for h, n in zip(half, hu.shape[1:], strict=True)]
     place = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
-    along = (place @ normal) / thick + uniform(rng, 0, 1)
+    ends = torch.tensor(half, device=hu.device)
+    along = torch.einsum("wvuk,nk->nwvu", place, across) / thick + each(rng, hu, 0, 1)
     below = along.floor()
     out = torch.zeros_like(hu)
     for slice_at, weight in ((below, 1 - (along - below)), (below + 1, along - below)):
         for part in (-0.3, 0.3):  # two points across the slice stand for its average
-            moved = place + ((slice_at - along + part) * thick)[..., None] * normal
-            grid = (moved / (step * (size - 1) / 2)).flip(-1)[None]
-            read = F.grid_sample(hu[None, None], grid, padding_mode="border", align_corners=True)[0, 0]
+            moved = place + ((slice_at - along + part) * thick)[..., None] * across[:, None, None, None]
+            grid = (moved / ends).flip(-1)
+            read = F.grid_sample(hu[:, None], grid, padding_mode="border", align_corners=True)[:, 0]
             out = out + 0.5 * weight * read
     return torch.where(hu > AIR + 1, out.clamp(min=AIR + 2), hu)
 
@@ -113,10 +147,13 @@ def resliced(hu: Tensor, spacing, rng: np.random.Generator) -> Tensor:
 def tone(hu: Tensor, rng: np.random.Generator) -> Tensor:
     """A random rising curve through five knots between -200 and 1400 HU: tissues nearer or farther apart."""
     knots = np.linspace(-200, 1400, 5)
-    rise = rng.uniform(0.25, 1.75, 4)
-    values = knots[0] + np.concatenate([[0], np.cumsum(rise / rise.sum())]) * (knots[-1] - knots[0])
-    out = hu.clone()
-    for a, b, x, y in zip(knots, knots[1:], values, values[1:], strict=False):
+    rise = rng.uniform(0.25, 1.75, (len(hu), 4))
+    values = knots[0] + np.cumsum(rise / rise.sum(1, keepdims=True), 1) * (knots[-1] - knots[0])
+    values = np.concatenate([np.full((len(hu), 1), knots[0]), values], 1)
+    values = torch.from_numpy(values.astype(np.float32)).to(hu.device)[:, :, None, None, None]
+    out = hu
+    for k, (a, b) in enumerate(pairwise(knots)):
+        x, y = values[:, k], values[:, k + 1]
         out = torch.where((hu >= a) & (hu < b), x + (hu - a) * ((y - x) / (b - a)), out)
     return out
 
@@ -139,11 +176,11 @@ def warp(volumes: list[tuple[Tensor, str, float]], matrix: Tensor) -> list[Tenso
 
     Each volume comes with its mode (``bilinear`` or ``nearest``) and its value outside.
     """
-    shape = torch.tensor(volumes[0][0].shape, dtype=torch.float32)
-    half = (shape - 1) / 2
-    axes = [torch.arange(int(n), dtype=torch.float32) - h for n, h in zip(shape, half, strict=True)]
+    device = volumes[0][0].device
+    half = (torch.tensor(volumes[0][0].shape, dtype=torch.float32, device=device) - 1) / 2
+    axes = [torch.arange(n, dtype=torch.float32, device=device) - (n - 1) / 2 for n in volumes[0][0].shape]
     z, y, x = torch.meshgrid(*axes, indexing="ij")
-    where = torch.stack([z, y, x], -1) @ matrix.T  # index offsets from the centre
+    where = torch.stack([z, y, x], -1) @ matrix.to(device).T  # index offsets from the centre
     grid = (where / half.clamp(min=0.5)).flip(-1)[None]
     out = []
     for volume, mode, outside in volumes:
@@ -192,16 +229,17 @@ def shift(x: Tensor, steps: tuple[int, int, int], outside: float) -> Tensor:
     return x
 
 
-def cut(shape: tuple[int, int, int], spacing, rng: np.random.Generator) -> Tensor:
-    """True where the field ends: beyond a slightly tilted plane that spares the vertebral body (mm from the centre)."""
-    axis = int(rng.choice([0, 0, 1, 2, 2]))
-    sign = 1 if axis == 1 or rng.random() < 0.5 else -1  # never in front of the body's front
-    reach = {0: (19, 27), 1: (22, 55), 2: (24, 46)}[axis]
+def beyond(like: Tensor, spacing, rng: np.random.Generator) -> Tensor:
+    """True where the fields of crops ``[N,w,v,u]`` end: beyond slightly tilted planes that spare the vertebral bodies."""
     axes = [
-        (torch.arange(n, dtype=torch.float32) - o) * s for n, o, s in zip(shape, (27.5, 24.0, 15.5), spacing, strict=True)
+        (torch.arange(n, dtype=torch.float32, device=like.device) - o) * s
+        for n, o, s in zip(like.shape[1:], (27.5, 24.0, 15.5), spacing, strict=True)
     ]
-    grids = torch.meshgrid(*axes, indexing="ij")
-    tilt = [uniform(rng, -0.2, 0.2) for _ in range(3)]
-    tilt[axis] = 1.0 * sign
-    distance = sum(g * t for g, t in zip(grids, tilt, strict=True))
-    return distance > uniform(rng, *reach)
+    place = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)  # mm from the centre
+    planes, ends = rng.uniform(-0.2, 0.2, (len(like), 3)), np.zeros(len(like))
+    for k in range(len(like)):
+        axis = int(rng.choice([0, 0, 1, 2, 2]))
+        planes[k, axis] = 1 if axis == 1 or rng.random() < 0.5 else -1  # never in front of the body's front
+        ends[k] = uniform(rng, *{0: (19, 27), 1: (22, 55), 2: (24, 46)}[axis])
+    planes, ends = (torch.from_numpy(x.astype(np.float32)).to(like.device) for x in (planes, ends))
+    return torch.einsum("wvuk,nk->nwvu", place, planes) > ends[:, None, None, None]

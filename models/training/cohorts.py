@@ -28,7 +28,7 @@ from ovcf_node.evaluate.study import CASE_MIX, NATURAL_MIX
 GRADED = REPORTED[:-1]
 COHORTS = ("study", "natural", "negatives", "second")
 FIRST_SEED = {  # moved on with each bundle whose builders have looked at the failures of the one before
-    "study": 6_595_000, "natural": 6_695_000, "negatives": 6_795_000, "second": second.EVALUATION + 195_000,
+    "study": 6_595_000, "natural": 6_695_000, "negatives": 6_795_000, "second": second.EVALUATION + 395_000,
 }
 NEGATIVES = (
     "wedge", "biconcave", "short", "schmorl", "limbus", "osteophytes", "sclerosis", "lines", "haemangioma", "cupid",

@@ -24,7 +24,7 @@ import bundle
 import export_restore
 from networks import CROP_SHAPE, NETWORKS, gmac, parameters
 
-VERSION = "0.6.0"
+VERSION = "0.7.0"
 TRAINED_ON = (
     "synthetic CT painted by this project (models/training) on analytic and plain shapes, on the label map of one CT "
     "(TotalSegmentator data set s0327, CC BY 4.0) and on two open mesh models (remus BSD-3, clouthier MIT); no patient image"
@@ -174,6 +174,9 @@ def export(work: Path | None, out: Path) -> dict:
         card(folder, facts, evaluation, second, notes.read_text().strip() if notes and notes.exists() else "")
         out.mkdir(parents=True, exist_ok=True)
         export_restore.add(folder, work, out)
+        if not (out / "bundle.toml").exists() or (out / "bundle.toml").read_bytes() != (folder / "bundle.toml").read_bytes():
+            for stale in ("EVALUATION.md", "evaluation.json"):  # of the whole pipeline, with another bundle
+                (out / stale).unlink(missing_ok=True)
         for name in (*(f"{stage}.onnx" for stage in NETWORKS), "restore.onnx", "bundle.toml", "MODEL_CARD.md"):
             if (folder / name).exists():
                 shutil.copyfile(folder / name, out / name)

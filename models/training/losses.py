@@ -75,14 +75,14 @@ def label_loss(out, labels: Tensor, body: Tensor, offset: Tensor, level: Tensor)
 def vertebra_loss(out, masks: Tensor, evidence: Tensor, kind: Tensor, old: Tensor) -> tuple[Tensor, dict[str, float]]:
     """Loss of ``VertebraNet`` in training mode.
 
-    ``masks [N,4,56,72,32]`` (vertebra, body, fracture, broken back wall), ``evidence [N,4]`` and ``old [N,1]`` in {0,1},
+    ``masks [N,7,56,72,32]`` (vertebra, body, fracture, where each sign is), ``evidence [N,4]`` and ``old [N,1]`` in {0,1},
     ``kind [N]`` int64 (0 none, 1..4 Denis A..D). Label smoothing 0.03.
     """
     vertebra, body, fracture, e, t, o, deep = out
     smooth = 0.03
     soft = lambda y: y * (1 - smooth) + 0.5 * smooth  # noqa: E731
-    small = F.avg_pool3d(masks, (2, 2, 1))
-    wall = F.max_pool3d(masks[:, 3:], (2, 2, 1))  # a thin map: halves would fade it
+    small = F.avg_pool3d(masks[:, :3], (2, 2, 1))
+    signs = F.max_pool3d(masks[:, 3:], (2, 2, 1))  # thin maps: halves would fade them
     parts = {
         "vertebra": mask_loss(vertebra, masks[:, :1]),
         "body": mask_loss(body, masks[:, 1:2]),
@@ -90,8 +90,9 @@ def vertebra_loss(out, masks: Tensor, evidence: Tensor, kind: Tensor, old: Tenso
         "evidence": F.binary_cross_entropy_with_logits(e.float(), soft(evidence)),
         "type": F.cross_entropy(t.float(), kind, label_smoothing=smooth),
         "old": F.binary_cross_entropy_with_logits(o.float(), soft(old)),
-        "deep": mask_loss(deep[:, :2], small[:, :2]) + mask_loss(deep[:, 2:3], small[:, 2:3], 4.0),
-        "wall": mask_loss(deep[:, 3:], wall, 8.0),
+        "deep": mask_loss(deep[:, :2], small[:, :2]) + mask_loss(deep[:, 2:3], small[:, 2:], 4.0),
+        "plates": mask_loss(deep[:, 3:6], signs[:, :3], 8.0),
+        "wall": mask_loss(deep[:, 6:], signs[:, 3:], 8.0),
     }
     total = (
         0.5 * parts["vertebra"]
@@ -101,6 +102,7 @@ def vertebra_loss(out, masks: Tensor, evidence: Tensor, kind: Tensor, old: Tenso
         + parts["type"]
         + 0.5 * parts["old"]
         + 0.3 * parts["deep"]
+        + 0.5 * parts["plates"]
         + 0.5 * parts["wall"]
     )
     return total, {k: float(v.detach()) for k, v in parts.items()}

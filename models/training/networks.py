@@ -178,13 +178,13 @@ class VertebraNet(nn.Module):
     """One crop per vertebra: ``crop [N,1,56,72,32]`` -> masks ``[N,1,56,72,32]`` x3, evidence, type and age logits.
 
     Axes (w, v, u) at 1.0 x 1.25 x 3.0 mm: the two finest levels do not pool u, and the finest uses flat (3,3,1)
-    kernels and few channels, which is where the cost would be. The posterior sign has a map of its own, the broken back
-    wall at half resolution in w and v, whose log-sum-exp it adds to what the head says. Outside training the vertebra's and
-    body's logits are what they would be had the loss not favoured positive voxels. In training mode a seventh output carries
-    the coarse logits (deep supervision of the three masks, then that map).
+    kernels and few channels, which is where the cost would be. Each sign has a map of its own at half resolution in w and
+    v, where its part of the body is broken; signs and types add the maps' log-sum-exp to what the head says. Outside
+    training the vertebra's and body's logits are what they would be had the loss not favoured positive voxels. In training
+    mode a seventh output carries the coarse logits (deep supervision of the three masks, then those maps).
     """
 
-    def __init__(self, channels=(8, 16, 32, 64)):
+    def __init__(self, channels=(16, 32, 64, 128)):
         super().__init__()
         a, b, c, d = channels
         flat = (3, 3, 1)
@@ -202,9 +202,15 @@ class VertebraNet(nn.Module):
         self.deep = nn.Conv3d(b, 3, 1)
         self.wall = nn.Sequential(conv(2 * b, b), nn.Conv3d(b, 1, 1))
         self.wall_gain = nn.Parameter(torch.zeros(2))
+        self.plates = nn.Sequential(conv(2 * b, b), nn.Conv3d(b, 3, 1))
+        self.plates_gain = nn.Parameter(torch.zeros(3))
+        self.kinds = nn.Linear(len(EVIDENCE), len(TYPES))
         self.read = EvidenceHead(d, c, b)
         with torch.no_grad():
-            self.wall[1].bias.fill_(-4.0)
+            for maps in (self.wall, self.plates):
+                maps[1].bias.fill_(-4.0)
+            for start in (self.kinds.weight, self.kinds.bias):  # what is trained on says what it said before
+                start.zero_()
 
     def forward(self, crop: Tensor):
         e1 = self.enc1(crop)
@@ -216,12 +222,16 @@ class VertebraNet(nn.Module):
         masks = self.masks(self.dec1(e1 + resize(self.up1(d2), e1)))
         vertebra, body, fracture = masks[:, :1], masks[:, 1:2], masks[:, 2:]
         read = self.read(e4, d3, d2, body, fracture)
-        wall = self.wall(torch.cat([e2, d2], 1)).float()
-        seen = torch.logsumexp(wall.flatten(2), 2) - 3.0  # about 20 voxels of a broken wall weigh 1
-        posterior = read[:, 3:4] + self.wall_gain[:1] * seen + self.wall_gain[1:]
-        out = vertebra, body, fracture, torch.cat([read[:, :3], posterior], 1), read[:, 4:9], read[:, 9:]
+        half = torch.cat([e2, d2], 1)
+        maps = torch.cat([self.plates(half), self.wall(half)], 1).float()
+        seen = torch.logsumexp(maps.flatten(2), 2) - 3.0  # about 20 voxels of a broken part weigh 1
+        plates = read[:, :3] + self.plates_gain * seen[:, :3]
+        posterior = read[:, 3:4] + self.wall_gain[:1] * seen[:, 3:] + self.wall_gain[1:]
+        with torch.autocast(crop.device.type, enabled=False):
+            types = read[:, 4:9] + self.kinds(seen)
+        out = vertebra, body, fracture, torch.cat([plates, posterior], 1), types, read[:, 9:]
         if self.training:
-            return (*out, torch.cat([self.deep(d2).float(), wall], 1))
+            return (*out, torch.cat([self.deep(d2).float(), maps], 1))
         return vertebra - MASK_SHIFT, body - MASK_SHIFT, *out[2:]
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import bundle
-from augment import AIR, blur, crop_box, cut, intensity, resliced, rotation, shift, uniform, warp
+from augment import AIR, beyond, blur, crop_box, intensity, replace, resliced, rotation, shift, uniform, warp
 from networks import CROP_SPACING
 
 LIMIT = {6.0: 130_000, 3.0: 180_000}  # voxels of a training sample, by its spacing in mm: a field, a part of a spine
@@ -79,17 +79,18 @@ class PairFolder(ABC):
 
 
 def field_tensors(
-    sample: dict, rng: np.random.Generator | None, vary: bool = True, spacing: float = bundle.LABEL_SPACING
+    sample: dict, rng: np.random.Generator | None, vary: bool = True, spacing: float = bundle.LABEL_SPACING,
+    device: str = "cpu",
 ) -> tuple[Tensor, ...]:
     """One field as ``image [1,1,z,y,x], labels [1,z,y,x], body [1,1,...], offset [1,3,...], level [1,1,...]``.
 
     ``spacing`` is the sample's, mm. Augmented when ``rng`` is given, in its appearance too unless ``vary`` says no. Rows
     of ``centres`` are levels from T1 (instance 1): T11 has level 2, S1 level 9.
     """
-    hu = torch.from_numpy(sample["hu"].astype(np.float32))
-    labels = torch.from_numpy(sample["labels"].astype(np.float32))
-    body = torch.from_numpy(sample["body"].astype(np.float32) / 255)
-    instance = torch.from_numpy(sample["instance"].astype(np.float32))
+    hu, labels, body, instance = (
+        torch.from_numpy(sample[k]).to(device).float() for k in ("hu", "labels", "body", "instance")
+    )
+    body = body / 255
     centres = torch.from_numpy(sample["centres"].astype(np.float32))  # K x (z, y, x) in voxels
     if rng is not None:
         found = np.argwhere(sample["labels"] > 0)
@@ -111,56 +112,69 @@ def field_tensors(
             hu, labels, body, instance = (v.flip(2) for v in (hu, labels, body, instance))
             centres = centres.clone()
             centres[:, 2] = hu.shape[2] - 1 - centres[:, 2]
-        hu = intensity(hu, (labels > 0).float(), rng, 60.0) if vary else hu
+        hu = intensity(hu[None], (labels > 0)[None], rng, 60.0)[0] if vary else hu
         if rng.random() < 0.2:  # thick slices
-            hu = torch.where(hu > AIR + 1, blur(hu, (0.25, 0.08, 0.08)), hu)
+            hu = torch.where(hu > AIR + 1, blur(hu[None], (0.25, 0.08, 0.08))[0], hu)
     image = windowed(hu, bundle.LABEL_WINDOW)
-    place = torch.stack(torch.meshgrid(*(torch.arange(n, dtype=torch.float32) for n in hu.shape), indexing="ij"))
-    rows = torch.cat([torch.full((1, 3), float("nan")), centres])
+    axes = (torch.arange(n, dtype=torch.float32, device=device) for n in hu.shape)
+    place = torch.stack(torch.meshgrid(*axes, indexing="ij"))
+    rows = torch.cat([torch.full((1, 3), float("nan")), centres]).to(device)
     target = rows[instance.long()].permute(3, 0, 1, 2)  # NaN outside vertebrae
     offset = ((target - place) * (spacing / 10.0)).flip(0)  # to x, y, z in 10 mm
     regular = np.arange(len(centres), dtype=np.float32) - 8  # rows run from T1 where nothing else is said
-    count = torch.cat([torch.zeros(1), torch.from_numpy(sample.get("level", regular))])
+    count = torch.cat([torch.zeros(1), torch.from_numpy(sample.get("level", regular))]).to(device)
     level = padded(count[instance.long()].clamp(-1, 11), 0)
     image, labels = padded(image, -1.0), padded(labels, 0)
     offset = padded(offset, float("nan"))
     return image[None, None], labels[None].long(), padded(body, 0)[None, None], offset[None], level[None, None]
 
 
-def crop_tensors(sample: dict, k: int, rng: np.random.Generator | None, vary: bool = True) -> tuple[Tensor, ...]:
-    """Crop ``k`` of a file: ``crop [1,56,72,32], masks [4,56,72,32], evidence [4], type (int), old [1]``."""
-    hu = torch.from_numpy(sample["hu"][k].astype(np.float32))
-    packed = torch.from_numpy(sample["masks"][k])
-    masks = torch.stack([(packed & bit > 0).float() for bit in (1, 2, 4)])
-    masks = torch.cat([masks, back_wall(masks, bool(sample["evidence"][k][3]))])
+def crop_tensors(
+    picks: list[tuple[dict, int]], rng: np.random.Generator | None, vary: bool = True, device: str = "cpu"
+) -> list[Tensor]:
+    """Crops ``(file, k)`` as ``crop [N,1,56,72,32], masks [N,7,56,72,32], evidence [N,4], type [N], old [N,1]``.
+
+    Augmented when ``rng`` is given, in their appearance too unless ``vary`` says no.
+    """
+    layers = [[torch.from_numpy(sample[name][k]) for sample, k in picks] for name in ("hu", "masks")]
     if rng is not None:
-        steps = tuple(int(rng.integers(-n, n + 1)) for n in (2, 2, 1))
-        if rng.random() < 0.5:
-            hu, masks = shift(hu.clone(), steps, AIR), shift(masks, steps, 0)
-        if rng.random() < 0.5:
-            hu, masks = hu.flip(2), masks.flip(3)
-        draw = rng.random()  # noise comes before the slices are interpolated, what tones do to them after
-        if draw < 0.2:
-            hu = resliced(hu, CROP_SPACING, rng)
-        hu = intensity(hu, masks[0], rng) if vary else hu
-        if draw > 0.8:
-            hu = resliced(hu, CROP_SPACING, rng)
-        if rng.random() < 0.15:
-            gone = cut(tuple(hu.shape), CROP_SPACING, rng)
-            hu, masks = hu.masked_fill(gone, AIR), masks.masked_fill(gone[None], 0)
-    evidence = torch.from_numpy(sample["evidence"][k].astype(np.float32))
-    kind = torch.tensor(int(sample["type"][k]))
-    return windowed(hu, bundle.VERTEBRA_WINDOW)[None], masks, evidence, kind, torch.tensor([float(sample["old"][k])])
+        for k in range(len(picks)):
+            steps = tuple(int(rng.integers(-n, n + 1)) for n in (2, 2, 1)) if rng.random() < 0.5 else (0, 0, 0)
+            flip = (2,) if rng.random() < 0.5 else ()
+            for layer, outside in zip(layers, (AIR, 0), strict=True):
+                layer[k] = shift(layer[k], steps, outside).flip(flip)
+    hu, packed = (torch.stack(layer).to(device) for layer in layers)
+    hu, masks = hu.float(), torch.stack([(packed & bit > 0).float() for bit in (1, 2, 4)], 1)
+    evidence = torch.from_numpy(np.stack([sample["evidence"][k] for sample, k in picks])).to(device).float()
+    masks = torch.cat([masks, sign_maps(masks, evidence)], 1)
+    if rng is not None:
+        slices = lambda x: resliced(x, CROP_SPACING, rng)  # noqa: E731
+        when = rng.random(len(hu))  # noise comes before the slices are interpolated, what tones do to them after
+        replace(hu, when < 0.2, slices)
+        hu = intensity(hu, masks[:, 0], rng) if vary else hu
+        replace(hu, when > 0.8, slices)
+        cut = torch.from_numpy(np.flatnonzero(rng.random(len(hu)) < 0.15)).to(device)
+        gone = beyond(hu[cut], CROP_SPACING, rng)
+        hu[cut] = hu[cut].masked_fill(gone, AIR)
+        masks[cut] = masks[cut].masked_fill(gone[:, None], 0)
+    kind, old = (torch.tensor([int(sample[name][k]) for sample, k in picks], device=device) for name in ("type", "old"))
+    return [windowed(hu, bundle.VERTEBRA_WINDOW)[:, None], masks, evidence, kind, old.float()[:, None]]
 
 
-def back_wall(masks: Tensor, broken: bool) -> Tensor:
-    """Where the back wall is broken ``[1,w,v,u]``: the fracture region within 6 mm of the back of the body."""
-    _, body, fracture = masks
-    if not broken or not body.any():
-        return torch.zeros_like(masks[:1])
-    rows = torch.arange(body.shape[1], dtype=torch.float32)[None, :, None]
-    last = (body * rows).amax(1, keepdim=True)
-    return ((fracture > 0) & (rows > last - 6.0 / CROP_SPACING[1])).float()[None]
+def sign_maps(masks: Tensor, evidence: Tensor) -> Tensor:
+    """Where each sign of ``evidence [N,4]`` is ``[N,4,w,v,u]``; empty without the sign. Masks: vertebra, body, fracture.
+
+    The fracture region in the upper and in the lower half of the body and what lies beyond each, in its front third and what
+    lies before it, and from 6 mm before its back.
+    """
+    body, fracture = masks[:, 1], masks[:, 2]
+    up, back = (torch.cumsum(body, axis) / body.sum(axis, keepdim=True).clamp(min=1) for axis in (1, 2))
+    columns, rows = (body.amax(axis, keepdim=True) > 0 for axis in (1, 2))
+    place = torch.arange(body.shape[2], dtype=torch.float32, device=body.device)[:, None]
+    last = (body * place).amax(2, keepdim=True)
+    behind = rows & (place > last - 6.0 / CROP_SPACING[1])
+    parts = torch.stack([columns & (up > 0.5), columns & (up <= 0.5), rows & (back < 0.34), behind], 1)
+    return (parts & (fracture > 0)[:, None]) * evidence[:, :, None, None, None]
 
 
 class CropSampler:
@@ -192,14 +206,13 @@ class CropSampler:
                 groups.setdefault(group, []).append((sample, k))
         self.groups = groups
 
-    def pick(self, rng: np.random.Generator, vary: bool = True):
+    def pick(self, rng: np.random.Generator) -> tuple[dict, int]:
         share = {"A": 1, "B": 1.1, "C": 1, "D": 1.3, "burst": 1.8, "old": 1.6, "mimic": 2.2, "plain": 2.6}
         groups = self.groups
         names = [g for g in share if g in groups]
         weight = np.array([share[g] for g in names])
         group = groups[names[int(rng.choice(len(names), p=weight / weight.sum()))]]
-        sample, k = group[int(len(group) * rng.random() ** (1 / FRESH))]  # in the order of their files
-        return crop_tensors(sample, k, rng, vary)
+        return group[int(len(group) * rng.random() ** (1 / FRESH))]  # in the order of their files
 
-    def batch(self, size: int, rng: np.random.Generator, vary: bool = True):
-        return [torch.stack(x) for x in zip(*(self.pick(rng, vary) for _ in range(size)), strict=True)]
+    def batch(self, size: int, rng: np.random.Generator, vary: bool = True, device: str = "cpu") -> list[Tensor]:
+        return crop_tensors([self.pick(rng) for _ in range(size)], rng, vary, device)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 SAVE_SECONDS, REFRESH_SECONDS = 120, 60
 
@@ -26,11 +27,7 @@ class Ema:
     def update(self, net: torch.nn.Module) -> None:
         self.steps += 1
         decay = min(0.995, (1 + self.steps) / (20 + self.steps))
-        for mean, now in zip(self.net.state_dict().values(), net.state_dict().values(), strict=True):
-            if mean.dtype.is_floating_point:
-                mean.lerp_(now, 1 - decay)
-            else:
-                mean.copy_(now)
+        get_ema_multi_avg_fn(decay)(list(self.net.parameters()), list(net.parameters()), self.steps)
 
 
 def rate(progress: float) -> float:

@@ -41,7 +41,7 @@ RATE = {"label": 3e-3, "segment": 3e-3, "vertebra": 3e-3}
 FEWEST = 24  # files to wait for before the first step
 ALONE = {"restore": train_restore.train, "damage": train_damage.train}  # schedules of two networks against each other
 PRODUCER_SEEDS = 500_000  # training seeds of one producer; all of them stay below the held-out ones
-CAPACITY = {"label": 2500, "segment": 1500, "vertebra": 2500}  # files in memory (fields 1 MB, spines 2 MB, crops 4 MB)
+CAPACITY = {"label": 2500, "segment": 1500}  # files in memory (1 and 2 MB); crops: the device's
 
 
 def step(stage: str, net, batch: list, device: Device) -> tuple[float, dict[str, float]]:
@@ -66,18 +66,19 @@ def step(stage: str, net, batch: list, device: Device) -> tuple[float, dict[str,
     return total, sums
 
 
-def batch_of(stage: str, source, size: int, vary: bool = True) -> Callable[[np.random.Generator], list]:
+def batch_of(stage: str, source, device: Device, vary: bool = True) -> Callable[[np.random.Generator], list]:
     """What makes one batch of a stage from its pool; ``vary=False`` leaves every appearance as it was rendered."""
+    size = device.batch[stage]
     if stage == "vertebra":
-        return lambda rng: source.batch(size, rng, vary)
-    return lambda rng: [field_tensors(source.pick(rng), rng, vary, SPACING[stage]) for _ in range(size)]
+        return lambda rng: source.batch(size, rng, vary, device.name)
+    return lambda rng: [field_tensors(source.pick(rng), rng, vary, SPACING[stage], device.name) for _ in range(size)]
 
 
 def optimiser_of(net: torch.nn.Module) -> torch.optim.Optimizer:
     decay = [p for p in net.parameters() if p.dim() > 1]
     other = [p for p in net.parameters() if p.dim() <= 1]
     groups = [{"params": decay, "weight_decay": 0.02}, {"params": other, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=1e-4, betas=(0.9, 0.98))
+    return torch.optim.AdamW(groups, lr=1e-4, betas=(0.9, 0.98), fused=True)
 
 
 def stepper(stage: str, net, ema: Ema, optimiser, source: Iterator[list], device: Device, peak: float):
@@ -110,6 +111,7 @@ def train(
         net.load_state_dict(fitting, strict=False)
         print(f"warm start from {warm.name}: {len(fitting)} of {len(net.state_dict())} tensors", flush=True)
     net = net.to(device.name).train()
+    torch.backends.cudnn.benchmark = stage == "vertebra"  # whose inputs have one size
     ema, optimiser = Ema(net), optimiser_of(net)
     schedule, checkpoint = Schedule(stage, minutes), work / f"{stage}.ckpt"
     if resume and checkpoint.exists():
@@ -119,11 +121,11 @@ def train(
         optimiser.load_state_dict(state["optimiser"])
         schedule.spent, schedule.steps = state["spent"], state["steps"]
         ema.steps = schedule.steps
-    pool = Pool(work / SAMPLES[stage], CAPACITY[stage])
+    pool = Pool(work / SAMPLES[stage], CAPACITY.get(stage, device.crop_files))
     schedule.wait(pool.refresh, FEWEST)
     source = CropSampler(pool) if stage == "vertebra" else pool
     print(f"{stage}: {parameters(net) / 1e6:.2f} M parameters on {device.name}", flush=True)
-    batches = device.batches(batch_of(stage, source, device.batch[stage]), seed, schedule.steps)
+    batches = device.batches(batch_of(stage, source, device), seed, schedule.steps)
 
     def write() -> None:
         spent, files = schedule.spent, len(pool.names)

@@ -67,9 +67,10 @@ def prepared(row: dict, rng: np.random.Generator | None) -> list[Tensor]:
     whole = torch.maximum(masks["whole"] * (1 - masks["body"]), masks["undamaged"])
     volumes = [healthy, masks["undamaged"], whole, seen, masks["body"], masks["fracture"]]
     if rng is not None:
-        draw, nothing = int(rng.integers(2**31)), torch.zeros_like(seen)  # bone of its own tone would differ between them
+        draw = int(rng.integers(2**31))
+        nothing = torch.zeros_like(seen)[None]  # bone of its own tone would differ between them
         for k in (0, 3):
-            volumes[k] = intensity(volumes[k], nothing, np.random.default_rng(draw), 20.0)
+            volumes[k] = intensity(volumes[k][None], nothing, np.random.default_rng(draw), 20.0)[0]
         steps = tuple(int(rng.integers(-n, n + 1)) for n in (3, 2, 1))
         flip = rng.random() < 0.5
         volumes = [shift(v.clone(), steps, AIR if k in (0, 3) else 0) for k, v in enumerate(volumes)]

@@ -82,8 +82,8 @@ def prepared(row: dict, rng: np.random.Generator | None) -> list[Tensor]:
     target = torch.from_numpy(row["target"].astype(np.float32) / 255)
     if rng is not None:
         draw = int(rng.integers(2**31))
-        nothing = torch.zeros_like(target)  # no tissue of its own tone: it would differ between the pictures
-        pictures = [intensity(p, nothing, np.random.default_rng(draw), 25.0) for p in pictures]
+        nothing = torch.zeros_like(target)[None]  # no tissue of its own tone: it would differ between the pictures
+        pictures = [intensity(p[None], nothing, np.random.default_rng(draw), 25.0)[0] for p in pictures]
         if rng.random() < 0.1:  # the field ends near the vertebra
             rows = int(uniform(rng, 4, 16))
             part = slice(0, rows) if rng.random() < 0.5 else slice(56 - rows, 56)

@@ -55,7 +55,8 @@ def test_without_randomised_appearance_a_crop_keeps_its_tones():
     sample["hu"] = np.full_like(sample["hu"], 100)
     tone = float(pool.windowed(torch.tensor(100.0), pool.bundle.VERTEBRA_WINDOW))
     seen = lambda vary: {  # noqa: E731
-        round(float(pool.crop_tensors(sample, 0, np.random.default_rng(k), vary)[0][0, 28, 20, 16]), 3) for k in range(12)}
+        round(float(pool.crop_tensors([(sample, 0)], np.random.default_rng(k), vary)[0][0, 0, 28, 20, 16]), 3)
+        for k in range(12)}
     assert seen(False) == {round(tone, 3)} and len(seen(True)) > 3
 
 

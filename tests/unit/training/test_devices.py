@@ -10,15 +10,17 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
+import augment  # noqa: E402
 import damager  # noqa: E402
 import devices  # noqa: E402
 import losses  # noqa: E402
+import pool  # noqa: E402
 import restorer  # noqa: E402
 import train  # noqa: E402
 from networks import CROP_SHAPE, LabelNet, VertebraNet  # noqa: E402
 from pool import CropSampler, Pool  # noqa: E402
 from schedule import Ema, Schedule  # noqa: E402
-from tiny_samples import crop_file  # noqa: E402
+from tiny_samples import ball_field, crop_file  # noqa: E402
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
@@ -57,7 +59,7 @@ def test_the_wide_profile_trains_by_the_same_path_to_the_same_weights(tmp_path):
         torch.manual_seed(1)
         net = VertebraNet().train()
         sampler = CropSampler(Pool(tmp_path, 10))
-        batches = device.batches(train.batch_of("vertebra", sampler, 2), 3, 0)
+        batches = device.batches(train.batch_of("vertebra", sampler, replace(device, batch={"vertebra": 2})), 3, 0)
         one = train.stepper("vertebra", net, Ema(net), train.optimiser_of(net), batches, device, 1e-3)
         assert [np.isfinite(one(0.5)["loss"]) for _ in range(2)] == [True, True]
         weights.append(net.masks.weight.detach().clone())
@@ -79,7 +81,7 @@ def test_networks_and_losses_leave_nothing_on_the_cpu(stage, monkeypatch):
         loss, _ = losses.label_loss(out, whole(1, *size), *(empty(1, n, *size) for n in (1, 3, 1)))
     elif stage == "vertebra":
         out = VertebraNet().to("meta").train()(empty(2, 1, *CROP_SHAPE))
-        loss, _ = losses.vertebra_loss(out, empty(2, 4, *CROP_SHAPE), empty(2, 4), whole(2), empty(2, 1))
+        loss, _ = losses.vertebra_loss(out, empty(2, 7, *CROP_SHAPE), empty(2, 4), whole(2), empty(2, 1))
     else:
         crop, *others = (empty(2, 1, 56, damager.FRONT, 32) for _ in range(6))
         out = damager.DamageNet().to("meta")(crop, *others[:2], empty(2, len(damager.PLAN)))
@@ -87,6 +89,16 @@ def test_networks_and_losses_leave_nothing_on_the_cpu(stage, monkeypatch):
         verdicts = restorer.Critics().to("meta")(painted, region)
         loss, _ = damager.damage_loss(out, crop, *others[:2], damager.reach(others[0]), verdicts)
     assert loss.device.type == "meta"
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_samples_are_varied_where_they_will_be_trained_on(seed, monkeypatch):
+    """On `meta` again; between them the seeds take every branch."""
+    monkeypatch.setattr(augment, "normal", lambda rng, like, shape=None: like.new_empty(shape or like.shape))
+    crop, masks, *_ = pool.crop_tensors([(crop_file(), k) for k in range(6)], np.random.default_rng(seed), device="meta")
+    assert crop.device.type == masks.device.type == "meta" and masks.shape == (6, 7, *CROP_SHAPE)
+    tensors = pool.field_tensors(ball_field(), np.random.default_rng(seed), device="meta")
+    assert {x.device.type for x in tensors} == {"meta"} and tensors[0].shape == tensors[2].shape
 
 
 def test_class_weights_follow_the_logits():

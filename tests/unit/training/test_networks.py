@@ -33,7 +33,7 @@ def test_label_network_keeps_any_field_size_that_is_a_multiple_of_eight():
 
 def test_vertebra_network_gives_the_contract_tensors():
     net = networks.VertebraNet().eval()
-    assert networks.parameters(net) <= 500_000
+    assert networks.parameters(net) <= 2_000_000
     with torch.no_grad():
         out = net(torch.zeros(2, 1, *networks.CROP_SHAPE))
     assert [tuple(x.shape) for x in out] == [(2, 1, *networks.CROP_SHAPE)] * 3 + [(2, 4), (2, 5), (2, 1)]
@@ -91,17 +91,57 @@ def test_shift_and_cut_leave_no_wrapped_content():
     y = augment.shift(x.clone(), (2, -1, 0), 0.0)
     assert y[:, :2].eq(0).all() and y[:, :, 5].eq(0).all() and y[:, 2:, :5].eq(1).all()
     for seed in range(10):
-        gone = augment.cut(networks.CROP_SHAPE, networks.CROP_SPACING, np.random.default_rng(seed))
-        assert not gone[20:36, 15:34, 12:20].any()
+        gone = augment.beyond(torch.zeros(3, *networks.CROP_SHAPE), networks.CROP_SPACING, np.random.default_rng(seed))
+        assert not gone[:, 20:36, 15:34, 12:20].any() and gone.any((1, 2, 3)).all()
+
+
+def test_steps_change_the_chosen_samples_with_their_own_others():
+    x = torch.arange(20.0) + 1
+    chosen = np.random.default_rng(0).random(20) < 0.5
+    augment.replace(x, chosen, lambda a, b: a - b, x.clone())
+    assert x[torch.from_numpy(chosen)].eq(0).all() and x[torch.from_numpy(~chosen)].gt(0).all()
+    assert len(set(augment.each(np.random.default_rng(0), torch.zeros(8, 1, 1, 1), 0, 1).flatten().tolist())) == 8
+
+
+def test_bone_changes_apart_from_its_surroundings():
+    hu, bone = torch.full((40, 12, 12, 12), 100.0), torch.zeros(40, 12, 12, 12)
+    bone[:, 4:8, 4:8, 4:8] = 1
+    seen = augment.intensity(hu, bone, np.random.default_rng(1), 0.0)
+    assert ((seen[:, 6, 6, 6] - seen[:, 1, 1, 1]).abs() > 20).float().mean() > 0.3
+
+
+def test_masks_follow_their_crops_and_the_cache_stays_as_it_was():
+    body = np.zeros(networks.CROP_SHAPE, np.uint8)
+    body[12:40, 8:30, 6:22] = 3  # nothing about it is symmetric
+    body[28:40, 20:30, 6:12] = 0
+    hu, nothing = np.where(body > 0, 500, 0).astype(np.int16), np.zeros(1, np.uint8)
+    sample = {"hu": hu[None], "masks": body[None], "evidence": np.zeros((1, 4), np.uint8), "type": nothing, "old": nothing}
+    before = {name: value.copy() for name, value in sample.items()}
+    places, cut = set(), 0
+    for seed in range(4):
+        crop, masks, *_ = pool.crop_tensors([(sample, 0)] * 12, np.random.default_rng(seed), vary=False)
+        air = float(pool.windowed(torch.tensor(augment.AIR), pool.bundle.VERTEBRA_WINDOW))
+        half = float(pool.windowed(torch.tensor(250.0), pool.bundle.VERTEBRA_WINDOW))
+        for picture, mask in zip(crop[:, 0], masks[:, 1], strict=True):
+            bright = picture > half
+            overlap = 2 * (bright & (mask > 0)).sum() / (bright.sum() + mask.sum())
+            assert overlap > 0.85  # slices blur the corners
+            assert not (mask[picture <= air + 1e-3] > 0).any()
+            cut += bool((picture <= air + 1e-3).any(0).any(0)[8:24].all())
+            places.add(tuple(torch.nonzero(mask).float().mean(0).mul(2).round().tolist()))
+    assert len(places) > 20 and cut > 0
+    assert all(np.array_equal(sample[name], value) for name, value in before.items())
 
 
 def test_air_stays_air_under_intensity_augmentation():
-    hu = torch.full((12, 12, 12), 40.0)
-    hu[:, :4] = augment.AIR
+    hu = torch.full((9, 12, 12, 12), 40.0)
+    hu[:, :, :4] = augment.AIR
+    changed = 0
     for seed in range(10):
-        out = augment.intensity(hu.clone(), torch.zeros_like(hu), np.random.default_rng(seed))
-        assert out[:, :4].eq(augment.AIR).all()
-        assert torch.isfinite(out).all()
+        out = augment.intensity(hu, torch.zeros_like(hu), np.random.default_rng(seed))
+        assert out[:, :, :4].eq(augment.AIR).all() and torch.isfinite(out).all()
+        changed += int((out[:, :, 4:] != 40).any(3).any(2).any(1).sum())
+    assert hu[:, :, 4:].eq(40).all() and 50 < changed < 85  # about three in four
 
 
 def test_label_network_learns_two_balls():
@@ -127,7 +167,7 @@ def test_vertebra_loss_falls_and_prefers_the_truth(tmp_path):
     batch = sampler.batch(2, np.random.default_rng(0))
     assert [tuple(x.shape) for x in batch] == [
         (2, 1, *networks.CROP_SHAPE),
-        (2, 4, *networks.CROP_SHAPE),
+        (2, 7, *networks.CROP_SHAPE),
         (2, 4),
         (2,),
         (2, 1),
@@ -222,24 +262,31 @@ def test_jittered_frames_stay_right_handed():
         assert np.linalg.norm(centre - np.array(vertebra.centre_mm)) < 14 and 0.95 <= factor <= 1.05
 
 
-def test_back_wall_is_the_broken_rear_of_the_body_and_nothing_without_the_sign():
+def test_maps_show_where_each_sign_is_and_nothing_without_it():
     masks = torch.zeros(3, *networks.CROP_SHAPE)
     masks[:2, 14:42, 10:40, 8:24] = 1
-    masks[2, 30:34, 10:40, 8:24] = 1
-    wall = pool.back_wall(masks, broken=True)
-    assert wall.shape == (1, *networks.CROP_SHAPE) and wall[0, 32, 36:40, 12].all()
-    assert wall[0, :, :34].sum() == 0 and wall[0, 14:30].sum() == 0
-    assert pool.back_wall(masks, broken=False).sum() == 0
+    masks[2, 36:40, 10:40, 8:24] = 1  # a band below the upper plate, from front to back
+    maps = lambda masks, *evidence: pool.sign_maps(masks[None], torch.tensor([evidence]))[0]  # noqa: E731
+    superior, inferior, anterior, posterior = maps(masks, 1, 1, 1, 1)
+    assert torch.equal(superior, masks[2]) and inferior.sum() == 0
+    assert anterior[38, 10:19, 12].all() and anterior[:, 22:].sum() == 0
+    assert posterior[38, 36:40, 12].all() and posterior[:, :34].sum() == 0 and posterior[:34].sum() == 0
+    assert maps(masks, 1, 0, 0, 0)[1:].sum() == 0 and maps(0 * masks, 1, 1, 1, 1).sum() == 0
+    beside = masks.clone()
+    beside[2, :, 10:40, 24:28] = 1  # where no body is there is no sign of it
+    assert maps(beside, 1, 1, 1, 1)[..., 24:].sum() == 0
+    lower = torch.flip(masks, [1])
+    assert torch.equal(maps(lower, 0, 1, 0, 0)[1], lower[2])
 
 
 def test_slices_leave_a_flat_picture_alone_and_blur_a_thin_plate():
-    flat, plate = torch.full(networks.CROP_SHAPE, 40.0), torch.full(networks.CROP_SHAPE, 0.0)
-    plate[28], flat[:6] = 1000.0, augment.AIR
+    flat, plate = torch.full((1, *networks.CROP_SHAPE), 40.0), torch.full((1, *networks.CROP_SHAPE), 0.0)
+    plate[:, 28], flat[:, :6] = 1000.0, augment.AIR
     peaks = []
     for seed in range(6):
         out = augment.resliced(flat, networks.CROP_SPACING, np.random.default_rng(seed))
-        assert out[:6].eq(augment.AIR).all() and (out[12:] - 40).abs().max() < 0.1
+        assert out[:, :6].eq(augment.AIR).all() and (out[:, 12:] - 40).abs().max() < 0.1
         out = augment.resliced(plate, networks.CROP_SPACING, np.random.default_rng(seed))
         peaks.append(float(out.max()))
-        assert float(out[20:36].sum()) == pytest.approx(float(plate.sum()), rel=0.35)
+        assert float(out[:, 20:36].sum()) == pytest.approx(float(plate.sum()), rel=0.35)
     assert max(peaks) <= 1000.1 and sorted(peaks)[2] < 900  # only sagittal slices keep a plate across them whole

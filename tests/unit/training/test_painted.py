@@ -128,9 +128,9 @@ def test_painted_files_are_crop_files(tmp_path):
     stored = cases.stacked({k: [row[k] for row in rows] for k in cases.COLUMNS})
     assert set(stored) == set(sample) and all(stored[k].dtype == sample[k].dtype for k in stored)
     cases.save(tmp_path, "5", stored)
-    crop, four, evidence, kind, old = pool.CropSampler(pool.Pool(tmp_path, 5)).pick(np.random.default_rng(0))
-    assert crop.shape == (1, *CROP_SHAPE) and four.shape == (4, *CROP_SHAPE)
-    assert int(kind) == 2 and evidence[0] == 1 and old == 0
+    crop, masks, evidence, kind, old = pool.CropSampler(pool.Pool(tmp_path, 5)).batch(1, np.random.default_rng(0))
+    assert crop.shape == (1, 1, *CROP_SHAPE) and masks.shape == (1, 7, *CROP_SHAPE)
+    assert int(kind) == 2 and evidence[0, 0] == 1 and old == 0
 
 
 def test_one_turn_teaches_both(tmp_path):

@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 import bundle  # noqa: E402
 from export import example, network  # noqa: E402
+from networks import CROP_SHAPE, VertebraNet  # noqa: E402
 from warm import module_path, onnx_weights, warm_weights  # noqa: E402
 
 
@@ -38,3 +39,19 @@ def test_a_changed_head_starts_afresh(tmp_path):
     torch.save({"ema": {"head.weight": torch.ones(3, 2), "enc.weight": torch.ones(4)}}, tmp_path / "old.pt")
     own = {"head.weight": torch.zeros(5, 2), "enc.weight": torch.zeros(4)}
     assert list(warm_weights(tmp_path / "old.pt", own)) == ["enc.weight"]
+
+
+def test_a_network_of_twice_the_channels_starts_from_what_the_narrow_one_says(tmp_path):
+    torch.manual_seed(2)
+    narrow, wide = VertebraNet((4, 8, 12, 16)).eval(), VertebraNet((8, 16, 24, 32)).eval()
+    with torch.no_grad():
+        for value in narrow.parameters():
+            value.add_(0.05 * torch.randn_like(value))  # gains that start at 0 or 1 would hide what is mixed up
+    torch.save({"ema": narrow.state_dict()}, tmp_path / "narrow.pt")
+    wide.load_state_dict(warm_weights(tmp_path / "narrow.pt", wide.state_dict()))
+    crop = torch.randn(1, 1, *CROP_SHAPE)
+    with torch.no_grad():
+        for theirs, ours in zip(narrow(crop), wide(crop), strict=True):
+            assert torch.allclose(theirs, ours, atol=1e-3)
+    copies = wide.enc3[0][0].weight[:, :8], wide.enc3[0][0].weight[:, 8:]
+    assert not torch.allclose(*copies)  # or both would learn the same for ever
