@@ -44,7 +44,7 @@ def rendered_field(seed: int, profile: str = "training", device: str = "cpu", sh
     case = phantoms.sample_case(seed, profile=profile)
     grid = phantoms.sample_field(rng, case, 3.0)
     acquisition = phantoms.sample_acquisition(seed, profile=profile)
-    return phantoms.render(case, grid, acquisition, device=device), case.vertebrae, acquisition.family == "random"
+    return phantoms.render(case, grid, acquisition, device=device), case.shown, acquisition.family == "random"
 
 
 def field(seed: int, profile: str = "training", device: str = "cpu") -> dict[str, np.ndarray]:

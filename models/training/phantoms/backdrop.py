@@ -4,6 +4,8 @@ table.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import torch
 
@@ -68,13 +70,15 @@ def _interpolate(z: Tensor, table: tuple[float, ...], z0: float, step: float) ->
 
 def paint_torso(canvas: Canvas, case, acq: Acquisition, grains: Grains) -> None:
     """Skin, fat, muscle wall, cavity fat, lungs and the table."""
-    torso = case.torso
+    torso, neck_z = case.torso, case.additions.neck_z
     win = canvas.full()
     x, y, z = canvas.local(win, np.zeros(3))
+    shape = case.additions.torso or torso
     a, b, cx, cy = (
         _interpolate(z, t, torso.z0, torso.step)
-        for t in (torso.half_width, torso.half_depth, torso.centre_x, torso.centre_y)
+        for t in (shape.half_width, shape.half_depth, shape.centre_x, shape.centre_y)
     )
+    fat = torso.fat_mm if neck_z is None else torso.fat_mm * (1 - 0.7 * ((z - neck_z) / 60).clamp(0, 1))
     if torso.table_gap is not None:
         back = float(max(np.add(torso.centre_y, torso.half_depth))) + torso.table_gap
         px, py = x - float(np.mean(torso.centre_x)), y - back
@@ -83,7 +87,7 @@ def paint_torso(canvas: Canvas, case, acq: Acquisition, grains: Grains) -> None:
         canvas.paint(win, canvas.cover(slab + 2.5), acq.hu("table"))
     px, py = x - cx, y - cy
 
-    def outline(shrink: float, shift: float = 0.0, squash: float = 1.0) -> Tensor:
+    def outline(shrink: Tensor | float, shift: float = 0.0, squash: float = 1.0) -> Tensor:
         qx2 = (px / (a - shrink)) ** 2
         qy2 = ((py + shift) / (b * squash - shrink)) ** 2
         r = torch.sqrt(qx2 + qy2 - torso.square * 0.5 * qx2.clamp(max=1) * qy2.clamp(max=1))
@@ -93,17 +97,19 @@ def paint_torso(canvas: Canvas, case, acq: Acquisition, grains: Grains) -> None:
     if float(skin.max()) > -torso.fat_mm - torso.wall_mm - 40:
         canvas.paint(win, canvas.cover(skin), acq.hu("skin"))
         canvas.paint(win, canvas.cover(skin + 2), acq.hu("fat"))
-    wall = outline(torso.fat_mm)
+    wall = outline(fat)
     canvas.clip = canvas.cover(wall - 1.5)
     streak = (grains.coarse(win) * 0.5 + torso.streaks - 0.45).clamp_(0, 1) * (0.25 + 0.75 * (py > 0.2 * b))
     muscle = acq.hu("muscle") + (acq.hu("fat") - acq.hu("muscle")) * streak
     canvas.paint(win, canvas.cover(wall), muscle)
     shift = torso.cavity_shift
-    cavity = outline(torso.fat_mm + torso.wall_mm, shift * 0.5, 1.0 - shift * 0.5 / max(torso.half_depth_max, 1))
+    cavity = outline(fat + torso.wall_mm, shift * 0.5, 1.0 - shift * 0.5 / max(torso.half_depth_max, 1))
     canvas.paint(win, canvas.cover(cavity), acq.hu("fat"))
     spine = case.find("T10").origin_mm
     dome = torso.lung_z + 55 - ((x - cx).abs() / 75 - 0.9) ** 2 * 35 - ((y - float(spine[1]) + 60) / 60) ** 2 * 32 - z
-    lungs = torch.maximum(outline(torso.fat_mm + torso.wall_mm + 6), dome)
+    lungs = torch.maximum(outline(fat + torso.wall_mm + 6), dome)
+    if neck_z is not None:  # apices, a little above T1
+        lungs = torch.maximum(lungs, z - neck_z - 12 + ((x - cx).abs() / 45 - 1) ** 2 * 20)
     if float(lungs.min()) < canvas.ramp:
         mediastinum = (
             38
@@ -116,7 +122,7 @@ def paint_torso(canvas: Canvas, case, acq: Acquisition, grains: Grains) -> None:
 
 def paint_soft(canvas: Canvas, case, acq: Acquisition, grains: Grains) -> None:
     """Organs in order, then swelling, discs and the thecal sac."""
-    for part in case.scene.soft:
+    for part in (*case.scene.soft, *case.additions.soft):
         win = canvas.window(*canvas.bounds(part))
         if win is None:
             continue
@@ -128,9 +134,10 @@ def paint_soft(canvas: Canvas, case, acq: Acquisition, grains: Grains) -> None:
     for vertebra in case.vertebrae:
         if vertebra.body.damage.swelling > 0:
             _swelling(canvas, vertebra, acq)
-    for (vacuum, height), upper, lower in zip(case.discs, case.vertebrae, case.vertebrae[1:], strict=False):
+    discs = (*case.neck_discs, *case.discs)
+    for (vacuum, height), upper, lower in zip(discs, case.column, case.column[1:], strict=False):
         _disc(canvas, upper, lower, vacuum, height, acq)
-    for upper, lower in zip(case.vertebrae, case.vertebrae[1:], strict=False):
+    for upper, lower in pairwise(case.column):
         ends = [
             np.asarray(v.origin_mm) + np.asarray(v.frame[1]) * (v.body.half_depth + v.arch.canal_d / 2)
             for v in (upper, lower)
@@ -191,7 +198,7 @@ def _disc(canvas: Canvas, upper, lower, vacuum: float, height: float, acq: Acqui
 
 def paint_bones(canvas: Canvas, case, acq: Acquisition, grains: Grains) -> None:
     """Ribs, pelvis and femora: unions of parts with one cortical shell."""
-    for group in case.scene.bones:
+    for group in (*case.scene.bones, *case.additions.bones):
         boxes = [canvas.window(*canvas.bounds(part)) for part in group.parts]
         kept = [(part, box) for part, box in zip(group.parts, boxes, strict=False) if box is not None]
         if not kept:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from . import damage as dmg
+from .additions import with_additions
 from .norms import LEVELS, NORMS, LevelNorm, sequence
 from .organs import build_scene
 from .patient import Arch, Case, VertebraTruth
@@ -213,7 +214,7 @@ def sample_case(seed: int, *, profile: str = "training") -> Case:
         _truth(level, frames[i], origins[i], bodies[i], arches[i], *truths[i]) for i, level in enumerate(levels)
     )
     torso, scene = build_scene(soft, vertebrae, scale, clean=demo)
-    return Case(
+    case = Case(
         seed,
         profile,
         sex,
@@ -226,6 +227,7 @@ def sample_case(seed: int, *, profile: str = "training") -> Case:
         scene,
         variant if extra == "none" else extra,
     )
+    return with_additions(case, scale) if profile == "training" else case
 
 
 def _discs(

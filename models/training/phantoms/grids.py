@@ -101,8 +101,9 @@ def sample_field(
     rng: np.random.Generator, case: Case, spacing: float, *, narrow: float = 0.55, max_z_mm: float = 620.0
 ) -> Grid:
     """A random isotropic field of view: a narrow off-centre spine field (80-200 mm, probability `narrow`) or a whole
-    abdomen.
+    abdomen.  Patients with a neck are also scanned up to any level of it.
     """
+    own = rng.spawn(1)[0]  # of the additions: `rng` itself draws what it always drew
     heights = {v.level: v.centre_mm[2] for v in case.vertebrae}
     bottom, top = heights["S5"] - 120.0, heights["T1"] + 30.0
     draw = rng.random()
@@ -120,8 +121,10 @@ def sample_field(
         high = low + rng.uniform(180, max_z_mm)
     low, high = max(low, bottom), min(high, top + 30)
     high = max(high, low + 90.0)
+    if case.neck:
+        low, high = _with_neck(own, case, low, high, max_z_mm)
     inside = np.mean(
-        [v.centre_mm for v in case.vertebrae if low <= v.centre_mm[2] <= high] or [case.vertebrae[-5].centre_mm], axis=0
+        [v.centre_mm for v in case.column if low <= v.centre_mm[2] <= high] or [case.vertebrae[-5].centre_mm], axis=0
     )
     if rng.random() < narrow:
         width = rng.uniform(80, 200)
@@ -138,3 +141,16 @@ def sample_field(
     centre = np.array([inside[0] + offset[0], inside[1] + offset[1], (low + high) / 2])
     low_corner = centre - (np.array(shape[::-1]) - 1) * spacing / 2
     return _axis_aligned(low_corner, (spacing,) * 3, shape)
+
+
+def _with_neck(
+    rng: np.random.Generator, case: Case, low: float, high: float, max_z_mm: float
+) -> tuple[float, float]:
+    """LPS z (mm) of a field that reaches C3 at most, where nothing else is above it: most of those from T3, few others."""
+    top, draw = case.neck[0].centre_mm[2], rng.random()
+    if high > case.find("T3").centre_mm[2] and draw < 0.7:
+        high = rng.uniform(case.find("T1").centre_mm[2], top)
+    elif draw < 0.04:
+        high = rng.uniform(case.neck[3].centre_mm[2], top)
+        low = high - rng.uniform(110, 380)
+    return max(low, high - max_z_mm), high

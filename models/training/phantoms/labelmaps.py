@@ -88,7 +88,7 @@ def label_map_case(
     )
     lateral = 0.45 * warp.extent[0]
     torso = SimpleNamespace(half_width_max=lateral, half_depth_max=0.45 * warp.extent[1], centre_xy=(0.0, 0.0))
-    grid = sample_field(rng, SimpleNamespace(vertebrae=truth, torso=torso), spacing)
+    grid = sample_field(rng, SimpleNamespace(vertebrae=truth, column=truth, neck=(), torso=torso), spacing)
     acq = sample_acquisition(seed, profile=profile)
     factor = max(1, round(spacing / STEP))
     hu = _hu(rng, atlas, warp, grid.refined((factor,) * 3), acq)

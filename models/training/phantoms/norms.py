@@ -2,12 +2,16 @@
 
 Sources: T11-S1 rows are the project's phantom means (clinical reference 3.2, Panjabi-type values, CT-like heights);
 T1-T10 continue them upwards with Panjabi 1991 values scaled to the same posterior height at T11, S2-S5 are engineering
-choices that make a tapering sacrum. Female x 0.95, male x 1.05, SD about 7 %.
+choices that make a tapering sacrum. C3-C7 are Panjabi-type values recalled, unverified, bodies widened by their uncinate
+processes. Female x 0.95, male x 1.05, SD about 7 %.
 """
 
 from dataclasses import dataclass
 
 LEVELS = tuple(f"T{i}" for i in range(1, 13)) + tuple(f"L{i}" for i in range(1, 6)) + tuple(f"S{i}" for i in range(1, 6))
+
+#: Cervical levels above them, cranial first: only patients that have a neck (`neck.py`) have these.
+NECK = tuple(f"C{i}" for i in range(3, 8))
 
 #: Classes of the label stage, in order (models/README.md).
 LABELS = ("background", "above", "T11", "T12", "L1", "L2", "L3", "L4", "L5", "S1", "below")
@@ -40,6 +44,11 @@ class LevelNorm:
 
 _ROWS = {
     #      Ha    Hm    Hp    supW  supD  infW  infD  pedW  pedH  canW  canD  TP   SP  slope discA discP lordosis
+    "C3": (13.0, 12.6, 12.8, 17.5, 15.0, 18.5, 15.6, 5.6, 7.4, 22.9, 16.2, 50, 13, 0.35, 5.0, 3.5, 4.0),
+    "C4": (12.8, 12.3, 12.6, 18.5, 15.3, 19.0, 15.9, 5.4, 7.4, 24.7, 16.8, 49, 13, 0.35, 5.0, 3.5, 4.0),
+    "C5": (12.6, 12.1, 12.5, 19.5, 15.2, 21.0, 16.8, 5.6, 7.0, 24.9, 16.6, 48, 15, 0.35, 5.2, 3.6, 3.5),
+    "C6": (12.8, 12.3, 12.6, 21.0, 16.2, 23.5, 17.6, 6.0, 7.3, 25.8, 16.6, 54, 22, 0.35, 5.4, 3.8, 3.0),
+    "C7": (13.6, 13.3, 14.2, 23.5, 17.0, 25.5, 17.2, 7.0, 7.8, 24.5, 15.8, 65, 31, 0.35, 5.2, 3.8, 1.0),
     "T1": (14.6, 14.6, 15.5, 25.0, 17.5, 28.0, 18.0, 8.5, 9.6, 21.8, 16.4, 75, 36, 0.45, 4.0, 3.8, -3.0),
     "T2": (15.8, 15.8, 16.8, 25.5, 18.5, 28.5, 19.5, 8.0, 11.0, 19.5, 15.5, 70, 36, 0.55, 4.0, 3.8, -4.0),
     "T3": (16.0, 16.0, 17.0, 25.5, 20.0, 28.5, 21.0, 6.8, 11.5, 18.3, 15.9, 64, 36, 0.70, 3.8, 3.6, -4.5),
@@ -85,11 +94,13 @@ def label_index(level: str) -> int:
     level = _ALIKE.get(level, level)
     if level in LABELS:
         return LABELS.index(level)
-    return LABELS.index("above") if level.startswith("T") else LABELS.index("below")
+    return LABELS.index("below") if level.startswith("S") else LABELS.index("above")
 
 
 def spine_index(level: str) -> int:
-    """Place of a level in LEVELS; an extra one shares its neighbour's."""
+    """Place of a level in LEVELS, negative above T1; an extra one shares its neighbour's."""
+    if level in NECK:
+        return NECK.index(level) - len(NECK)
     return LEVELS.index(_ALIKE.get(level, level))
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from .shape import BodyShape, Damage, heights
-from .soft import Scene, Torso
+from .soft import Additions, Scene, Torso
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,9 @@ class VertebraTruth:
 
 @dataclass(frozen=True)
 class Case:
-    """One patient.  `vertebrae` run from T1 to S5; `scene` holds everything else that is painted."""
+    """One patient.  `vertebrae` run from T1 to S5, `neck` from C3 to C7 where the patient has one; `scene` and `additions`
+    hold everything else that is painted.
+    """
 
     seed: int
     profile: str
@@ -79,6 +81,19 @@ class Case:
     torso: Torso
     scene: Scene
     variant: str = "none"  # transitional anatomy: none | sacralised | lumbarised | T13 | L6 | four_lumbar
+    neck: tuple[VertebraTruth, ...] = ()
+    neck_discs: tuple[tuple[float, float], ...] = ()  # as `discs`, below each vertebra of the neck
+    additions: Additions = field(default_factory=Additions)
+
+    @property
+    def shown(self) -> tuple[VertebraTruth, ...]:
+        """All vertebrae in the order of the instance map (row + 1): the neck comes last and renumbers nobody."""
+        return (*self.vertebrae, *self.neck)
+
+    @property
+    def column(self) -> tuple[VertebraTruth, ...]:
+        """All vertebrae, cranial first."""
+        return (*self.neck, *self.vertebrae)
 
     def find(self, level: str) -> VertebraTruth:
         """The vertebra of a level."""

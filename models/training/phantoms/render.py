@@ -89,7 +89,7 @@ def _paint(case: Case, grid: Grid, acq: Acquisition, device: str, noise_textures
     grains = noise_textures.sample(canvas)
     paint_torso(canvas, case, acq, grains)
     paint_soft(canvas, case, acq, grains)
-    for index, vertebra in enumerate(case.vertebrae):
+    for index, vertebra in enumerate(case.shown):
         _paint_vertebra(canvas, case, vertebra, acq, grains, index)
     paint_bones(canvas, case, acq, grains)
     paint_hardware(canvas, case, acq)
@@ -148,7 +148,7 @@ def _truth(case: Case, grid: Grid, device: str) -> tuple[Tensor, Tensor, Tensor,
     canvas = Canvas(grid, device, 0.0)
     best = canvas.hu  # lowest signed distance so far; 0 is the surface
     labels, body, instance, fracture = (torch.zeros(grid.shape, dtype=torch.uint8, device=device) for _ in range(4))
-    for index, vertebra in enumerate(case.vertebrae):
+    for index, vertebra in enumerate(case.shown):
         frame, origin, body_win, arch_win = _boxes(canvas, vertebra)
         if body_win is not None:
             u, v, w = canvas.local(body_win, origin, frame)

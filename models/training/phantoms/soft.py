@@ -96,6 +96,20 @@ class Scene:
     bones: tuple[BoneGroup, ...]
 
 
+@dataclass(frozen=True)
+class Additions:
+    """What some patients have besides the scene; drawn from its own streams, so that patients without it stay as they are.
+
+    Painted where the scene paints the same; `last` comes over all bones. `torso` replaces the outline (not the table).
+    """
+
+    soft: tuple[Ellipsoid | Capsule, ...] = ()
+    bones: tuple[BoneGroup, ...] = ()
+    last: tuple[Ellipsoid | Capsule, ...] = ()
+    torso: Torso | None = None
+    neck_z: float | None = None  # LPS z (mm) of T1 where a neck follows: the lungs end there, fat gets thin
+
+
 def to_tuple(p) -> Point:
     """A point as plain floats."""
     return tuple(float(x) for x in p)

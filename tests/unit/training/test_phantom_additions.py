@@ -1,0 +1,109 @@
+"""What training patients have on top of the others (`phantoms/additions.py`), and that nobody else changed."""
+
+import hashlib
+import sys
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "models" / "training"))
+
+import phantoms as P  # noqa: E402
+from phantoms.norms import NECK, count_of, label_index  # noqa: E402
+
+#: Of the code before there were additions: digest of the patient; mean and SD (HU), some voxels and the sum of labels of
+#: a coarse series from the pelvis to above T1; first voxel (LPS mm) and shape of a sampled field.
+BEFORE = {
+    0: ("260ed8515f1583a8", (-351.32, 415.09), (-28.4, 200.1, -59.2, 35.7, 60.0, -855.5), 866,
+        (-40.6, -124.48, -332.09), (39, 54, 59)),
+    1: ("62e0fa5dcd795b35", (-594.76, 454.1), (-1000.2, -9.7, -999.3, 42.7, -1002.6, -112.8), 788,
+        (-164.96, -68.08, -477.21), (134, 63, 91)),
+    2: ("5cc805b2ebdca714", (-393.16, 431.46), (-103.7, -63.7, -102.1, 38.6, 61.8, 4.3), 1486,
+        (-103.38, -57.24, -470.92), (90, 40, 51)),
+}
+TORSO = ("z0", "step", "half_width", "half_depth", "centre_x", "centre_y", "cavity_shift", "fat_mm", "wall_mm", "lung_z",
+         "square", "streaks", "table_gap")  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Small tensors: more threads than cores cost far more than they bring."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def text_of(value) -> str:
+    """Plain text of nested values, floats to a micrometre."""
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    if isinstance(value, (tuple, list)):
+        return "(" + ",".join(map(text_of, value)) + ")"
+    if isinstance(value, dict):
+        return "(" + ",".join(f"{k}={text_of(x)}" for k, x in value.items()) + ")"
+    if is_dataclass(value):
+        return type(value).__name__ + "(" + ",".join(text_of(getattr(value, f.name)) for f in fields(value)) + ")"
+    return str(value)
+
+
+@pytest.mark.parametrize("seed", BEFORE)
+def test_patients_of_the_study_are_those_of_before(seed):
+    digest, moments, voxels, sum_of_labels, first, shape = BEFORE[seed]
+    case, acq = P.sample_case(seed, profile="study"), P.sample_acquisition(seed, profile="study")
+    torso = [getattr(case.torso, name) for name in TORSO]
+    text = text_of((case.vertebrae, case.discs, torso, case.scene.soft, case.scene.bones))
+    assert hashlib.sha256(text.encode()).hexdigest()[:16] == digest
+    assert case.neck == () and case.additions == type(case.additions)()
+    low, high = case.find("S3").centre_mm[2], case.find("T1").centre_mm[2] + 60
+    made = P.render(case, P.axial_grid(case, spacing=12, slice_spacing=24, field_mm=(360, 240), z_range=(low, high)), acq)
+    assert (float(made.hu.mean()), float(made.hu.std())) == pytest.approx(moments, abs=0.02)
+    assert made.hu.reshape(-1)[5::1501][:6].tolist() == pytest.approx(voxels, abs=0.2)
+    assert int(made.labels.long().sum()) == sum_of_labels
+    field = P.sample_field(np.random.default_rng(seed), case, 3.0)
+    assert field.point_of((0, 0, 0)) == pytest.approx(first, abs=0.01)
+    assert field.shape == shape
+
+
+def test_a_neck_stands_on_t1():
+    for seed in range(8):
+        case = P.sample_case(seed)
+        assert tuple(v.level for v in case.neck) == NECK
+        centres = np.array([v.centre_mm for v in (*case.neck, case.vertebrae[0])])
+        steps = np.linalg.norm(np.diff(centres, axis=0), axis=1)
+        assert (np.diff(centres[:, 2]) < 0).all() and steps.min() > 9 and steps.max() < 26
+        assert case.shown[: len(case.vertebrae)] == case.vertebrae  # instance numbers of the others stay
+    assert [count_of(level) for level in (*NECK[-2:], "T1")] == [-10, -9, -8]
+    assert {label_index(level) for level in NECK} == {P.LABELS.index("above")}
+
+
+def test_neck_vertebrae_are_labelled_where_they_are_bone():
+    case = P.sample_case(12)
+    low, high = case.find("T2").centre_mm[2], case.neck[0].centre_mm[2]
+    grid = P.axial_grid(
+        case, spacing=2.0, slice_spacing=2.0, field_mm=(120, 110), z_range=(low, high), centre=case.neck[2].centre_mm[:2]
+    )
+    made = P.render(case, grid, P.clean_acquisition())
+    for number, v in enumerate(case.shown, start=1):
+        if v.level in NECK:
+            own = made.instance == number
+            assert int(own.sum()) > 300, v.level
+            assert set(made.labels[own].tolist()) == {P.LABELS.index("above")}
+            assert float(made.hu[own].mean()) > 150
+    index = np.rint(grid.index_of(np.asarray(case.neck[2].centre_mm))).astype(int)
+    assert int(made.instance[tuple(index)]) == len(case.vertebrae) + 3
+
+
+def test_fields_reach_the_neck_and_end_at_c3():
+    tops = []
+    for seed in range(120):
+        case = P.sample_case(seed)
+        grid = P.sample_field(np.random.default_rng([seed, 1]), case, 3.0)
+        top = grid.point_of((grid.shape[0] - 0.5, 0, 0))[2]
+        tops.append((top - case.find("T1").centre_mm[2]) / (case.neck[0].centre_mm[2] - case.find("T1").centre_mm[2]))
+    reaching = [t for t in tops if t > 0.1]
+    assert 4 <= len(reaching) <= 30
+    assert max(tops) < 1.1 and np.ptp(reaching) > 0.4
