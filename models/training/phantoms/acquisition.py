@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -97,6 +97,8 @@ class Acquisition:
     trabecular_gain: float
     porosity: float = 0.0  # how much of the shell is lost in its thinnest patches (1: it is open there)
     gradient_hu: float = 0.0  # marrow under both endplates above the middle of the body
+    circle: float = 0.0  # reconstruction circle's radius as a share of the longer side's half (0: the field has no circle)
+    padding_hu: float = -1024.0  # what stands outside it
 
     def hu(self, tissue: str) -> float:
         """HU of a tissue in this scan."""
@@ -147,7 +149,7 @@ def sample_acquisition(seed: int, *, profile: str = "training") -> Acquisition:
     if family == "random":
         tissues, shift, trab_gain, shell = _randomised(rng, tissues)
         texture = float(rng.uniform(0, 70))
-    return Acquisition(
+    acq = Acquisition(
         seed,
         family,
         kvp,
@@ -169,6 +171,14 @@ def sample_acquisition(seed: int, *, profile: str = "training") -> Acquisition:
         porosity=float(rng.uniform(0.3, 1.3)) if rng.random() < 0.5 else 0.0,
         gradient_hu=float(rng.uniform(-20, 150)) if rng.random() < 0.5 else 0.0,
     )
+    return _padded(np.random.default_rng([seed, 78]), acq) if profile == "training" else acq
+
+
+def _padded(rng: np.random.Generator, acq: Acquisition) -> Acquisition:
+    """One series in six has a reconstruction circle, padded with air or, as scanners with signed values do, with -2000."""
+    if rng.random() > 1 / 6:
+        return acq
+    return replace(acq, circle=float(rng.uniform(0.85, 1.02)), padding_hu=float(rng.choice([-1024, -2000], p=[0.6, 0.4])))
 
 
 def _randomised(rng: np.random.Generator, tissues: dict[str, float]) -> tuple[dict[str, float], float, float, float]:
@@ -247,6 +257,17 @@ def degrade(hu: Tensor, grid: Grid, acq: Acquisition, *, generator: torch.Genera
         )
         hu = hu * (1 + acq.bias_gain * 0.5 * field.clamp(-2, 2)) + acq.bias_hu * 0.5 * field
     return hu
+
+
+def outside_circle(grid: Grid, acq: Acquisition, device: str = "cpu") -> Tensor | None:
+    """Voxels (1, y, x) outside the reconstruction circle of an axial series; None without one, and for any other grid."""
+    axes = grid.affine[:3, :3]
+    if acq.circle <= 0 or np.abs(axes[:2, 0]).max() > 1e-6 or np.abs(axes[2, 1:]).max() > 1e-6:
+        return None
+    (dy, dx), (ny, nx) = grid.spacing[1:], grid.shape[1:]
+    y, x = (torch.arange(n, dtype=torch.float32, device=device) - (n - 1) / 2 for n in (ny, nx))
+    radius = acq.circle * max(ny * dy, nx * dx) / 2
+    return ((y[:, None] * float(dy)) ** 2 + (x[None, :] * float(dx)) ** 2 > radius**2)[None]
 
 
 def noise(shape: tuple[int, int, int], grid: Grid, acq: Acquisition, generator: torch.Generator) -> Tensor:

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from .acquisition import degrade, sample_acquisition
+from .acquisition import degrade, outside_circle, sample_acquisition
 from .atlas import STEP, TISSUE_NAMES, Atlas, load_atlas, shapes_folder
 from .grids import Grid, sample_field
 from .norms import LEVELS, label_index
@@ -104,6 +104,9 @@ def label_map_case(
             label_index(item.level),
             item.index + 1,
         )
+    outside = outside_circle(grid, acq)
+    if outside is not None:
+        hu, number = torch.where(outside, acq.padding_hu, hu), number * ~outside
     labels, instance = (torch.from_numpy(table)[number.long()] for table in (to_label, to_instance))
     return Rendered(grid, hu, labels, body & (labels > 0), instance, None), truth
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .acquisition import Acquisition, degrade
+from .acquisition import Acquisition, degrade, outside_circle
 from .backdrop import paint_bones, paint_hardware, paint_soft, paint_torso, textures
 from .canvas import Canvas
 from .grids import Grid, crop_grid
@@ -57,6 +57,10 @@ def render(case: Case, grid: Grid, acq: Acquisition, *, device: str = "cpu", tru
                 target[start : start + slab.shape[0]] = part
     generator = torch.Generator().manual_seed((case.seed * 1_000_003 + acq.seed * 7919 + seed) % 2**62)
     hu = degrade(hu, grid, acq, generator=generator, antialias_mm=float(np.prod(grid.spacing) ** (1 / 3)))
+    outside = outside_circle(grid, acq, device)
+    if outside is not None:
+        hu = torch.where(outside, acq.padding_hu, hu)
+        maps = [x * ~outside for x in maps] if truth else None  # nobody can see what is there
     if not truth:
         return Rendered(grid, hu, None, None, None, None)
     labels, body, instance, fracture = maps

@@ -2,7 +2,7 @@
 
 import hashlib
 import sys
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -107,3 +107,22 @@ def test_fields_reach_the_neck_and_end_at_c3():
     reaching = [t for t in tops if t > 0.1]
     assert 4 <= len(reaching) <= 30
     assert max(tops) < 1.1 and np.ptp(reaching) > 0.4
+
+
+def test_padding_is_a_constant_outside_a_circle_and_has_no_truth():
+    scans = [P.sample_acquisition(seed) for seed in range(200)]
+    assert {a.padding_hu for a in scans if a.circle} == {-1024.0, -2000.0}
+    assert 0.1 < np.mean([a.circle > 0 for a in scans]) < 0.25
+    assert not any(P.sample_acquisition(seed, profile="study").circle for seed in range(50))
+    case = P.sample_case(0, profile="study")
+    z = case.find("L3").centre_mm[2]
+    grid = P.axial_grid(case, spacing=3.0, slice_spacing=3.0, field_mm=(96, 96), z_range=(z, z + 9))
+    plain = P.sample_acquisition(0, profile="study")
+    whole, padded = (P.render(case, grid, a) for a in (plain, replace(plain, circle=0.6, padding_hu=-2000.0)))
+    y, x = np.mgrid[:32, :32] - 15.5
+    outside = torch.from_numpy(np.hypot(y, x) > 0.6 * 16).expand(3, -1, -1)
+    assert (padded.hu[outside] == -2000).all()
+    assert torch.equal(padded.hu[~outside], whole.hu[~outside])
+    assert int(padded.labels[outside].sum()) == 0 < int(whole.labels[outside].sum())
+    crop = P.render_crop(case, case.find("L3"), replace(plain, circle=0.6, padding_hu=-2000.0))
+    assert float(crop.hu.min()) > -1200  # a circle belongs to a series, not to a vertebra
