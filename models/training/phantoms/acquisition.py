@@ -99,6 +99,7 @@ class Acquisition:
     gradient_hu: float = 0.0  # marrow under both endplates above the middle of the body
     circle: float = 0.0  # reconstruction circle's radius as a share of the longer side's half (0: the field has no circle)
     padding_hu: float = -1024.0  # what stands outside it
+    metal: float = 0.0  # strength of the streaks of metal, about 1 (0: none, or corrected)
 
     def hu(self, tissue: str) -> float:
         """HU of a tissue in this scan."""
@@ -171,7 +172,11 @@ def sample_acquisition(seed: int, *, profile: str = "training") -> Acquisition:
         porosity=float(rng.uniform(0.3, 1.3)) if rng.random() < 0.5 else 0.0,
         gradient_hu=float(rng.uniform(-20, 150)) if rng.random() < 0.5 else 0.0,
     )
-    return _padded(np.random.default_rng([seed, 78]), acq) if profile == "training" else acq
+    if profile == "training":  # own streams: the rest of the scan stays as it was
+        acq = _padded(np.random.default_rng([seed, 78]), acq)
+        streaks = np.random.default_rng([seed, 79])
+        acq = replace(acq, metal=float(streaks.uniform(0.25, 1.2)) if streaks.random() < 0.75 else 0.0)
+    return acq
 
 
 def _padded(rng: np.random.Generator, acq: Acquisition) -> Acquisition:

@@ -9,13 +9,21 @@ from dataclasses import replace
 
 import numpy as np
 
+from .metal import clips
 from .neck import neck_tissues, neck_torso, neck_vertebrae
 from .patient import Case
 
+CLIPS = 0.1  # share of patients
+
 
 def with_additions(case: Case, scale: float) -> Case:
-    """The patient with a neck."""
-    return _with_neck(np.random.default_rng([case.seed, 40]), case, scale)
+    """The patient with a neck, and one in ten with surgical clips."""
+    case = _with_neck(np.random.default_rng([case.seed, 40]), case, scale)
+    rng = np.random.default_rng([case.seed, 41])
+    if rng.random() < CLIPS:
+        more = case.additions
+        case = replace(case, additions=replace(more, last=(*more.last, *clips(rng, case, scale))))
+    return case
 
 
 def _with_neck(rng: np.random.Generator, case: Case, scale: float) -> Case:

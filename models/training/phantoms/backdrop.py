@@ -1,6 +1,4 @@
-"""Painting of everything around the vertebrae: torso layers, organs, discs, canal, swelling, ribs, pelvis, hardware,
-table.
-"""
+"""Painting of everything around the vertebrae: torso layers, organs, discs, canal, swelling, ribs, pelvis, table."""
 
 from __future__ import annotations
 
@@ -211,30 +209,3 @@ def paint_bones(canvas: Canvas, case, acq: Acquisition, grains: Grains) -> None:
         hard = acq.hu("arch")
         value = hard + (acq.hu("spongy") - hard) * canvas.cover(field + group.rim_mm * max(acq.shell, 0.3))
         canvas.paint(union, canvas.cover(field), value)
-
-
-def paint_hardware(canvas: Canvas, case, acq: Acquisition) -> None:
-    """Cement blobs and pedicle screws of the vertebrae that have them."""
-    for index, vertebra in enumerate(case.vertebrae):
-        details = vertebra.body.details
-        if not (details.cement or details.screws):
-            continue
-        frame, origin = np.asarray(vertebra.frame), np.asarray(vertebra.origin_mm)
-        rng = np.random.default_rng([case.seed, 9, index])
-        body, arch = vertebra.body, vertebra.arch
-        parts = []
-        if details.cement:
-            for _ in range(int(rng.integers(2, 5))):
-                a = origin + frame.T @ (rng.uniform(-0.5, 0.5, 3) * (body.half_width, body.half_depth, body.r0))
-                b = a + frame.T @ (rng.uniform(-6, 6, 3) * (1, 1, 0.6))
-                parts.append(Capsule("cement", tuple(a), tuple(b), float(rng.uniform(3, 6)), float(rng.uniform(2, 5))))
-        if details.screws:
-            for side in (-1, 1):
-                u = side * (arch.canal_w / 2 + arch.ped_w / 2)
-                tip = origin + frame.T @ np.array([u * 0.6, -0.4 * body.half_depth, 0.1 * body.r0])
-                head = origin + frame.T @ np.array([u * 1.15, body.half_depth + arch.canal_d + 14, 0.3 * body.r0])
-                parts.append(Capsule("metal", tuple(tip), tuple(head), 2.4, 3.2))
-        for part in parts:
-            win = canvas.window(*canvas.bounds(part))
-            if win is not None:
-                canvas.paint(win, canvas.cover(canvas.distance(win, part)), acq.hu(part.tissue))

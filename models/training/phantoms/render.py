@@ -8,9 +8,10 @@ import numpy as np
 import torch
 
 from .acquisition import Acquisition, degrade, outside_circle
-from .backdrop import paint_bones, paint_hardware, paint_soft, paint_torso, textures
+from .backdrop import paint_bones, paint_soft, paint_torso, textures
 from .canvas import Canvas
 from .grids import Grid, crop_grid
+from .metal import paint_last
 from .norms import label_index
 from .patient import Case
 from .vertebra import ARCH_CORTEX_MM, arch_distance, body_field, discontinuities, fracture_region, marrow_hu
@@ -96,7 +97,7 @@ def _paint(case: Case, grid: Grid, acq: Acquisition, device: str, noise_textures
     for index, vertebra in enumerate(case.shown):
         _paint_vertebra(canvas, case, vertebra, acq, grains, index)
     paint_bones(canvas, case, acq, grains)
-    paint_hardware(canvas, case, acq)
+    paint_last(canvas, case, acq)
     return canvas
 
 

@@ -12,7 +12,10 @@ torch = pytest.importorskip("torch")
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "models" / "training"))
 
 import phantoms as P  # noqa: E402
+from phantoms.canvas import Canvas  # noqa: E402
+from phantoms.metal import hardware, paint_streaks  # noqa: E402
 from phantoms.norms import NECK, count_of, label_index  # noqa: E402
+from phantoms.soft import Capsule  # noqa: E402
 
 #: Of the code before there were additions: digest of the patient; mean and SD (HU), some voxels and the sum of labels of
 #: a coarse series from the pelvis to above T1; first voxel (LPS mm) and shape of a sampled field.
@@ -35,6 +38,11 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def patients():
+    return [P.sample_case(seed) for seed in range(150)]
 
 
 def text_of(value) -> str:
@@ -68,9 +76,8 @@ def test_patients_of_the_study_are_those_of_before(seed):
     assert field.shape == shape
 
 
-def test_a_neck_stands_on_t1():
-    for seed in range(8):
-        case = P.sample_case(seed)
+def test_a_neck_stands_on_t1(patients):
+    for case in patients[:20]:
         assert tuple(v.level for v in case.neck) == NECK
         centres = np.array([v.centre_mm for v in (*case.neck, case.vertebrae[0])])
         steps = np.linalg.norm(np.diff(centres, axis=0), axis=1)
@@ -80,8 +87,8 @@ def test_a_neck_stands_on_t1():
     assert {label_index(level) for level in NECK} == {P.LABELS.index("above")}
 
 
-def test_neck_vertebrae_are_labelled_where_they_are_bone():
-    case = P.sample_case(12)
+def test_neck_vertebrae_are_labelled_where_they_are_bone(patients):
+    case = patients[12]
     low, high = case.find("T2").centre_mm[2], case.neck[0].centre_mm[2]
     grid = P.axial_grid(
         case, spacing=2.0, slice_spacing=2.0, field_mm=(120, 110), z_range=(low, high), centre=case.neck[2].centre_mm[:2]
@@ -97,10 +104,9 @@ def test_neck_vertebrae_are_labelled_where_they_are_bone():
     assert int(made.instance[tuple(index)]) == len(case.vertebrae) + 3
 
 
-def test_fields_reach_the_neck_and_end_at_c3():
+def test_fields_reach_the_neck_and_end_at_c3(patients):
     tops = []
-    for seed in range(120):
-        case = P.sample_case(seed)
+    for seed, case in enumerate(patients):
         grid = P.sample_field(np.random.default_rng([seed, 1]), case, 3.0)
         top = grid.point_of((grid.shape[0] - 0.5, 0, 0))[2]
         tops.append((top - case.find("T1").centre_mm[2]) / (case.neck[0].centre_mm[2] - case.find("T1").centre_mm[2]))
@@ -126,3 +132,44 @@ def test_padding_is_a_constant_outside_a_circle_and_has_no_truth():
     assert int(padded.labels[outside].sum()) == 0 < int(whole.labels[outside].sum())
     crop = P.render_crop(case, case.find("L3"), replace(plain, circle=0.6, padding_hu=-2000.0))
     assert float(crop.hu.min()) > -1200  # a circle belongs to a series, not to a vertebra
+
+
+def test_clips_are_small_metal_inside_the_abdomen(patients):
+    clipped = [case for case in patients if any(p.tissue == "metal" for p in case.additions.last)]
+    assert 6 <= len(clipped) <= 30
+    for case in clipped:
+        parts = [p for p in case.additions.last if p.tissue == "metal"]
+        assert len(parts) >= 3
+        for part in parts:
+            assert 2 < np.linalg.norm(np.subtract(part.b, part.a)) + 2 * part.ra < 12
+            reach = np.subtract(part.a, case.find("L2").centre_mm)
+            assert np.abs(reach[:2]).max() < 150 and abs(reach[2]) < 150
+
+
+def test_streaks_lie_in_the_slices_of_metal_and_darken_its_long_axis():
+    affine = np.array([[0, 0, 2.0, -79], [0, 2.0, 0, -79], [2.0, 0, 0, -12], [0, 0, 0, 1]])
+    canvas = Canvas(P.Grid(affine, (13, 80, 80)), "cpu", 50.0)
+    screw = Capsule("metal", (-20.0, 0.0, 0.0), (20.0, 0.0, 0.0), 2.5, 2.5)
+    paint_streaks(canvas, [screw], 1.0, seed=3)
+    change = (canvas.hu - 50).abs()
+    assert float(change[6].mean()) > 10 and float(change[6, :, 0].max()) < 40  # they fade with distance
+    assert float(change[[0, 1, 11, 12]].max()) < 1
+    ends = canvas.hu[6, 39:41, [22, 57]]  # 5 mm beyond both ends of the screw
+    assert float(ends.mean()) < -50
+    alone = canvas.hu.clone()
+    paint_streaks(canvas, [replace(screw, a=(-20.0, 30.0, 9.0), b=(20.0, 30.0, 9.0))], 0.0, seed=3)
+    assert torch.equal(canvas.hu, alone)
+
+
+def test_study_scans_and_cement_have_no_streaks(patients):
+    assert not any(P.sample_acquisition(seed, profile="study").metal for seed in range(50))
+    scans = P.clean_acquisition(), replace(P.clean_acquisition(), metal=1.0)
+    for case in patients:
+        parts = hardware(case)
+        if parts and {p.tissue for p in (*parts, *case.additions.last)} == {"cement"}:
+            z = parts[0].a[2]
+            grid = P.axial_grid(case, spacing=3.0, slice_spacing=2.0, field_mm=(120, 120), z_range=(z - 1, z + 1))
+            plain, loud = (P.render(case, grid, acq, truth=False).hu for acq in scans)
+            assert torch.equal(plain, loud)
+            return
+    raise AssertionError("no patient with cement alone")
