@@ -10,6 +10,7 @@ import torch
 from .acquisition import Acquisition
 from .canvas import Canvas, Window
 from .soft import Capsule
+from .thighs import floor_z, with_legs
 
 Tensor = torch.Tensor
 
@@ -68,7 +69,7 @@ def _interpolate(z: Tensor, table: tuple[float, ...], z0: float, step: float) ->
 
 def paint_torso(canvas: Canvas, case, acq: Acquisition, grains: Grains) -> None:
     """Skin, fat, muscle wall, cavity fat, lungs and the table."""
-    torso, neck_z = case.torso, case.additions.neck_z
+    torso, neck_z, legs = case.torso, case.additions.neck_z, case.additions.legs
     win = canvas.full()
     x, y, z = canvas.local(win, np.zeros(3))
     shape = case.additions.torso or torso
@@ -91,17 +92,20 @@ def paint_torso(canvas: Canvas, case, acq: Acquisition, grains: Grains) -> None:
         r = torch.sqrt(qx2 + qy2 - torso.square * 0.5 * qx2.clamp(max=1) * qy2.clamp(max=1))
         return (r - 1) * (b - shrink)
 
-    skin = outline(0.0)
+    point = x, y, z
+    skin = with_legs(outline(0.0), legs, point, 0.0)
     if float(skin.max()) > -torso.fat_mm - torso.wall_mm - 40:
         canvas.paint(win, canvas.cover(skin), acq.hu("skin"))
         canvas.paint(win, canvas.cover(skin + 2), acq.hu("fat"))
-    wall = outline(fat)
+    wall = with_legs(outline(fat), legs, point, fat)
     canvas.clip = canvas.cover(wall - 1.5)
     streak = (grains.coarse(win) * 0.5 + torso.streaks - 0.45).clamp_(0, 1) * (0.25 + 0.75 * (py > 0.2 * b))
     muscle = acq.hu("muscle") + (acq.hu("fat") - acq.hu("muscle")) * streak
     canvas.paint(win, canvas.cover(wall), muscle)
     shift = torso.cavity_shift
     cavity = outline(fat + torso.wall_mm, shift * 0.5, 1.0 - shift * 0.5 / max(torso.half_depth_max, 1))
+    if legs is not None:  # the pelvic floor
+        cavity = torch.maximum(cavity, floor_z(legs, y) + torso.fat_mm + torso.wall_mm - z)
     canvas.paint(win, canvas.cover(cavity), acq.hu("fat"))
     spine = case.find("T10").origin_mm
     dome = torso.lung_z + 55 - ((x - cx).abs() / 75 - 0.9) ** 2 * 35 - ((y - float(spine[1]) + 60) / 60) ** 2 * 32 - z

@@ -101,7 +101,7 @@ def sample_field(
     rng: np.random.Generator, case: Case, spacing: float, *, narrow: float = 0.55, max_z_mm: float = 620.0
 ) -> Grid:
     """A random isotropic field of view: a narrow off-centre spine field (80-200 mm, probability `narrow`) or a whole
-    abdomen.  Patients with a neck are also scanned up to any level of it.
+    abdomen.  Patients with a neck are also scanned up to any level of it, those with thighs down to their femoral shafts.
     """
     own = rng.spawn(1)[0]  # of the additions: `rng` itself draws what it always drew
     heights = {v.level: v.centre_mm[2] for v in case.vertebrae}
@@ -137,6 +137,9 @@ def sample_field(
         offset = np.array([torso.centre_xy[0] - inside[0], torso.centre_xy[1] - inside[1]]) + rng.normal(0, 12, 2)
         if rng.random() < 0.15:  # cut on one side
             offset[0] += rng.choice([-1, 1]) * width * rng.uniform(0.1, 0.25)
+        if case.additions.legs and low < heights["S1"] and own.random() < 0.9:
+            low = heights["S5"] - own.uniform(95, 180)
+            high = min(high, low + max_z_mm)
     shape = tuple(max(8, round(extent / spacing)) for extent in (high - low, depth, width))
     centre = np.array([inside[0] + offset[0], inside[1] + offset[1], (low + high) / 2])
     low_corner = centre - (np.array(shape[::-1]) - 1) * spacing / 2

@@ -16,6 +16,7 @@ from .atlas import STEP, TISSUE_NAMES, Atlas, load_atlas, shapes_folder
 from .grids import Grid, sample_field
 from .norms import LEVELS, label_index
 from .render import Rendered
+from .soft import Additions
 
 Tensor = torch.Tensor
 
@@ -88,7 +89,8 @@ def label_map_case(
     )
     lateral = 0.45 * warp.extent[0]
     torso = SimpleNamespace(half_width_max=lateral, half_depth_max=0.45 * warp.extent[1], centre_xy=(0.0, 0.0))
-    grid = sample_field(rng, SimpleNamespace(vertebrae=truth, column=truth, neck=(), torso=torso), spacing)
+    patient = SimpleNamespace(vertebrae=truth, column=truth, neck=(), torso=torso, additions=Additions())
+    grid = sample_field(rng, patient, spacing)
     acq = sample_acquisition(seed, profile=profile)
     factor = max(1, round(spacing / STEP))
     hu = _hu(rng, atlas, warp, grid.refined((factor,) * 3), acq)

@@ -97,6 +97,17 @@ class Scene:
 
 
 @dataclass(frozen=True)
+class Legs:
+    """Elliptic thighs below the perineum at `top_z`: middles (x, y) right and left, half sizes there (LPS mm)."""
+
+    top_z: float
+    middles: tuple[tuple[float, float], tuple[float, float]]
+    half_width: float
+    half_depth: float
+    taper: float  # share of the half sizes that each mm downwards takes
+
+
+@dataclass(frozen=True)
 class Additions:
     """What some patients have besides the scene; drawn from its own streams, so that patients without it stay as they are.
 
@@ -108,6 +119,7 @@ class Additions:
     last: tuple[Ellipsoid | Capsule, ...] = ()
     torso: Torso | None = None
     neck_z: float | None = None  # LPS z (mm) of T1 where a neck follows: the lungs end there, fat gets thin
+    legs: Legs | None = None
 
 
 def to_tuple(p) -> Point:

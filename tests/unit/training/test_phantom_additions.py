@@ -173,3 +173,36 @@ def test_study_scans_and_cement_have_no_streaks(patients):
             assert torch.equal(plain, loud)
             return
     raise AssertionError("no patient with cement alone")
+
+
+def test_thighs_hold_their_femora_and_nothing_lies_between_them(patients):
+    legged = [case for case in patients if case.additions.legs]
+    assert 25 <= len(legged) <= 50
+    for case in legged[:3]:
+        legs = case.additions.legs
+        shafts = [p for p in case.additions.last if p.tissue == "cortex"]
+        z = legs.top_z - 40.0
+        middle = np.mean(legs.middles, axis=0)
+        grid = P.axial_grid(
+            case, spacing=4.0, slice_spacing=4.0, field_mm=(440, 300), z_range=(z - 2, z + 2), centre=tuple(middle)
+        )
+        hu = P.render(case, grid, P.clean_acquisition(), truth=False).hu[0]
+        at = lambda x, y, grid=grid, z=z: tuple(np.rint(grid.index_of(np.array([x, y, z]))).astype(int)[1:])  # noqa: E731
+        assert float(hu[at(*middle)]) < -800  # air between them
+        for shaft in shafts:
+            share = (z - shaft.a[2]) / (shaft.b[2] - shaft.a[2])
+            x, y, _ = np.add(shaft.a, share * np.subtract(shaft.b, shaft.a))
+            row, column = at(x, y)
+            around = hu[row - 5 : row + 6, column - 5 : column + 6]
+            assert float(around.max()) > 500 and float(around[5, 5]) < 100  # cortex around marrow
+            assert float(around.min()) > -200  # inside the skin
+
+
+def test_fields_reach_the_femoral_shafts(patients):
+    depths = []
+    for seed, case in enumerate(patients):
+        grid = P.sample_field(np.random.default_rng([seed, 1]), case, 3.0)
+        depths.append(case.find("S5").centre_mm[2] - grid.point_of((-0.5, 0, 0))[2])
+    deep = [d for d, case in zip(depths, patients, strict=True) if case.additions.legs and d > 90]
+    assert len(deep) >= 3 and 120 < max(deep) < 185
+    assert max(d for d, case in zip(depths, patients, strict=True) if not case.additions.legs) < 122
