@@ -12,6 +12,7 @@ import numpy as np
 
 from . import damage as dmg
 from .additions import with_additions
+from .lytic import lytic_fracture
 from .norms import LEVELS, NORMS, LevelNorm, sequence
 from .organs import build_scene
 from .patient import Arch, Case, VertebraTruth
@@ -196,6 +197,8 @@ def sample_case(seed: int, *, profile: str = "training") -> Case:
             body = dmg.decoys(harm, body)
         bodies.append(body)
         truths.append((mimic, healthy, evidence, denis, old))
+    if profile == "training":
+        _make_lytic(np.random.default_rng([seed, 44]), levels, bodies, truths)
     pose = Pose.demo() if demo else Pose.sample(anatomy)
     discs = _discs(anatomy, demo, levels, norms)
     variant = "none" if demo else str(anatomy.choice(["none", "sacralised", "lumbarised"], p=[0.89, 0.075, 0.035]))
@@ -228,6 +231,19 @@ def sample_case(seed: int, *, profile: str = "training") -> Case:
         variant if extra == "none" else extra,
     )
     return with_additions(case, scale) if profile == "training" else case
+
+
+def _make_lytic(rng: np.random.Generator, levels: tuple[str, ...], bodies: list[BodyShape], truths: list[tuple]) -> None:
+    """One patient in thirty has a lytic lesion that broke, at a level that has nothing else (own stream, in place)."""
+    if rng.random() > 1 / 30:
+        return
+    free = [i for i, (mimic, _, _, denis, old) in enumerate(truths) if not (mimic or denis or old)]
+    free = [i for i in free if levels[i] in FRACTURE_WEIGHTS]
+    if free:
+        weights = np.array([FRACTURE_WEIGHTS[levels[i]] for i in free])
+        k = int(rng.choice(free, p=weights / weights.sum()))
+        bodies[k], evidence, denis = lytic_fracture(rng, bodies[k])
+        truths[k] = ("lesion", truths[k][1], evidence, denis, False)
 
 
 def _discs(

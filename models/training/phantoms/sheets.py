@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ from PIL import Image, ImageDraw
 from .acquisition import clean_acquisition, sample_acquisition
 from .case import sample_case
 from .damage import MIMICS
-from .grids import axial_grid, crop_grid
+from .grids import Grid, axial_grid, crop_grid
+from .metal import hardware
 from .pictures import examples, frame_plane, grey, picture
 from .render import render
 from .scanned import MIMICS as SCANNED_MIMICS
@@ -79,11 +81,51 @@ def variants() -> Image.Image:
     return _sheet([found[name] for name in VARIANTS], 3)
 
 
+def _examples(case, acq) -> dict[str, np.ndarray]:
+    """The additions that one patient and scan have: name -> picture."""
+    loud = replace(clean_acquisition(), metal=0.8, noise_sd=10.0)
+    legs, parts = case.additions.legs, {"screws": hardware(case), "clips": case.additions.last}
+    made = {"neck": _box(case, case.neck[4].centre_mm, "x")}
+    if legs:
+        made["thighs"] = _box(case, (*case.torso.centre_xy, legs.top_z + 20), "y", 3.2)
+    for name, metal in parts.items():
+        for part in [p for p in metal if p.tissue == "metal"][:1]:
+            made[name] = _box(case, part.a, "z", acq=loud)
+    if acq.circle:
+        made["circle"] = _box(case, case.find("L2").centre_mm, "z", acq=acq)
+    for v in [v for v in case.vertebrae if v.fracture and v.mimic == "lesion" and not v.evidence["anterior"]][:1]:
+        made["lytic"] = _box(case, v.centre_mm, "x", 0.7)
+    return made
+
+
+def additions(count: int = 3) -> Image.Image:
+    """What training patients have on top of the others: neck, thighs, metal, circle, lytic breaks."""
+    found: dict[str, list[np.ndarray]] = {name: [] for name in ("neck", "thighs", "clips", "screws", "circle", "lytic")}
+    for seed in range(400):
+        for name, tile in _examples(sample_case(seed), sample_acquisition(seed)).items():
+            if len(found[name]) < count:
+                found[name].append(_titled(tile, name))
+        if all(len(tiles) == count for tiles in found.values()):
+            break
+    return _sheet([tile for tiles in found.values() for tile in tiles], 2 * count)
+
+
+def _box(case, middle, normal: str, step: float = 1.5, acq=None, size: int = 120) -> np.ndarray:
+    """One slice of `size` voxels of `step` mm across LPS axis `normal` (x, y or z)."""
+    shape = [size, size, size]
+    shape["zyx".index(normal)] = 1
+    affine = np.zeros((4, 4))
+    affine[[2, 1, 0], [0, 1, 2]], affine[3, 3] = step, 1.0
+    affine[:3, 3] = np.asarray(middle) - step * (np.array(shape[::-1]) - 1) / 2
+    hu = render(case, Grid(affine, tuple(shape)), acq or clean_acquisition(), truth=False).hu.squeeze().numpy()
+    return grey(hu if normal == "z" else hu[::-1], (-1300, 1000) if acq and acq.circle else (-250, 600))
+
+
 def write_sheets(folder: Path, solids=()) -> list[Path]:
     """The sheets as JPEG (a few hundred kB each)."""
     torch.set_num_threads(1)
     folder.mkdir(parents=True, exist_ok=True)
-    made = {"types": types(False), "types_scanned": types(True), "variants": variants()}
+    made = {"types": types(False), "types_scanned": types(True), "variants": variants(), "additions": additions()}
     bare = [solid for solid in solids if solid.bare]
     if bare:
         made["meshes"] = meshes(bare)

@@ -13,8 +13,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "models" / "trainin
 
 import phantoms as P  # noqa: E402
 from phantoms.canvas import Canvas  # noqa: E402
+from phantoms.lytic import lytic_fracture  # noqa: E402
 from phantoms.metal import hardware, paint_streaks  # noqa: E402
 from phantoms.norms import NECK, count_of, label_index  # noqa: E402
+from phantoms.shape import heights  # noqa: E402
 from phantoms.soft import Capsule  # noqa: E402
 
 #: Of the code before there were additions: digest of the patient; mean and SD (HU), some voxels and the sum of labels of
@@ -173,6 +175,36 @@ def test_study_scans_and_cement_have_no_streaks(patients):
             assert torch.equal(plain, loud)
             return
     raise AssertionError("no patient with cement alone")
+
+
+def test_lytic_breaks_are_rare_and_typed_by_their_plates(patients):
+    letters = {"A": (True, True), "B": (True, False), "C": (False, True)}
+    seen = [
+        (case, v)
+        for case in patients
+        for v in case.vertebrae
+        if v.fracture and v.mimic == "lesion" and v.body.damage.anterior is None
+    ]
+    assert 2 <= len(seen) <= 12
+    assert {case.seed for case, _ in seen} > {11, 51}
+    rng, healthy = np.random.default_rng(5), patients[0].find("L2").body
+    for body, evidence, denis in (lytic_fracture(rng, healthy) for _ in range(60)):
+        assert (evidence["superior"], evidence["inferior"]) == letters[denis]
+        assert evidence["posterior"] == (body.damage.posterior is not None)
+        loss = max(1 - a / b for a, b in zip(heights(body), heights(healthy), strict=True))
+        assert 0.1 < loss < 0.7
+        assert min(p.amount for p in (body.damage.superior, body.damage.inferior) if p) >= 2.3
+
+
+def test_a_lytic_break_shows_a_hole_and_its_region(patients):
+    case, level = patients[51], "T12"
+    v = case.find(level)
+    q, s, w, radius = v.body.details.lesion
+    made = P.render_crop(case, v, P.clean_acquisition())
+    where = np.array([q * v.body.half_width, s * v.body.half_depth, w * v.body.r0]) @ np.asarray(v.frame) + v.origin_mm
+    index = tuple(np.rint(made.grid.index_of(where)).astype(int))
+    assert float(made.hu[index]) < 40 < case.trabecular_hu - 20
+    assert int(made.fracture.sum()) > 50 and radius > 6
 
 
 def test_thighs_hold_their_femora_and_nothing_lies_between_them(patients):
