@@ -6,7 +6,7 @@ the second. These do: ``cases.py --bundle FOLDER`` writes them beside the others
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
@@ -27,6 +27,7 @@ LEVELS = ("T11", *cohorts.REPORTED)  # that the node reads
 NEAR_MM = 12.0  # a crop that sits farther from every body shows none: not a sample of any
 LOOKS = 2  # of a vertebra with a fracture, a healed deformity or a mimic; others have one
 PLAIN = 3  # the others of a patient
+BODY_MM = 35.0  # from a body's centre to its farthest corner, and a little more
 SHIFT_MM, SCALE = 3.0, 0.06
 
 
@@ -51,6 +52,9 @@ def rendered(seed: int, device: str = "cpu") -> Rendered:
     low, size, pixel = cohorts.field_around(rng, centres, acquisition.slice_mm)
     spacing = (acquisition.slice_mm, pixel, pixel)
     grid = axial(low, spacing, [round(float(a) / b) for a, b in zip(size[::-1], spacing, strict=True)])
+    reach = np.hypot(*(centres[:, :2] - low[:2] - size[:2] / 2).T).max() + BODY_MM
+    if reach > acquisition.circle * size[:2].max() / 2:  # whoever draws a circle keeps the spine in it
+        acquisition = replace(acquisition, circle=0.0)
     made = phantoms.render(case, grid, acquisition, device=device)
     arrays = [x.cpu().numpy() for x in (made.hu, made.instance, made.body, made.fracture)]
     hu = np.clip(np.round(arrays[0]), -1024, 3071).astype(np.int16)

@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch")
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "models" / "training"))
 
 import phantoms as P  # noqa: E402
+from fields import coarse  # noqa: E402
 from phantoms.canvas import Canvas  # noqa: E402
 from phantoms.lytic import lytic_fracture  # noqa: E402
 from phantoms.metal import hardware, paint_streaks  # noqa: E402
@@ -104,6 +105,17 @@ def test_neck_vertebrae_are_labelled_where_they_are_bone(patients):
             assert float(made.hu[own].mean()) > 150
     index = np.rint(grid.index_of(np.asarray(case.neck[2].centre_mm))).astype(int)
     assert int(made.instance[tuple(index)]) == len(case.vertebrae) + 3
+
+
+def test_a_field_sample_counts_the_neck_beyond_t1(patients):
+    case = patients[12]
+    low, high = case.find("T2").centre_mm[2], case.neck[2].centre_mm[2]
+    grid = P.axial_grid(case, spacing=3.0, slice_spacing=3.0, field_mm=(84, 84), z_range=(low, high))
+    sample = coarse(P.render(case, grid, P.clean_acquisition()), case.shown, False)
+    row = len(case.vertebrae) + NECK.index("C6")
+    found = np.argwhere((sample["instance"] == row + 1) & (sample["body"] > 127))
+    assert sample["level"][row] == -10
+    assert np.linalg.norm(found.mean(0) - sample["centres"][row]) * 6 < 6
 
 
 def test_fields_reach_the_neck_and_end_at_c3(patients):
