@@ -229,7 +229,7 @@ def test_a_spine_is_the_field_around_its_vertebrae():
     whole = cases.coarse(rendered, vertebrae, random)
     part = cases.spine(rendered, vertebrae, random, np.random.default_rng(0))
     assert part["hu"].shape == part["labels"].shape == part["instance"].shape == part["body"].shape
-    assert abs((part["labels"] > 0).sum() / 8 / (whole["labels"] > 0).sum() - 1) < 0.1
+    assert abs((part["labels"] > 0).sum() / 8 / (whole["labels"] > 0).sum() - 1) < 0.15  # ties of halves go to bone
     for a, b in zip(whole["centres"], part["centres"], strict=True):  # indices (z, y, x), origins LPS
         there = whole["origin"] + 6.0 * a[::-1]
         assert np.allclose(there, part["origin"] + 3.0 * b[::-1], atol=0.01)
