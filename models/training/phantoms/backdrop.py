@@ -122,8 +122,8 @@ def paint_torso(canvas: Canvas, case, acq: Acquisition, grains: Grains) -> None:
         canvas.paint(win, canvas.cover(lungs), acq.hu("lung"))
 
 
-def paint_soft(canvas: Canvas, case, acq: Acquisition, grains: Grains) -> None:
-    """Organs in order, then swelling, discs and the thecal sac."""
+def paint_organs(canvas: Canvas, case, acq: Acquisition) -> None:
+    """Organs, muscles and vessels in order."""
     for part in (*case.scene.soft, *case.additions.soft):
         win = canvas.window(*canvas.bounds(part))
         if win is None:
@@ -133,6 +133,10 @@ def paint_soft(canvas: Canvas, case, acq: Acquisition, grains: Grains) -> None:
         if part.rim is not None:
             value = acq.hu(part.rim) + (value - acq.hu(part.rim)) * canvas.cover(d + part.rim_mm)
         canvas.paint(win, canvas.cover(d) * canvas.clip[win], value)
+
+
+def paint_joints(canvas: Canvas, case, acq: Acquisition) -> None:
+    """Swelling, discs and the thecal sac: the soft tissue that belongs to the spine."""
     for vertebra in case.vertebrae:
         if vertebra.body.damage.swelling > 0:
             _swelling(canvas, vertebra, acq)

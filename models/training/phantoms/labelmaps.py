@@ -4,6 +4,7 @@ style).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from .acquisition import degrade, outside_circle, sample_acquisition
+from .acquisition import Acquisition, degrade, outside_circle, sample_acquisition
 from .atlas import STEP, TISSUE_NAMES, Atlas, load_atlas, shapes_folder
 from .grids import Grid, sample_field
 from .norms import LEVELS, label_index
@@ -28,6 +29,21 @@ class LabelledCentre:
     level: str
     centre_mm: tuple[float, float, float]
     index: int
+
+
+class Bend:
+    """A smooth random displacement (mm) of atlas points (x, y, z mm), up to 6 mm SD at nodes 35-80 mm apart."""
+
+    def __init__(self, rng: np.random.Generator, extent: np.ndarray) -> None:
+        self._centre = torch.tensor(extent / 2, dtype=torch.float32)
+        nodes = np.maximum(4, np.round(extent / rng.uniform(35, 80))).astype(int)
+        strength = rng.uniform(0, 6)
+        self._field = torch.from_numpy((rng.normal(0, 1, (1, 3, *nodes[::-1])) * strength).astype(np.float32))
+
+    def __call__(self, points: Tensor) -> Tensor:
+        where = (points / self._centre - 1).reshape(1, 1, 1, -1, 3)
+        bend = torch.nn.functional.grid_sample(self._field, where, padding_mode="border", align_corners=True)
+        return bend[0, :, 0, 0].T.reshape(points.shape)
 
 
 class _Warp:
@@ -47,17 +63,13 @@ class _Warp:
         if rng.random() < 0.3:
             matrix = np.diag([-1.0, 1, 1]) @ matrix  # mirrored organs, same levels
         self.matrix = matrix
-        nodes = np.maximum(4, np.round(self.extent / rng.uniform(35, 80))).astype(int)
-        strength = rng.uniform(0, 6)
-        self.field = torch.from_numpy((rng.normal(0, 1, (1, 3, *nodes[::-1])) * strength).astype(np.float32))
+        self.bend = Bend(rng, self.extent)
 
     def __call__(self, points: Tensor) -> Tensor:
         """(..., 3) patient mm -> (..., 3) atlas mm, both (x, y, z)."""
         centre = torch.tensor(self.extent / 2, dtype=torch.float32)
         base = points @ torch.tensor(self.matrix.T, dtype=torch.float32) + centre
-        where = (base / centre - 1).reshape(1, 1, 1, -1, 3)
-        bend = torch.nn.functional.grid_sample(self.field, where, padding_mode="border", align_corners=True)
-        return base + bend[0, :, 0, 0].T.reshape(base.shape)
+        return base + self.bend(base)
 
     def back(self, target: np.ndarray) -> np.ndarray:
         """Patient points of atlas points (fixed-point iteration; the displacement is smooth and small)."""
@@ -93,7 +105,9 @@ def label_map_case(
     grid = sample_field(rng, patient, spacing)
     acq = sample_acquisition(seed, profile=profile)
     factor = max(1, round(spacing / STEP))
-    hu = _hu(rng, atlas, warp, grid.refined((factor,) * 3), acq)
+    palette = sample_palette(rng, acq)
+    grain = torch.Generator().manual_seed(int(rng.integers(2**31)))
+    hu = painted(palette, grain, atlas, warp, grid.refined((factor,) * 3))
     hu = torch.nn.functional.avg_pool3d(hu[None, None], factor)[0, 0] if factor > 1 else hu
     generator = torch.Generator().manual_seed(seed * 977 + 5)
     hu = degrade(hu, grid, acq, generator=generator, antialias_mm=spacing)
@@ -125,7 +139,7 @@ def _points(grid: Grid) -> Tensor:
     )
 
 
-def _indices(warp: _Warp, grid: Grid, atlas: Atlas) -> Tensor:
+def _indices(warp: Callable[[Tensor], Tensor], grid: Grid, atlas: Atlas) -> Tensor:
     """Flat atlas index of the nearest voxel of every grid point; points outside go to index 0 (air, no vertebra)."""
     where = (warp(_points(grid)) / STEP).round_().long().flip(-1)
     shape = torch.tensor(atlas.tissue.shape)
@@ -135,9 +149,18 @@ def _indices(warp: _Warp, grid: Grid, atlas: Atlas) -> Tensor:
     return torch.where(inside, flat, torch.zeros_like(flat)).reshape(-1)
 
 
-def _hu(rng: np.random.Generator, atlas: Atlas, warp: _Warp, grid: Grid, acq) -> Tensor:
-    """HU on a fine grid: a value per tissue, its own texture per tissue, random marrow and shell."""
+@dataclass(frozen=True)
+class Palette:
+    """HU by index in TISSUE_NAMES: mean and SD of the grain of a 1.5 mm voxel."""
+
+    mean: Tensor
+    spread: Tensor
+
+
+def sample_palette(rng: np.random.Generator, acq: Acquisition, marrow: float | None = None) -> Palette:
+    """A value per tissue, its own grain, random shell and marrow (or `marrow`, HU as `acq` sees it)."""
     spongy = rng.uniform(40, 260) * acq.trabecular_gain + acq.trabecular_shift * (1.0 if acq.family == "physical" else 0.5)
+    spongy = spongy if marrow is None else marrow
     # A 1.5 mm boundary voxel holds about 0.6 mm of cortex (bodies) or 1.2 mm (arches, ribs).
     own = {
         "spongy": spongy,
@@ -148,13 +171,19 @@ def _hu(rng: np.random.Generator, atlas: Atlas, warp: _Warp, grid: Grid, acq) ->
     spread = torch.tensor([0.0 if name == "air" else rng.uniform(2, 30) for name in TISSUE_NAMES], dtype=torch.float32)
     if rng.random() < 0.4:  # colon filled with gas
         mean[TISSUE_NAMES.index("stool")] = acq.hu("gas")
+    return Palette(mean, spread)
+
+
+def painted(
+    palette: Palette, generator: torch.Generator, atlas: Atlas, warp: Callable[[Tensor], Tensor], grid: Grid
+) -> Tensor:
+    """HU of the warped tissue map on a fine grid, nearest voxel, white grain."""
     out = torch.empty(grid.shape, dtype=torch.float32)
     flat = torch.from_numpy(atlas.tissue).view(-1)
-    generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
     step = max(1, 4_000_000 // (grid.shape[1] * grid.shape[2]))
     for start in range(0, grid.shape[0], step):
         slab = grid.rows(start, min(start + step, grid.shape[0]))
         tissue = flat[_indices(warp, slab, atlas)].long()
         noise = torch.randn(tissue.shape, generator=generator)
-        out[start : start + slab.shape[0]] = (mean[tissue] + spread[tissue] * noise).reshape(slab.shape)
+        out[start : start + slab.shape[0]] = (palette.mean[tissue] + palette.spread[tissue] * noise).reshape(slab.shape)
     return out

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from .acquisition import Acquisition, degrade, outside_circle
-from .backdrop import paint_bones, paint_soft, paint_torso, textures
+from .backdrop import paint_bones, paint_joints, paint_organs, paint_torso, textures
 from .canvas import Canvas
 from .grids import Grid, crop_grid
 from .metal import paint_last
@@ -39,8 +40,21 @@ def _factors(grid: Grid) -> tuple[int, int, int]:
     return tuple(int(max(1, np.ceil(s / target - 1e-6))) for s in grid.spacing)
 
 
-def render(case: Case, grid: Grid, acq: Acquisition, *, device: str = "cpu", truth: bool = True, seed: int = 0) -> Rendered:
-    """CT numbers (float32 HU) and truth of a case on a grid as `acq` saw it; `seed` picks another noise realisation."""
+def render(
+    case: Case,
+    grid: Grid,
+    acq: Acquisition,
+    *,
+    device: str = "cpu",
+    truth: bool = True,
+    seed: int = 0,
+    background: Callable[[Grid], Tensor] | None = None,
+) -> Rendered:
+    """CT numbers (float32 HU) and truth of a case on a grid as `acq` saw it; `seed` picks another noise realisation.
+
+    `background` gives the HU of everything but the spine on a grid (CPU); without it the case's own torso, organs, ribs and
+    pelvis are painted.
+    """
     hu = torch.empty(grid.shape, dtype=torch.float32, device=device)
     maps = [torch.zeros(grid.shape, dtype=torch.uint8, device=device) for _ in range(4)] if truth else None
     factors = _factors(grid)
@@ -49,7 +63,7 @@ def render(case: Case, grid: Grid, acq: Acquisition, *, device: str = "cpu", tru
     noise_textures = textures(case.seed, acq, device)
     for start in range(0, grid.shape[0], step):
         slab = grid.rows(start, min(start + step, grid.shape[0]))
-        canvas = _paint(case, slab.refined(factors), acq, device, noise_textures)
+        canvas = _paint(case, slab.refined(factors), acq, device, noise_textures, background)
         hu[start : start + slab.shape[0]] = (
             torch.nn.functional.avg_pool3d(canvas.hu[None, None], factors)[0, 0] if max(factors) > 1 else canvas.hu
         )
@@ -89,14 +103,19 @@ def render_crop(
     return Rendered(grid, hu, labels, body.bool(), instance, fracture.bool())
 
 
-def _paint(case: Case, grid: Grid, acq: Acquisition, device: str, noise_textures) -> Canvas:
+def _paint(case: Case, grid: Grid, acq: Acquisition, device: str, noise_textures, background=None) -> Canvas:
     canvas = Canvas(grid, device, acq.hu("air"))
     grains = noise_textures.sample(canvas)
-    paint_torso(canvas, case, acq, grains)
-    paint_soft(canvas, case, acq, grains)
+    if background is None:
+        paint_torso(canvas, case, acq, grains)
+        paint_organs(canvas, case, acq)
+    else:
+        canvas.hu = background(grid).to(device)
+    paint_joints(canvas, case, acq)
     for index, vertebra in enumerate(case.shown):
         _paint_vertebra(canvas, case, vertebra, acq, grains, index)
-    paint_bones(canvas, case, acq, grains)
+    if background is None:
+        paint_bones(canvas, case, acq, grains)
     paint_last(canvas, case, acq)
     return canvas
 
