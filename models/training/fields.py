@@ -36,10 +36,13 @@ def majority(parts: np.ndarray, count: int) -> np.ndarray:
 def rendered_field(seed: int, profile: str = "training", device: str = "cpu", shapes: Path | None = None) -> tuple:
     """One field at 3 mm, its vertebrae, and whether its appearance is of the random family.
 
-    With ``shapes``, three seeds of eight show the label map there instead of an analytic case.
+    With ``shapes``, three seeds of eight show the label map there instead of an analytic case; a fourth, in the training
+    profile, shows an analytic spine with that map around it.
     """
     if shapes and seed % 8 < 3:
         return *phantoms.label_map_case(seed, folder=shapes), True
+    if shapes and seed % 8 == 3 and profile == "training":
+        return *phantoms.pasted_case(seed, folder=shapes), True
     rng = np.random.default_rng([seed, 1])
     case = phantoms.sample_case(seed, profile=profile)
     grid = phantoms.sample_field(rng, case, 3.0)

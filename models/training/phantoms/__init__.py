@@ -14,6 +14,7 @@ from .grids import Grid, axial_grid, crop_grid, sample_field
 from .labelmaps import LabelledCentre, label_map_case
 from .norms import LABELS, LEVELS, label_index
 from .pairs import Pair, leaning, render_pair, render_scanned_pair
+from .pasted import pasted_case
 from .patient import Case, VertebraTruth, healthy_twin
 from .render import Rendered, render, render_crop
 from .scanned import render_scanned, sample_pose, sample_scanned
@@ -35,6 +36,7 @@ __all__ = [
     "label_index",
     "label_map_case",
     "leaning",
+    "pasted_case",
     "render",
     "render_crop",
     "render_pair",
