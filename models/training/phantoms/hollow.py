@@ -29,7 +29,7 @@ NECK_MM = 4.5
 
 @lru_cache(maxsize=1)
 def load_background(folder: Path) -> Atlas:
-    """The map without its spine, with a closed outline and a wall of muscle (a minute with the map itself); kept for the
+    """The map without its spine, with a closed outline and a wall of muscle (five seconds more than the map); kept for the
     life of the process. `levels` and `body` are empty.
     """
     atlas = load_atlas(folder)
