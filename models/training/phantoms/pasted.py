@@ -8,6 +8,7 @@ deterministic by seed; the truth is the case's own.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,7 +23,7 @@ from .grids import Grid, sample_field
 from .hollow import COVER_MM, PAD, load_background
 from .labelmaps import Bend, painted, sample_palette
 from .norms import LEVELS
-from .patient import Case, VertebraTruth
+from .patient import Additions, Case, VertebraTruth
 from .render import Rendered, render
 
 Tensor = torch.Tensor
@@ -37,13 +38,14 @@ def pasted_case(
     if folder is None:
         raise FileNotFoundError("SHAPES does not name a folder with masks/s0327")
     case, acq = sample_case(seed, profile=profile), sample_acquisition(seed, profile=profile)
+    case = replace(case, neck=(), neck_discs=(), additions=Additions())  # the map ends where a neck begins
     background = Background(seed, case, acq, load_background(Path(folder)))
     grid = sample_field(np.random.default_rng([seed, 1]), background.patient, spacing)
     return render(case, grid, acq, background=background), case.vertebrae
 
 
 class Background:
-    """HU of everything but the spine of a case, on any grid; `patient` is what `sample_field` needs to know of it."""
+    """HU of everything but the spine of a case, on any grid; `patient` is the case with the map's torso."""
 
     def __init__(self, seed: int, case: Case, acq: Acquisition, atlas: Atlas) -> None:
         rng = np.random.default_rng([seed, 41])
@@ -51,7 +53,7 @@ class Background:
         marrow = case.trabecular_hu * acq.trabecular_gain + acq.trabecular_shift
         self._palette = sample_palette(rng, acq, marrow)
         self._grain = int(rng.integers(2**31))
-        self.patient = SimpleNamespace(vertebrae=case.vertebrae, torso=self._fit.torso)
+        self.patient = replace(case, torso=self._fit.torso)
 
     def __call__(self, grid: Grid) -> Tensor:
         """Mean of the map's voxels in each voxel of the grid (the nearest one where the grid is finer)."""
