@@ -53,13 +53,13 @@ def measure(crop: Crop, vertebra: np.ndarray, body: np.ndarray) -> Geometry:
 
 
 def _complete(crop: Crop, body: np.ndarray) -> bool:
-    """The body lies in the field with a margin of 2 mm, and in the crop."""
+    """The body lies in the field with a margin of 2 mm, and in the crop: a lip may come near its edge, not touch it."""
     steps = np.maximum(1, np.ceil(_MARGIN_MM / crop.grid.spacing - 1e-6).astype(int))
     span = [np.flatnonzero(body.any(axis=tuple(b for b in range(3) if b != a))) for a in range(3)]
-    low = np.array([s[0] for s in span]) - steps
-    high = np.array([s[-1] for s in span]) + steps
-    if np.any(low < 0) or np.any(high >= body.shape):
+    first, last = np.array([s[0] for s in span]), np.array([s[-1] for s in span])
+    if np.any(first < 1) or np.any(last >= np.array(body.shape) - 1):
         return False
+    low, high = np.maximum(first - steps, 0), last + steps
     box = tuple(slice(int(a), int(b) + 1) for a, b in zip(low, high, strict=True))
     if crop.inside[box].all():
         return True

@@ -91,6 +91,13 @@ def test_a_body_nearer_than_two_millimetres_to_the_edge_is_incomplete(margin, co
         assert found.volume_cm3 is None
 
 
+@pytest.mark.parametrize(("row", "complete"), [(1, True), (0, False)])
+def test_a_lip_may_come_near_the_edge_of_the_crop_and_not_touch_it(row, complete):
+    crop, whole, body = _crop(_block())
+    body[36:38, row:12, 14:17] = 1.0
+    assert measure(crop, np.maximum(whole, body), body).complete is complete
+
+
 def test_a_cut_spinous_process_leaves_the_body_complete_without_a_volume():
     block = _block()
     crop, whole, body = _crop(block, inside=lambda points: (points - block.centre) @ _FRAME[1] < 30.0)
