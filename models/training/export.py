@@ -129,6 +129,8 @@ def export(work: Path | None, out: Path) -> dict:
         folder = Path(scratch)
         for stage in NETWORKS:
             checkpoint = work / f"{stage}.pt" if work and (work / f"{stage}.pt").exists() else None
+            if work and checkpoint is None and stage != "segment":
+                raise SystemExit(f"{work / stage}.pt is missing: a bundle is not made half of random weights")
             if stage == "segment" and checkpoint is None:
                 if (out / "segment.onnx").exists():
                     shutil.copyfile(out / "segment.onnx", folder / "segment.onnx")  # it stays, as restore does

@@ -53,7 +53,7 @@ def measure(crop: Crop, vertebra: np.ndarray, body: np.ndarray) -> Geometry:
 
 
 def _complete(crop: Crop, body: np.ndarray) -> bool:
-    """The body lies in the field with a margin of 2 mm, and in the crop: a lip may come near its edge, not touch it."""
+    """The body lies in the field with a margin of 2 mm (as far as the crop shows it), and does not touch the crop's edge."""
     steps = np.maximum(1, np.ceil(_MARGIN_MM / crop.grid.spacing - 1e-6).astype(int))
     span = [np.flatnonzero(body.any(axis=tuple(b for b in range(3) if b != a))) for a in range(3)]
     first, last = np.array([s[0] for s in span]), np.array([s[-1] for s in span])

@@ -134,6 +134,7 @@ def test_the_tolerance_is_that_of_the_provider(folder):
     (r"^\[stages\.label\.self_test\]", "[stages.label.other]", "tolerance"),
     (r"^\[bundle\]", "[bundle", "TOML"),
     (r"^statistics = \[.*?\]", 'statistics = ["hat_size"]', "hat_size"),
+    (r"^tolerance = 0\.02", "tolerance = 0.02\nshape = [1, 1, 16, 16, 16]", "old ramp"),
 ])
 def test_incomplete_manifest_is_refused_by_name(folder, pattern, replacement, word):
     _edit(folder, pattern, replacement)

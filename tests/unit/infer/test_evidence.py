@@ -53,7 +53,7 @@ def test_doubt_withholds_the_class_but_not_the_fracture(pattern, kind, certainty
 
 @pytest.mark.parametrize(("pattern", "kind"), [("S", "A"), ("SI", "B"), ("N", "B")])
 def test_signs_and_direct_reading_that_disagree_withhold_the_class_at_any_point(pattern, kind):
-    lenient = replace(STAGE, operating_points=_POINTS | {"abstain_below": 0.5})
+    lenient = replace(STAGE, operating_points=_POINTS | {"abstain_below": 0.3})
     grading = grade(_signs(pattern, kind), lenient, 0.3)
     assert grading.fracture is True and grading.denis is None and grading.abstain.code == "evidence_conflict"
     assert kind in grading.abstain.text

@@ -47,8 +47,12 @@ def test_export_is_one_file_per_stage_with_dynamic_shapes(folder):
 
 def test_a_segment_stage_is_exported_where_it_was_trained(tmp_path):
     (tmp_path / "work").mkdir()
-    net = export.network("segment", None)
-    torch.save({"ema": net.state_dict(), "about": "for a test"}, tmp_path / "work" / "segment.pt")
+    for stage in ("segment", "label", "vertebra"):
+        with pytest.raises(SystemExit, match=r"is missing"):
+            export.export(tmp_path / "work", tmp_path / "out")
+        torch.save(
+            {"ema": export.network(stage, None).state_dict(), "about": "for a test"}, tmp_path / "work" / f"{stage}.pt"
+        )
     export.export(tmp_path / "work", tmp_path / "out")
     stage = bundle.read(tmp_path / "out")["stages"]["segment"]
     assert stage["spacing_mm"] == 3.0 and stage["margin_mm"] > 0 and stage["self_test"]["expected"]
