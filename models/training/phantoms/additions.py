@@ -1,4 +1,4 @@
-"""What training patients have on top of the others.
+"""What patients of the training profile have on top of the others (the cohort `negatives` draws its patients there too).
 
 Each addition draws from a stream of its own ([seed, 40] and up): whoever lacks it stays the patient of before.
 """
