@@ -34,13 +34,7 @@ TORSO = ("z0", "step", "half_width", "half_depth", "centre_x", "centre_y", "cavi
          "square", "streaks", "table_gap")  # fmt: skip
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Small tensors: more threads than cores cost far more than they bring."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

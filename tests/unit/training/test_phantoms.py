@@ -15,14 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "models" / "trainin
 import phantoms as P  # noqa: E402
 from phantoms.shape import BAND_Q, HEIGHT_S  # noqa: E402
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Small tensors: more threads than cores cost far more than they bring."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -27,12 +27,7 @@ REFERENCE = Path(__file__).resolve().parents[3] / "models" / "reference"
 SPACING = (1.0, 1.25, 3.0)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
