@@ -1,7 +1,7 @@
 """The bundle contract (``models/README.md``) as code: windowing, probabilities, reading and writing.
 
-The node has its own reader; this one belongs to training and evaluation. Only the self-test's picture is the node's, since
-it has to go through the node's preprocessing.
+The node has its own reader; this one belongs to training and evaluation. The node's are only the self-test's picture, since
+it has to go through the node's preprocessing, and the rule that names a type.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from networks import CROP_ORIGIN, CROP_SHAPE, CROP_SPACING, LABELS
+from ovcf_node.domain.findings import Evidence
 from ovcf_node.infer import self_test
+from ovcf_node.infer.evidence import Signs, type_of
 from ovcf_node.infer.stages import LabelStage, RestoreStage, SegmentStage, VertebraStage
 
 LABEL_WINDOW = (-300.0, 900.0)  # HU
@@ -94,11 +96,13 @@ def denis(evidence: np.ndarray, points: dict[str, float]) -> str:
     return "A" if s and i else "B" if s else "C" if i else "D" if n else "none"
 
 
-def type_probabilities(evidence: np.ndarray, kind: np.ndarray) -> np.ndarray:
-    """Probabilities ``[N,4]`` of A..D given a compression: the mean of what signs and direct reading say (the contract)."""
-    s, i, n = evidence[:, 0], evidence[:, 1], evidence[:, 2]
-    signs = np.stack([s * i, s * (1 - i), (1 - s) * i, (1 - s) * (1 - i) * n], 1)
-    return 0.5 * (signs / signs.sum(1, keepdims=True) + kind[:, 1:] / kind[:, 1:].sum(1, keepdims=True))
+def types_said(p: dict[str, np.ndarray], points: dict[str, float]) -> np.ndarray:
+    """What the node says of each fracture of `probabilities`: A..D, burst, or None where it withholds the type."""
+    said = []
+    for signs, kind in zip(np.round(p["evidence"], 4), p["type"], strict=True):
+        letter, why = type_of(Signs(Evidence(*map(float, signs)), tuple(map(float, kind)), 0.0, 1.0), points)
+        said.append("burst" if why and why.code == "posterior_wall" else letter)
+    return np.array(said, object)
 
 
 def digest(path: Path) -> str:

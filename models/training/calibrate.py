@@ -25,7 +25,7 @@ import torch
 import cohorts
 import foreign
 import second
-from bundle import probabilities, type_probabilities, weighed
+from bundle import probabilities, types_said, weighed
 from networks import EVIDENCE, TYPES
 from ovcf_node import assemble, infer
 from ovcf_node.config import Assemble
@@ -139,7 +139,7 @@ def fitted(rows: list[dict]) -> dict:
         high = 0.85 if name == "posterior" else 0.6
         points[name] = operating_point(p["evidence"][group, k], evidence[group, k], 0.5, high, power, weight[group])
     typed = broken & (evidence[:, 3] == 0) & (p["fracture"] >= points["fracture"])
-    points["abstain_below"] = type_point(type_probabilities(p["evidence"], p["type"])[typed], kind[typed])
+    points["abstain_below"] = type_point({name: p[name][typed] for name in ("evidence", "type")}, points, kind[typed])
     group = np.where(old > 0, 2, np.where(broken, 1, 0))
     usual = usual_of(np.array([r["statistics"] for r in rows]), group, foreign_of(rows))
     return {"temperature": temperature, "operating_points": points, "usual": usual, "height": height, "vertebrae": len(rows)}
@@ -183,16 +183,16 @@ def usual_of(values: np.ndarray, group: np.ndarray, foreign: dict[str, np.ndarra
     }
 
 
-def type_point(probable: np.ndarray, kind: np.ndarray) -> float:
-    """The least probability from 0.5 at which at least ``TYPES_RIGHT`` of the types said are right.
+def type_point(p: dict[str, np.ndarray], points: dict[str, float], kind: np.ndarray) -> float:
+    """The least probability from 0.5 at which at least ``TYPES_RIGHT`` of the types that the node says are right.
 
     At most 0.6: where that share is not reached, wrong types are as sure of themselves as right ones, and withholding more
     costs only right ones.
     """
-    best, right = probable.max(1), probable.argmax(1) + 1 == kind
     for point in np.arange(0.5, 0.6, 0.01):
-        said = best >= point
-        if said.any() and right[said].mean() >= TYPES_RIGHT:
+        said = types_said(p, {**points, "abstain_below": float(point)})
+        given = np.isin(said, TYPES[1:])
+        if given.any() and (said == np.array(TYPES, object)[kind])[given].mean() >= TYPES_RIGHT:
             return float(point)
     return 0.6
 

@@ -120,7 +120,7 @@ def gather(sess, samples) -> dict[str, np.ndarray]:
 
 
 def vertebra_scores(g: dict[str, np.ndarray], points: dict, temperature: dict, height: dict | None) -> dict:
-    """Vertebra-level figures at the bundle's operating points; denominators keep abstentions.
+    """Vertebra-level figures at the bundle's operating points; denominators keep abstentions where nothing else is said.
 
     A crop alone has no neighbours: the fracture is what `height` makes of the picture without a loss.
     """
@@ -134,11 +134,10 @@ def vertebra_scores(g: dict[str, np.ndarray], points: dict, temperature: dict, h
     wanted[burst & (g["true_evidence"][:, :2].any(1))] = "burst"
     rule = np.array([bundle.denis(e, points) for e in p["evidence"]])
     direct = np.array(TYPES)[p["type"].argmax(1)]
-    both = bundle.type_probabilities(p["evidence"], p["type"])
-    mean = np.where(rule == "burst", "burst", np.array(TYPES[1:])[both.argmax(1)])
+    said = bundle.types_said(p, points)
+    withheld = np.array([word is None for word in said], bool)
     compression = truth & (wanted != "burst")
     hit = compression & called
-    unsure = called & (both.max(1) < points["abstain_below"]) & (rule != "burst")
     small = compression & (g["loss"] < 0.2)
     old = g["true_old"] > 0
     out = {
@@ -150,9 +149,10 @@ def vertebra_scores(g: dict[str, np.ndarray], points: dict, temperature: dict, h
         "specificity_old": share((~truth & ~called & old).sum(), (~truth & old).sum()),
         "denis_by_rule_of_detected": share((hit & (rule == wanted)).sum(), hit.sum()),
         "denis_direct_of_detected": share((hit & (direct == wanted)).sum(), hit.sum()),
-        "denis_by_mean_of_detected": share((hit & (mean == wanted)).sum(), hit.sum()),
+        "denis_by_mean_of_detected": share((hit & (said == wanted)).sum(), hit.sum()),
+        "denis_by_mean_of_said": share((hit & (said == wanted)).sum(), (hit & ~withheld).sum()),
         "denis_by_rule_of_all": share((hit & (rule == wanted)).sum(), compression.sum()),
-        "abstained": share(unsure.sum(), called.sum()),
+        "abstained": share((called & withheld).sum(), called.sum()),
     }
     for k, name in enumerate(EVIDENCE):
         t, c = g["true_evidence"][:, k] > 0, p["evidence"][:, k] >= points[name]
@@ -205,7 +205,8 @@ def markdown(result: dict) -> str:
             "specificity_old": "specificity among old deformities",
             "denis_by_rule_of_detected": "Denis type by rule, of detected",
             "denis_direct_of_detected": "Denis type by direct head, of detected",
-            "denis_by_mean_of_detected": "Denis type by the mean of both, of detected",
+            "denis_by_mean_of_detected": "Denis type as the node says it, of detected",
+            "denis_by_mean_of_said": "Denis type as the node says it, of those it does not withhold",
             "denis_by_rule_of_all": "Denis type by rule, of all fractures",
             "abstained": "would withhold the type, of called",
         }

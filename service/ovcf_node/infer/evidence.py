@@ -110,17 +110,16 @@ def weighed(signs: Signs, stage: VertebraStage, height_loss: float | None) -> Si
 def grade(signs: Signs, stage: VertebraStage, height_loss: float | None) -> Grading:
     """Decide fracture, class, age and notes of one complete vertebra; `height_loss` is a fraction or None."""
     points = stage.operating_points
-    broken = {name: getattr(signs.evidence, name) >= points[name] for name in _SIGNS}
-    named = classify(**broken)
+    named = _spelled(signs, points)
     if signs.spread >= _UNSTEADY and abs(signs.fracture - points["fracture"]) < _CLOSE:
         return _undetermined(signs, Reason("unsteady", "mirrored or slightly shifted, the same vertebra is read otherwise"))
     if signs.fracture < points["fracture"]:
         return _unbroken(signs, named, signs.old >= points["old"], height_loss)
     recent = named.fracture and signs.old < points["old"] / 2
-    denis, abstain = _type_of(signs, named, points)
+    denis, abstain = type_of(signs, points)
     if denis is not None:
-        named = classify(superior=denis in "AB", inferior=denis in "AC", anterior=denis == "D" or broken["anterior"],
-                         posterior=False)
+        named = classify(superior=denis in "AB", inferior=denis in "AC", posterior=False,
+                         anterior=denis == "D" or signs.evidence.anterior >= points["anterior"])
     notes = []
     if height_loss is not None and height_loss < _MEASURABLE:
         notes.append(Reason("no_measurable_deformity", f"signs of fracture, but height loss is {height_loss:.0%}"))
@@ -161,6 +160,11 @@ def _unbroken(signs: Signs, named: FractureClass, old: bool, height_loss: float 
     return Grading(False, signs.fracture, signs.evidence, old_deformity=False)
 
 
+def _spelled(signs: Signs, points: Mapping[str, float]) -> FractureClass:
+    """What the signs alone spell."""
+    return classify(**{name: getattr(signs.evidence, name) >= points[name] for name in _SIGNS})
+
+
 def _undetermined(signs: Signs, why: Reason) -> Grading:
     return Grading(None, signs.fracture, signs.evidence, abstain=why)
 
@@ -179,11 +183,9 @@ def _leans(signs: Signs, denis: str, points: Mapping[str, float]) -> bool:
     return all(getattr(signs.evidence, name) >= points[name] / 2 for name in _SPELLS[denis])
 
 
-def _type_of(
-    signs: Signs, named: FractureClass, points: Mapping[str, float]
-) -> tuple[str | None, Reason | None]:
-    """The Denis type of a fracture, or None and why it is withheld; `named` is what the signs alone spell."""
-    least = points["abstain_below"]
+def type_of(signs: Signs, points: Mapping[str, float]) -> tuple[str | None, Reason | None]:
+    """The Denis type of what is taken for a fracture, or None and why it is withheld."""
+    named, least = _spelled(signs, points), points["abstain_below"]
     if named.review:
         return None, Reason("posterior_wall", named.review)
     probable = type_probabilities(signs)

@@ -24,6 +24,7 @@ from ovcf_node.infer.usual import distance, is_unusual
 from ovcf_node.infer.vertebra import VertebraReading, own_masks
 
 REFERENCE = Path(__file__).resolve().parents[3] / "models" / "reference"
+POINTS = dict.fromkeys(("fracture", "superior", "inferior", "anterior", "posterior", "old", "abstain_below"), 0.5)
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -56,13 +57,38 @@ def test_points_separate_what_the_looks_separate():
     assert "study: fractures" in calibrate.summary(rows, result)
 
 
+def _read(vertebrae):
+    """Probabilities from pairs of signs and direct reading."""
+    return {"evidence": np.array([v[0] for v in vertebrae], float), "type": np.array([v[1] for v in vertebrae], float)}
+
+
 def test_types_are_said_from_where_enough_of_them_are_right():
-    sure = np.tile([0.9, 0.05, 0.03, 0.02], (20, 1))
-    open_ = np.tile([0.55, 0.4, 0.03, 0.02], (20, 1))
+    sure, open_ = ([0.9, 0.9, 0, 0], [0, 0.9, 0.05, 0.03, 0.02]), ([0.8, 0.6875, 0, 0], [0, 0.55, 0.4, 0.03, 0.02])
     kind = np.array([1] * 20 + [1, 2] * 10)
-    assert calibrate.type_point(np.vstack([sure, open_]), kind) == pytest.approx(0.56)
-    assert calibrate.type_point(sure, kind[:20]) == 0.5
-    assert calibrate.type_point(open_, kind[20:]) == 0.6
+    assert calibrate.type_point(_read([sure] * 20 + [open_] * 20), POINTS, kind) == pytest.approx(0.57)
+    assert calibrate.type_point(_read([sure] * 20), POINTS, kind[:20]) == 0.5
+    assert calibrate.type_point(_read([open_] * 20), POINTS, kind[20:]) == 0.6
+
+
+def test_types_that_the_node_withholds_are_no_wrong_types():
+    """Signs say B, the direct reading A, neither leads: such vertebrae are not said at any point, and move none."""
+    sure, torn = ([0.9, 0.9, 0, 0], [0, 0.9, 0.05, 0.03, 0.02]), ([0.8, 0.3, 0, 0], [0, 0.7, 0.3, 0.0, 0.0])
+    p = _read([sure] * 20 + [torn] * 20)
+    assert calibrate.types_said(p, POINTS).tolist() == ["A"] * 20 + [None] * 20
+    assert calibrate.type_point(p, POINTS, np.array([1] * 20 + [2] * 20)) == 0.5
+
+
+def test_the_training_says_the_type_that_the_node_says():
+    rng = np.random.default_rng(3)
+    p = {"evidence": rng.uniform(0, 1, (300, 4)) ** 2, "type": rng.dirichlet(np.full(5, 0.4), 300)}
+    said = calibrate.types_said(p, POINTS)
+    for evidence_, kind, word in zip(p["evidence"], p["type"], said, strict=True):
+        stage = VertebraStage((1, 1.25, 3), (56, 72, 32), (27.5, 24, 15.5), (-300, 1300), POINTS, {})
+        signs = Signs(Evidence(*(round(float(e), 4) for e in evidence_)), tuple(map(float, kind)), 0.0, 1.0)
+        grading = evidence.grade(signs, stage, 0.3)
+        burst = grading.abstain is not None and grading.abstain.code == "posterior_wall"
+        assert word == ("burst" if burst else grading.denis)
+    assert {*said} == {"A", "B", "C", "D", "burst", None}
 
 
 def _usual(values, group, others):
@@ -94,7 +120,7 @@ def test_few_healed_deformities_are_as_usual_as_many_whole_vertebrae():
 
 
 def _healed(bundle):
-    """A healed deformity (L1, loss 0.37) of a seed that nothing was trained on: its reading and series."""
+    """A healed deformity (L1, loss 0.37) alone in its field: its reading and its series."""
     case = phantoms.sample_case(4_000_009, profile="study")
     vertebra = next(v for v in case.vertebrae if v.level == "L1")
     assert vertebra.old_deformity and vertebra.height_loss > 0.25
