@@ -44,9 +44,12 @@ def one(patient: cohorts.Patient, bundle: Path, out: Path) -> dict[str, Any]:
 def run(bundle: Path, out: Path, sizes: dict[str, int], jobs: int, minutes: float) -> evaluate.Records:
     """Score what is missing of cohorts of these sizes, `jobs` patients at a time.
 
-    Records of patients whom cohorts of other sizes had, or other seeds, stay in the file and out of the report.
+    Records of patients whom cohorts of other sizes had, or other seeds, stay in the file and out of the report; so do those
+    of other code, whose patients are read again.
     """
     records = evaluate.Records(out, bundle)
+    if records.outdated:
+        print(f"{records.outdated} records are of other code: their cases are read again", flush=True)
     shutil.rmtree(out / "cases", ignore_errors=True)
     lists = [cohorts.patients(name, n) for name, n in sizes.items()]
     listed = {name: {p.name for p in mine} for name, mine in zip(sizes, lists, strict=True)}

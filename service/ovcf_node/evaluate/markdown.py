@@ -16,7 +16,8 @@ def page(result: dict[str, Any], preface: Sequence[str] = ()) -> str:
     bundle, cohorts = result["bundle"], result["cohorts"]
     lines = [
         f"# Evaluation of {bundle['name']} {bundle['version']}", "",
-        f"Bundle digest `{bundle['digest'][:16]}`, software {result['software']}. Every figure comes from reading DICOM "
+        f"Bundle digest `{bundle['digest'][:16]}`, software {result['software']}, reading code `{result['code'][:16]}` (its "
+        "digest: where it is the same, another run reads the same). Every figure comes from reading DICOM "
         "series with the node's own pipeline. **Cohorts of phantoms say nothing certain about patients.** Operating points "
         "are those of the bundle; its model card says how, and after seeing what, they were chosen.", "",
         "Shares show counts and Wilson's 95 % interval; intervals marked *p* come from resampling patients. A patient who "

@@ -10,7 +10,7 @@ from typing import Any
 
 from ovcf_node import infer
 from ovcf_node.errors import Permanent
-from ovcf_node.evaluate import figures, markdown
+from ovcf_node.evaluate import code, figures, markdown
 from ovcf_node.evaluate.score import score
 from ovcf_node.evaluate.truth import cases
 from ovcf_node.workflow.reading import SOFTWARE
@@ -21,14 +21,18 @@ RECORDS, PICTURES = "records.jsonl", "pictures"
 class Records:
     """Records of scored cases in `folder`, one JSON line each, of one bundle only; a torn last line is dropped.
 
-    Each holds the seconds since the record before it, or since its run began: over all runs they sum to the wall clock.
+    Those of other code (`code.digest`) stay in the file, are not among `rows`, and their cases are not `done`: `outdated`
+    counts them. Each holds the seconds since the record before it, or since its run began: over all runs they sum to the
+    wall clock.
     """
 
     def __init__(self, folder: Path, bundle: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / RECORDS
         self.digest = infer.load_identity(bundle).digest
-        self.rows = list(self._read())
+        found = list(self._read())
+        self.rows = [r for r in found if r.get("code") == code.digest()]
+        self.outdated = len(found) - len(self.rows)
         self.done = {(r["cohort"], r["case"]) for r in self.rows}
         self._last = time.monotonic()
 
@@ -50,7 +54,7 @@ class Records:
     def add(self, record: dict[str, Any]) -> None:
         """Append one record and keep it."""
         now = time.monotonic()
-        row = {**record, "bundle": self.digest, "wall_seconds": round(now - self._last, 2)}
+        row = {**record, "bundle": self.digest, "code": code.digest(), "wall_seconds": round(now - self._last, 2)}
         self._last = now
         with self.path.open("a") as stream:
             stream.write(json.dumps(row) + "\n")
@@ -63,6 +67,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Score every case below `cohort` that `out` has no record of, then write the report. Returns what was written."""
     records = Records(out, bundle)
+    if records.outdated:
+        progress(f"{records.outdated} records are of other code: their cases are read again")
     todo = cases(cohort)
     for number, folder in enumerate(todo, 1):
         record = score(folder, bundle, threads=threads, pictures=out / PICTURES) if not _known(records, folder) else None
@@ -85,7 +91,8 @@ def summarise(records: list[dict[str, Any]], bundle: Path) -> dict[str, Any]:
     order = [n for n in ("study", "natural", "negatives", "second") if n in by] + [n for n in by if n not in (
         "study", "natural", "negatives", "second")]
     return {
-        "bundle": asdict(infer.load_identity(bundle)), "software": SOFTWARE, "minutes": _minutes(records),
+        "bundle": asdict(infer.load_identity(bundle)), "software": SOFTWARE, "code": code.digest(),
+        "minutes": _minutes(records),
         "cohorts": {name: figures.summary(by[name]) for name in order},
     }
 

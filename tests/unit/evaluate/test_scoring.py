@@ -1,6 +1,7 @@
 """Scoring one case, the figures over records, resuming, and the page: on readings whose every error is planted."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from ovcf_node.domain.levels import REPORTED, mask_value
 from ovcf_node.domain.reasons import Reason
 from ovcf_node.domain.volume import Masks
 from ovcf_node.errors import Permanent
-from ovcf_node.evaluate import figures, markdown, run, study, truth
+from ovcf_node.evaluate import code, figures, markdown, run, study, truth
 from ovcf_node.evaluate.reader import reads_fracture
 from ovcf_node.evaluate.score import compare, errors, overlap
 from ovcf_node.workflow.reading import Read
@@ -118,7 +119,8 @@ def test_refused_and_undetermined_patients_are_errors_in_the_main_table():
 
 def test_the_page_puts_the_study_beside_ours():
     result = {"bundle": {"name": "b", "version": "1", "digest": "d" * 64, "status": "research"}, "software": "s",
-              "minutes": None, "cohorts": {"study": figures.summary(cohort()), "second": figures.summary(cohort()[:3])}}
+              "code": "c" * 64, "minutes": None,
+              "cohorts": {"study": figures.summary(cohort()), "second": figures.summary(cohort()[:3])}}
     page = markdown.page(result)
     assert "right of all fractures (end to end) | 0.687 (123/179" in page
     for words in ("phantoms", "0.933 (167/179, 0.886-0.961)", "0.500 (2/4", "every false positive of", "no radiologist"):
@@ -133,7 +135,7 @@ def test_patients_of_one_kind_have_no_kappa_and_no_predictive_value():
     assert (found["kappa"], found["kappa_interval"], found["ppv"], found["npv"]) == (None, None, None, None)
     assert figures.paired(sound)["rule_kappa"] is None
     result = {"bundle": {"name": "b", "version": "1", "digest": "d" * 64, "status": "research"}, "software": "s",
-              "minutes": None, "cohorts": {"negatives": figures.summary(sound)}}
+              "code": "c" * 64, "minutes": None, "cohorts": {"negatives": figures.summary(sound)}}
     page = markdown.page(result)
     assert "| kappa | - |" in page and "| PPV at this mix | - |" in page and "| NPV at this mix | - |" in page
 
@@ -180,6 +182,36 @@ def test_records_resume_and_refuse_another_bundle(tmp_path):
         run.Records(tmp_path, BUNDLE)
 
 
+def test_records_of_other_code_are_made_again(tmp_path, monkeypatch):
+    records = run.Records(tmp_path, BUNDLE)
+    for row in cohort()[:2]:
+        records.add(row)
+    lines = records.path.read_text().splitlines()
+    before_there_was_one = {name: value for name, value in json.loads(lines[0]).items() if name != "code"}
+    records.path.write_text("".join(line + "\n" for line in (json.dumps(before_there_was_one), lines[1])))
+    assert run.Records(tmp_path, BUNDLE).done == {("study", "c1")}
+    monkeypatch.setattr(code, "digest", lambda: "f" * 64)
+    again = run.Records(tmp_path, BUNDLE)
+    assert not again.rows and not again.done and again.outdated == 2
+    again.add(cohort()[0])
+    kept = [json.loads(line) for line in again.path.read_text().splitlines()]
+    assert [row["case"] for row in kept] == ["c0", "c1", "c0"] and kept[-1]["code"] == "f" * 64
+    assert [row["case"] for row in run.Records(tmp_path, BUNDLE).rows] == ["c0"]
+    result = run.write_report(again, BUNDLE, tmp_path)
+    assert result["code"] == "f" * 64 and result["cohorts"]["study"]["cases"] == 1
+    assert "reading code `ffffffffffffffff`" in (tmp_path / "EVALUATION.md").read_text()
+
+
+def test_the_digest_of_the_code_is_that_of_what_reads(tmp_path):
+    package = Path(shutil.copytree(Path(code.__file__).parents[1], tmp_path / "package"))
+    assert code.digest_of(package) == code.digest()
+    (package / "report" / "wording.py").write_text("# says nothing of a reading\n")
+    assert code.digest_of(package) == code.digest()
+    with (package / "infer" / "usual.py").open("a") as stream:
+        stream.write("# another word\n")
+    assert code.digest_of(package) != code.digest()
+
+
 def test_the_wall_clock_is_the_sum_over_runs(tmp_path, monkeypatch):
     clock = iter([0.0, 60.0, 90.0, 1000.0, 1030.0])  # a run with two cases, later one with a third
     monkeypatch.setattr(run.time, "monotonic", lambda: next(clock))
@@ -213,6 +245,6 @@ def test_the_studys_case_mix_sums_to_its_patients():
 
 def test_the_card_holds_the_summary_between_its_marks():
     result = {"bundle": {"name": "b", "version": "1", "digest": "d" * 64, "status": "research"}, "software": "s",
-              "cohorts": {"study": figures.summary(cohort())}}
+              "code": "c" * 64, "cohorts": {"study": figures.summary(cohort())}}
     text = markdown.card(result)
     assert text.startswith(markdown.CARD_BEGINS) and text.endswith(markdown.CARD_ENDS) and "0.500 (2/4" in text
