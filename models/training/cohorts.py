@@ -6,7 +6,8 @@
 - ``second``     the study's mix and some burst fractures, made by the second generator
 
 Patients are seeds, searched in order until each quota is full; a list depends on N and nothing else. Seeds here were
-never trained, calibrated or selected on. ``python models/training/cohorts.py --out COHORT --n 6`` writes them all to disk.
+never trained, calibrated or selected on, nor looked at (`SEEN`).
+``python models/training/cohorts.py --out COHORT --n 6`` writes them all to disk.
 """
 
 from __future__ import annotations
@@ -27,8 +28,23 @@ from ovcf_node.evaluate.study import CASE_MIX, NATURAL_MIX
 
 GRADED = REPORTED[:-1]
 COHORTS = ("study", "natural", "negatives", "second")
-FIRST_SEED = {  # moved on with each bundle whose builders have looked at the failures of the one before
-    "study": 6_595_000, "natural": 6_695_000, "negatives": 6_795_000, "second": second.EVALUATION + 395_000,
+FIRST_SEED = {  # moved on with each bundle whose builders have looked at the failures of the one before; then extend `SEEN`
+    "study": 6_900_000, "natural": 6_930_000, "negatives": 6_960_000, "second": second.EVALUATION + 500_000,
+}
+SPAN = 30_000  # seeds that a cohort may search: 200 negatives take 1400
+SEEN = {  # by generator: first seed, first one beyond, who has looked at those between; never evaluated again
+    "first": (
+        (0, 5_000_000, "training"),
+        (5_000_000, 6_000_000, "checkpoints, calibration, numbering, choice between trainings"),
+        (6_000_000, 6_500_000, "evaluate.py, test pairs"),
+        (6_500_000, 6_600_000, "study, to 0.7.0 (last from 6_595_000)"),
+        (6_600_000, 6_700_000, "natural, to 0.7.0 (last from 6_695_000)"),
+        (6_700_000, 6_800_000, "negatives, to 0.7.0 (last from 6_795_000)"),
+    ),
+    "second": (
+        (second.SELECTION, second.EVALUATION, "checkpoints, calibration, numbering, choice between trainings"),
+        (second.EVALUATION, second.EVALUATION + 400_000, "evaluate.py; second, to 0.7.0 (last from 8_395_000)"),
+    ),
 }
 NEGATIVES = (
     "wedge", "biconcave", "short", "schmorl", "limbus", "osteophytes", "sclerosis", "lines", "haemangioma", "cupid",

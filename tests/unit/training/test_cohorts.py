@@ -3,6 +3,7 @@
 import json
 import sys
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "models" / "trainin
 
 import assess  # noqa: E402
 import calibrate  # noqa: E402
+import cases  # noqa: E402
 import cohorts  # noqa: E402
+import second  # noqa: E402
 from ovcf_node.evaluate import Records  # noqa: E402
 from ovcf_node.evaluate.study import CASE_MIX  # noqa: E402
 
@@ -36,13 +39,28 @@ def test_patients_are_deterministic_and_as_many_as_asked(cohort, n):
 
 
 def test_the_studys_protocol_is_its_220_patients_of_each_type():
-    assert Counter(p.kind for p in cohorts.patients("study", 220)) == {"A": 40, "B": 45, "C": 39, "D": 55, "none": 41}
+    found = cohorts.patients("study", 220)
+    assert Counter(p.kind for p in found) == {"A": 40, "B": 45, "C": 39, "D": 55, "none": 41}
+    assert max(p.seed for p in found) < cohorts.FIRST_SEED["study"] + cohorts.SPAN
 
 
-def test_no_patient_is_calibrated_on_and_evaluated():
-    for generator in (("second",), ("study", "natural", "negatives")):
-        evaluated = min(cohorts.FIRST_SEED[name] for name in generator)
-        assert all(first + 500_000 <= evaluated for name, first in calibrate.FIRST.items() if name in generator)
+def test_no_patient_was_looked_at_before_it_is_evaluated():
+    taken = {name: (first, first + cohorts.SPAN) for name, first in cohorts.FIRST_SEED.items()}
+    for name, (first, beyond) in taken.items():
+        generator = "second" if name == "second" else "first"
+        assert all(first >= seen[1] for seen in cohorts.SEEN[generator]), name
+        assert all(first >= other[1] or beyond <= other[0] for who, other in taken.items() if who != name), name
+    assert max(taken[name][1] for name in taken if name != "second") <= second.SELECTION  # one number, one patient
+    for ranges in cohorts.SEEN.values():
+        assert all(before[1] == after[0] for before, after in pairwise(ranges))
+
+
+def test_all_that_was_trained_calibrated_and_chosen_on_has_been_seen():
+    used = [(*(first for name, first in calibrate.FIRST.items() if name != "second"), cases.HELD, cases.EVALUATION,
+             5_760_000, 5_820_000, 5_830_000, 6_595_000, 6_695_000, 6_795_000),
+            (calibrate.FIRST["second"], second.SELECTION, second.EVALUATION, 7_760_000, 7_820_000, 8_395_000)]
+    for seeds, ranges in zip(used, (cohorts.SEEN["first"], cohorts.SEEN["second"]), strict=True):
+        assert all(any(first <= seed < beyond for first, beyond, _ in ranges) for seed in seeds)
 
 
 def test_sizes_are_one_number_or_one_for_each_cohort_named():
