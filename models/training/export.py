@@ -74,7 +74,9 @@ def to_onnx(net: torch.nn.Module, stage: str, path: Path) -> float:
     return worst
 
 
-def card(out: Path, facts: dict, evaluation: dict | None, second: dict | None, notes: str) -> None:
+def card(
+    out: Path, facts: dict, evaluation: dict | None, second: dict | None, added: str | None, notes: str
+) -> None:
     """``MODEL_CARD.md``: what the bundle is, what it was trained on, what was measured, what it is not."""
     lines = [
         f"# Model card: ovcf-reference {VERSION}",
@@ -108,6 +110,15 @@ def card(out: Path, facts: dict, evaluation: dict | None, second: dict | None, n
             "### Second generator (frozen; never trained on, other shapes, fractures and rendering)",
             "",
             second["markdown"],
+        ]
+    if added:
+        lines += [
+            "",
+            "### What speaks beside the picture",
+            "",
+            "Calibration patients as the node reads them, each scored by weights that were fitted without it:",
+            "",
+            added,
         ]
     lines += ["", notes] if notes else []
     lines += [
@@ -170,10 +181,12 @@ def export(work: Path | None, out: Path) -> dict:
             {**bundle.DEFAULT_TEMPERATURE, **extra.get("temperature", {})},
             extra.get("usual"),
             extra.get("height"),
+            extra.get("restored"),
         )
         bundle.read(folder)
         notes = work / "notes.md" if work else None
-        card(folder, facts, evaluation, second, notes.read_text().strip() if notes and notes.exists() else "")
+        written = notes.read_text().strip() if notes and notes.exists() else ""
+        card(folder, facts, evaluation, second, extra.get("added"), written)
         out.mkdir(parents=True, exist_ok=True)
         export_restore.add(folder, work, out)
         if not (out / "bundle.toml").exists() or (out / "bundle.toml").read_bytes() != (folder / "bundle.toml").read_bytes():

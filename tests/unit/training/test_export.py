@@ -92,7 +92,8 @@ def test_shipped_bundle_is_consistent(tmp_path):
     for path in shipped.glob("*.onnx"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     vertebra = data["stages"]["vertebra"]
-    bundle.write(tmp_path, data["bundle"], points, vertebra["temperature"], vertebra["usual"], vertebra["height"])
+    bundle.write(tmp_path, data["bundle"], points, vertebra["temperature"], vertebra["usual"], vertebra["height"],
+                 vertebra.get("restored"))
     export_restore.add(tmp_path, None, shipped)
     again = bundle.read(tmp_path)
     for stage, table in data["stages"].items():  # every number of it, the self-tests' too
