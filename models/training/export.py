@@ -190,8 +190,8 @@ def export(work: Path | None, out: Path) -> dict:
         out.mkdir(parents=True, exist_ok=True)
         export_restore.add(folder, work, out)
         if not (out / "bundle.toml").exists() or (out / "bundle.toml").read_bytes() != (folder / "bundle.toml").read_bytes():
-            for stale in ("EVALUATION.md", "evaluation.json"):  # of the whole pipeline, with another bundle
-                (out / stale).unlink(missing_ok=True)
+            for stale in (*out.glob("errors-*.jpg"), out / "EVALUATION.md", out / "evaluation.json"):  # of another bundle
+                stale.unlink(missing_ok=True)
         for name in (*(f"{stage}.onnx" for stage in NETWORKS), "restore.onnx", "bundle.toml", "MODEL_CARD.md"):
             if (folder / name).exists():
                 shutil.copyfile(folder / name, out / name)
