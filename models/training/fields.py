@@ -58,7 +58,7 @@ def field(seed: int, profile: str = "training", device: str = "cpu") -> dict[str
 def coarse(rendered, vertebrae, random: bool) -> dict[str, np.ndarray]:
     """A field rendered at 3 mm as a 6 mm sample; `vertebrae` in the order of its instances."""
     grid = rendered.grid
-    hu = halves(numpy(rendered.hu).astype(np.float32)).mean(0)
+    hu = halves(np.maximum(numpy(rendered.hu).astype(np.float32), -1100)).mean(0)  # padding of -2000 must not darken skin
     labels = majority(halves(numpy(rendered.labels)), len(LABELS))
     instance = majority(halves(numpy(rendered.instance)), int(numpy(rendered.instance).max()) + 1)
     instance = np.where(labels > 0, instance, 0)
