@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 import cohorts
+import foreign
 import heard
 import second
 from bundle import probabilities, type_probabilities, weighed
@@ -33,8 +34,8 @@ from ovcf_node.config import Assemble
 from ovcf_node.infer.judgement import measured
 from ovcf_node.infer.morphometry import measure
 from ovcf_node.infer.segment import found
-from ovcf_node.infer.stages import STATISTICS
-from ovcf_node.infer.usual import statistics
+from ovcf_node.infer.stages import STATISTICS, Usual
+from ovcf_node.infer.usual import distance, statistics
 from ovcf_node.infer.vertebra import read_vertebrae
 from scores import height_weight, operating_point, restored_weight, temperature_binary, temperature_classes
 
@@ -43,7 +44,8 @@ NEAR_MM = 12.0  # a vertebra found farther off belongs to no true one
 VERTEBRAE = 6  # graded ones of a patient
 TYPES_RIGHT = 0.9
 NOISE = 0.01  # what some thirty fractures leave undecided between two thresholds: decided for sensitivity
-FAR = 1.5  # phantoms are alike; pictures of other scanners must not be refused for being a little different
+USUAL = 0.999  # quantile of the calibration's vertebrae: no single one decides the limit
+FOREIGN = 0.05  # quantile of each kind of foreign pictures
 OLD_SHARE = 0.25  # cohorts of mimics repeat healed deformities
 
 
@@ -72,6 +74,7 @@ def looks(case: Path, bundle: infer.Bundle) -> Iterator[dict]:
     geometry = {r.level: measure(r.crop, r.vertebra, r.body) for r in readings}
     known = measured(readings, geometry, bundle.vertebra)
     restored = infer.restored_of(volume, bundle, readings, geometry, known)
+    pictured = False  # of one vertebra of a case only: foreign pictures cost as much as four readings
     for reading in readings:
         centroid = geometry[reading.level].centroid
         gap = [float(np.linalg.norm(np.subtract(v["centre_mm"], centroid))) for v in truth["vertebrae"]]
@@ -87,7 +90,9 @@ def looks(case: Path, bundle: infer.Bundle) -> Iterator[dict]:
             "mimic": near["mimic"], "slice_mm": truth["facts"]["slice_mm"], "statistics": statistics(reading).tolist(),
             "measured_loss": known[reading.level].own_loss,
             "restored_loss": made.loss if made else None, "damage_hu": made.score if made else None,
+            "foreign": [] if pictured else list(foreign.rows(volume, reading, bundle)),
         }
+        pictured = True
 
 
 def one(case: Path, bundle: Path) -> list[dict]:
@@ -140,7 +145,8 @@ def fitted(rows: list[dict]) -> dict:
         points[name] = operating_point(p["evidence"][group, k], evidence[group, k], 0.5, high, power, weight[group])
     typed = broken & (evidence[:, 3] == 0) & (p["fracture"] >= points["fracture"])
     points["abstain_below"] = type_point(type_probabilities(p["evidence"], p["type"])[typed], kind[typed])
-    usual = usual_of(np.array([r["statistics"] for r in rows]))
+    group = np.where(old > 0, 2, np.where(broken, 1, 0))
+    usual = usual_of(np.array([r["statistics"] for r in rows]), group, foreign_of(rows))
     return {
         "temperature": temperature, "operating_points": points, "usual": usual, **weights, "added": added,
         "vertebrae": len(rows),
@@ -173,14 +179,33 @@ def balance(second_generator: list[bool]) -> np.ndarray:
     return np.where(group, len(group) / (2 * group.sum()), len(group) / (2 * (~group).sum()))
 
 
-def usual_of(values: np.ndarray) -> dict:
-    """Mean, inverse covariance and limit of the statistics: ``FAR`` times the farthest vertebra of the calibration."""
-    mean, precision = values.mean(0), np.linalg.inv(np.cov(values.T) + 1e-6 * np.eye(values.shape[1]))
-    off = values - mean
-    farthest = float(np.sqrt(np.einsum("ni,ij,nj->n", off, precision, off).max()))
+def foreign_of(rows: list[dict]) -> dict[str, np.ndarray]:
+    """Statistics ``[n, 6]`` of the foreign pictures by kind."""
+    kinds: dict[str, list] = {}
+    for picture in (p for r in rows for p in r["foreign"]):
+        kinds.setdefault(picture["kind"], []).append(picture["statistics"])
+    return {kind: np.array(values) for kind, values in kinds.items()}
+
+
+def usual_of(values: np.ndarray, group: np.ndarray, foreign: dict[str, np.ndarray]) -> dict:
+    """Mean, inverse covariance and limit of the statistics ``[N, 6]``.
+
+    The groups (whole, broken, healed) have the same say in mean and covariance: whole vertebrae are many and alike, and
+    would put every healed deformity far off. The limit lies halfway between where the calibration's vertebrae end and where
+    the nearest kind of foreign pictures begins.
+    """
+    weight = 1.0 / np.bincount(group)[group]
+    mean = np.average(values, axis=0, weights=weight)
+    precision = np.linalg.inv(np.cov(values.T, aweights=weight) + 1e-6 * np.eye(values.shape[1]))
+    distances = lambda x: np.sqrt(np.einsum("ni,ij,nj->n", x - mean, precision, x - mean))  # noqa: E731
+    ends = float(np.quantile(distances(values), USUAL))
+    begins = {kind: float(np.quantile(distances(x), FOREIGN)) for kind, x in foreign.items()}
+    nearest = min(begins, key=begins.get)
+    if begins[nearest] <= ends:
+        raise SystemExit(f"statistics do not tell pictures {nearest!r} ({begins[nearest]:.1f}) from vertebrae ({ends:.1f})")
     return {
         "statistics": list(STATISTICS), "mean": [round(float(x), 5) for x in mean],
-        "precision": [round(float(x), 4) for x in precision.ravel()], "limit": round(FAR * farthest, 2),
+        "precision": [round(float(x), 4) for x in precision.ravel()], "limit": round((ends + begins[nearest]) / 2, 2),
     }
 
 
@@ -210,7 +235,7 @@ def summary(rows: list[dict], result: dict) -> str:
     loss = column(rows, "measured_loss")
     alone, p["fracture"] = p["fracture"], combined(rows, p, result)
     called = p["fracture"] >= result["operating_points"]["fracture"]
-    lines = []
+    lines = [beyond(rows, result["usual"])]
     for cohort in FIRST:
         mine = [k for k, r in enumerate(rows) if r["cohort"] == cohort]
         true = {k: any(rows[k]["evidence"][:3]) for k in mine}
@@ -231,6 +256,16 @@ def summary(rows: list[dict], result: dict) -> str:
                 lines.append(f"  {r['case']} {r['level']} {kind} loss {r['loss']:.2f} {r['mimic']} old {r['old']} "
                              f"{r['slice_mm']} mm, measured {loss[k]:.2f}: {p['fracture'][k]:.2f}, picture {alone[k]:.2f}")
     return "\n".join(lines)
+
+
+def beyond(rows: list[dict], usual: dict) -> str:
+    """How many vertebrae and foreign pictures of each kind lie beyond the limit, and how far they lie."""
+    known = Usual(usual["mean"], usual["precision"], usual["limit"])
+    far = {"vertebrae": np.array([distance(np.array(r["statistics"]), known) for r in rows])}
+    far |= {kind: np.array([distance(x, known) for x in values]) for kind, values in foreign_of(rows).items()}
+    return f"beyond {known.limit}: " + ", ".join(
+        f"{kind} {(d > known.limit).sum()}/{len(d)} ({d.min():.1f}-{d.max():.1f})" for kind, d in far.items()
+    )
 
 
 def main() -> None:

@@ -208,10 +208,16 @@ def _self_test(
     for name, promised in expected.items():
         if name not in outputs:
             raise Permanent("bundle_manifest", f"the self-test of stage {stage} names the unknown tensor {name}")
-        found, wanted = self_test.numbers(outputs[name])[: len(promised)], np.asarray(promised, dtype=np.float64)
-        if len(found) != len(wanted) or not np.all(np.abs(found - wanted) <= tolerance):
+        found = self_test.numbers(outputs[name])
+        if not 2 <= len(promised) <= len(found):
+            wrong = f"the self-test of stage {stage} has {len(promised)} numbers of {name}, must have 2 to {len(found)}"
+            raise Permanent("bundle_manifest", wrong)
+        right = self_test.misses(found, promised) <= tolerance
+        if not right.all():
+            old = right[:2].all() and outputs[name].ndim == 5  # the map as a whole is the promised one
+            hint = ": mean and SD agree, values from other places? Write the numbers anew (models/README.md)" if old else ""
             raise Permanent(
                 "bundle_self_test",
-                f"{table['file']}: {name} gives {np.round(found, 4).tolist()}, "
-                f"expected {wanted.tolist()} +- {tolerance} on {provider}",
+                f"{table['file']}: {name} gives {np.round(found[: len(promised)], 4).tolist()}, "
+                f"expected {list(promised)} +- {tolerance} of its SD on {provider}{hint}",
             )

@@ -12,6 +12,9 @@ from ovcf_node.infer.stages import LabelStage, RestoreStage, VertebraStage
 
 _STEP_MM, _SHAPE = (2.0, 1.5, 1.5), (48, 64, 64)
 _CENTRE = np.array([4.0, -3.0, 2.0])  # LPS mm of the middle body
+_PLACES = (  # fractions of an answer's z, y, x (w, v, u): the middle body, its two plates, the body above, its two sides
+    (0.50, 0.40, 0.50), (0.38, 0.40, 0.50), (0.62, 0.40, 0.50), (0.83, 0.40, 0.50), (0.50, 0.34, 0.38), (0.50, 0.36, 0.62))
+_LEAST_SD = 0.5  # an output that is a single number has no spread
 
 
 def volume() -> Volume:
@@ -55,6 +58,20 @@ def crop_tensors(stage: VertebraStage, restore: RestoreStage | None = None) -> d
 
 
 def numbers(tensor: np.ndarray) -> list[float]:
-    """Return what a manifest promises of an answer: mean, standard deviation, and up to six values at even distances."""
-    flat = np.asarray(tensor, np.float64).ravel()
-    return [round(float(n), 6) for n in (flat.mean(), flat.std(), *flat[:: -(-flat.size // 6)])]
+    """Return what a manifest promises of an answer: mean, standard deviation, and up to six values.
+
+    Of a map [1, C, z, y, x] they lie in and around the bodies, each in another channel; of other answers they are the first.
+    """
+    answer = np.asarray(tensor, np.float64)
+    values = answer.ravel()[: len(_PLACES)]
+    if answer.ndim == 5:
+        channels = (k * answer.shape[1] // len(_PLACES) for k in range(len(_PLACES)))
+        where = ((np.array(place) * answer.shape[2:]).astype(int) for place in _PLACES)
+        values = [answer[0, channel, z, y, x] for channel, (z, y, x) in zip(channels, where, strict=True)]
+    return [round(float(n), 6) for n in (answer.mean(), answer.std(), *values)]
+
+
+def misses(found: list[float], promised: list[float]) -> np.ndarray:
+    """Return how far `numbers` are off the promised ones, in the output's promised standard deviation (at least 0.5)."""
+    wanted = np.asarray(promised, dtype=np.float64)
+    return np.abs(np.asarray(found)[: len(wanted)] - wanted) / max(_LEAST_SD, *wanted[1:2])

@@ -102,14 +102,18 @@ def _run(
         answer = bundle.run("vertebra", {"crop": np.stack([window(c.hu, stage.window_hu) for c in crops])[:, None]})
         for k, ((vertebra, centre, frame), crop) in enumerate(zip(part, crops, strict=True)):
             foreign = _foreign(crop, labels, vertebra)
-            own = crop.inside & ~foreign
-            # The body keeps its soft rim where the whole vertebra ends: endplates are read between voxels.
-            whole, body = (_one_piece(np.where(own, _sigmoid(answer[name][k, 0]), 0)) for name in ("vertebra", "body"))
+            whole, body = own_masks(answer, k, crop.inside & ~foreign)
             out.append(VertebraReading(
                 vertebra.label, np.asarray(centre), np.asarray(frame), crop, whole, body,
                 _sigmoid(answer["fracture"][k, 0]) * crop.inside, _signs(answer)[k : k + 1],
             ))
     return out
+
+
+def own_masks(answer: dict[str, np.ndarray], k: int, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities (w, v, u) of vertebra and body in the k-th crop of an answer, each one piece of the voxels `own`."""
+    # The body keeps its soft rim where the whole vertebra ends: endplates are read between voxels.
+    return tuple(_one_piece(np.where(own, _sigmoid(answer[name][k, 0]), 0)) for name in ("vertebra", "body"))
 
 
 def _looked_at(volume: Volume, bundle: Bundle, readings: list[VertebraReading]) -> list[VertebraReading]:

@@ -3,6 +3,7 @@
 import hashlib
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from ovcf_node.errors import Permanent
 from ovcf_node.infer import bundle as bundles
+from ovcf_node.infer import self_test
 from quick_study import without
 
 _REFERENCE = Path(__file__).resolve().parents[3] / "models" / "reference"
@@ -113,10 +115,37 @@ def test_other_preprocessing_than_the_networks_were_trained_with_is_refused(fold
 
 def test_the_tolerance_is_that_of_the_provider(folder):
     _edit(folder, r"^evidence = \[(-?\d)", r"evidence = [\g<1>0")  # ten times the mean
-    assert "+- 0.02 on CPUExecutionProvider" in _refusal(folder).text
+    assert "+- 0.005 of its SD on CPUExecutionProvider" in _refusal(folder).text
     text = (folder / "bundle.toml").read_text()
-    (folder / "bundle.toml").write_text(text.replace("CUDAExecutionProvider = 0.3", "CPUExecutionProvider = 999.0"))
+    (folder / "bundle.toml").write_text(text.replace("CUDAExecutionProvider = 0.02", "CPUExecutionProvider = 999.0"))
     assert bundles.load(folder).has("vertebra")
+
+
+def test_the_tolerance_is_in_standard_deviations_of_the_output():
+    assert self_test.misses([1.0, 2.0, 5.0], [1.0, 2.0, 4.0]).tolist() == [0, 0, 0.5]
+    assert self_test.misses([-3.0, 0.0, -3.1], [-3.0, 0.0, -3.0]) == pytest.approx([0, 0, 0.2])  # a single number has none
+    assert self_test.misses([1.0, 2.0, 5.0], [0.0, 0.1]).tolist() == [2.0, 3.8]
+
+
+def test_numbers_of_a_map_come_from_the_bodies(reference, monkeypatch):
+    """Without the bodies most of the values are others; background, far from them, would hardly notice."""
+    whole, answers = self_test.volume(), []
+    for picture in (whole, replace(whole, hu=np.where(whole.hu > 100, 40, whole.hu).astype(np.int16))):
+        monkeypatch.setattr(self_test, "volume", lambda picture=picture: picture)
+        answers.append({
+            **reference.run("label", self_test.field_tensors(reference.label)),
+            **reference.run("vertebra", self_test.crop_tensors(reference.vertebra)),
+            "restored": reference.run("restore", self_test.crop_tensors(reference.vertebra, reference.restore))["restored"],
+        })
+    for name in ("classes", "offset", "vertebra", "body", "fracture", "restored"):
+        with_bodies, without_them = (self_test.numbers(answer[name]) for answer in answers)
+        assert np.sum(self_test.misses(without_them, with_bodies)[2:] > 0.05) >= 5, name
+    assert np.sum(np.array(self_test.numbers(answers[0]["vertebra"])[2:]) > 0) >= 5
+
+
+def test_numbers_of_an_older_node_are_named(folder):
+    _edit(folder, r"^classes = \[(\S+ \S+) .*?\]", r"classes = [\1 6.906653, -64.402107, -16.604908, -34.8, -21.0, -10.7]")
+    assert "Write the numbers anew (models/README.md)" in _refusal(folder).text
 
 
 @pytest.mark.parametrize(("pattern", "replacement", "word"), [
@@ -134,7 +163,8 @@ def test_the_tolerance_is_that_of_the_provider(folder):
     (r"^\[stages\.label\.self_test\]", "[stages.label.other]", "tolerance"),
     (r"^\[bundle\]", "[bundle", "TOML"),
     (r"^statistics = \[.*?\]", 'statistics = ["hat_size"]', "hat_size"),
-    (r"^tolerance = 0\.02", "tolerance = 0.02\nshape = [1, 1, 16, 16, 16]", "old ramp"),
+    (r"^tolerance = 0\.005", "tolerance = 0.02\nshape = [1, 1, 16, 16, 16]", "old ramp"),
+    (r"^classes = \[.*?\]", "classes = [1.0]", "2 to 8"),
 ])
 def test_incomplete_manifest_is_refused_by_name(folder, pattern, replacement, word):
     _edit(folder, pattern, replacement)

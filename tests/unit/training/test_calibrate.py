@@ -10,10 +10,21 @@ pytest.importorskip("torch")
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "models" / "training"))
 
 import calibrate
+import foreign
+import phantoms
+from casefolder import axial
+from ovcf_node import infer
 from ovcf_node.domain.findings import Evidence
+from ovcf_node.domain.volume import FrameSource, Volume
 from ovcf_node.infer import evidence
 from ovcf_node.infer.evidence import Signs
-from ovcf_node.infer.stages import HeightWeight, RestoredWeight, VertebraStage
+from ovcf_node.infer.resample import crop_grid, sample_crop, window
+from ovcf_node.infer.stages import HeightWeight, RestoredWeight, Usual, VertebraStage
+from ovcf_node.infer.usual import distance, is_unusual
+from ovcf_node.infer.vertebra import VertebraReading, own_masks
+
+REFERENCE = Path(__file__).resolve().parents[3] / "models" / "reference"
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def _row(rng, kind, case):
@@ -25,7 +36,8 @@ def _row(rng, kind, case):
         "case": case, "cohort": "study", "level": "L1",
         "logits": np.hstack([signs, types, rng.normal(-3, 1, (3, 1))]).tolist(),
         "evidence": evidence, "type": kind, "old": bool(rng.random() < 0.1), "loss": 0.2, "mimic": None, "slice_mm": 1.0,
-        "statistics": rng.normal(0, 1, 6).tolist(), "measured_loss": float(rng.uniform(0, 0.1) + 0.2 * (kind > 0)),
+        "statistics": rng.normal(0, 1, 6).tolist(), "foreign": [{"kind": "air", "statistics": [30.0] * 6}],
+        "measured_loss": float(rng.uniform(0, 0.1) + 0.2 * (kind > 0)),
     }
 
 
@@ -53,12 +65,61 @@ def test_types_are_said_from_where_enough_of_them_are_right():
     assert calibrate.type_point(open_, kind[20:]) == 0.6
 
 
-def test_the_limit_lies_beyond_every_vertebra_of_the_calibration():
-    values = np.random.default_rng(1).normal(3, 2, (300, 6))
-    usual = calibrate.usual_of(values)
-    off = values - np.array(usual["mean"])
-    distance = np.sqrt(np.einsum("ni,ij,nj->n", off, np.array(usual["precision"]).reshape(6, 6), off))
-    assert distance.max() * calibrate.FAR == pytest.approx(usual["limit"], rel=0.01)
+def _usual(values, group, others):
+    made = calibrate.usual_of(values, group, others)
+    return Usual(made["mean"], made["precision"], made["limit"])
+
+
+def test_the_limit_lies_between_vertebrae_and_foreign_pictures():
+    rng = np.random.default_rng(1)
+    values, group = rng.normal(3, 2, (1000, 6)), np.repeat([0, 1, 2], (900, 70, 30))
+    others = {"far": rng.normal(100, 2, (30, 6)), "near": rng.normal(25, 2, (30, 6))}
+    usual = _usual(values, group, others)
+    near, far = (min(distance(x, usual) for x in others[kind]) for kind in ("near", "far"))
+    assert max(distance(x, usual) for x in values) < usual.limit < near < far
+    values[0] = 20.0  # one vertebra hardly moves it, however far
+    assert _usual(values, group, others).limit == pytest.approx(usual.limit, rel=0.3)
+    with pytest.raises(SystemExit, match="'near'"):
+        calibrate.usual_of(values, group, {"near": rng.normal(3, 2, (30, 6))})
+
+
+def test_few_healed_deformities_are_as_usual_as_many_whole_vertebrae():
+    rng = np.random.default_rng(2)
+    values, group = rng.normal(0, 1, (1000, 6)), np.repeat([0, 2], (980, 20))
+    values[group == 2] += [0, 0, 0, 6, 6, 0]  # denser and less even than the others
+    others = {"air": np.full((20, 6), 40.0)}
+    equal, alike = (_usual(values, given, others) for given in (group, np.zeros(1000, int)))
+    median = lambda usual: np.median([distance(x, usual) for x in values[group == 2]])  # noqa: E731
+    assert median(equal) < 3.5 < median(alike)
+
+
+def _healed(bundle):
+    """A healed deformity (L1, loss 0.37) of a seed that nothing was trained on: its reading and series."""
+    case = phantoms.sample_case(4_000_009, profile="study")
+    vertebra = next(v for v in case.vertebrae if v.level == "L1")
+    assert vertebra.old_deformity and vertebra.height_loss > 0.25
+    centre, frame, stage = np.array(vertebra.centre_mm), np.array(vertebra.frame), bundle.vertebra
+    grid = axial(centre - [40, 50, 35], (1.5, 1.0, 1.0), [47, 110, 80])
+    made = phantoms.render(case, grid, phantoms.sample_acquisition(4_000_009, profile="study"))
+    sources = tuple(FrameSource(str(k)) for k in range(47))
+    volume = Volume(made.hu.numpy().astype(np.int16), np.array(grid.affine, float), sources, "axial", None)
+    crop = sample_crop(volume, crop_grid(centre, frame, stage.spacing_mm, stage.shape, stage.origin_index))
+    answer = bundle.run("vertebra", {"crop": window(crop.hu, stage.window_hu)[None, None]})
+    whole, body = own_masks(answer, 0, crop.inside)
+    return VertebraReading("L1", centre, frame, crop, whole, body, whole, np.zeros((1, 10))), volume
+
+
+def test_foreign_pictures_are_refused_and_a_healed_deformity_is_not():
+    """At the limit that is shipped."""
+    bundle = infer.load(REFERENCE, threads=1)
+    reading, volume = _healed(bundle)
+    usual = bundle.vertebra.usual
+    assert not is_unusual(reading, usual)
+    made = list(foreign.rows(volume, reading, bundle))
+    assert made == list(foreign.rows(volume, reading, bundle))
+    assert {"raised", "reversed", "noise", "constant", "air"} <= {picture["kind"] for picture in made}
+    near = {p["kind"]: distance(np.array(p["statistics"]), usual) for p in made}
+    assert min(near.values()) > usual.limit, near
 
 
 def test_height_loss_is_weighed_as_the_node_weighs_it():

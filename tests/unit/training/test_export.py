@@ -1,5 +1,6 @@
 """Export, bundle writing and evaluation statistics (models/training)."""
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -15,7 +16,9 @@ ROOT = Path(__file__).resolve().parents[3]
 import bundle  # noqa: E402
 import export  # noqa: E402
 import export_restore  # noqa: E402
+import retest  # noqa: E402
 import scores  # noqa: E402
+from ovcf_node.errors import Permanent  # noqa: E402
 from ovcf_node.infer import bundle as bundles  # noqa: E402
 
 
@@ -70,6 +73,18 @@ def test_bundle_says_what_it_is_and_passes_its_own_self_test(folder):
         assert set(test["expected"]) == set(bundle.OUTPUTS[stage])
         assert test["tolerance"] < test["tolerance_of"]["CUDAExecutionProvider"]
     assert bundles.load(folder, threads=1).has("label")
+
+
+def test_self_tests_are_written_anew_and_nothing_else(folder, tmp_path):
+    for path in folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    fresh = (folder / "bundle.toml").read_text()
+    old = re.sub(r"^classes = .*", "classes = [1.0, 2.0]", fresh, flags=re.MULTILINE).replace("= 0.02", "= 0.3")
+    (tmp_path / "bundle.toml").write_text(old)
+    with pytest.raises(Permanent, match="classes gives"):
+        bundles.load(tmp_path, threads=1)
+    retest.retest(tmp_path)
+    assert (tmp_path / "bundle.toml").read_text() == fresh
 
 
 def test_a_changed_file_is_refused(folder, tmp_path):

@@ -1,0 +1,46 @@
+"""Writes the self-tests of a bundle anew, its own or anyone's: ``python models/training/retest.py FOLDER``.
+
+For bundles whose numbers an older node promised. Nothing else of ``bundle.toml`` changes; the bundle's digest does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+import bundle
+from ovcf_node.infer import self_test
+from ovcf_node.infer.stages import label_stage, restore_stage, vertebra_stage
+
+
+def given(stages: dict, name: str) -> dict:
+    """The tensors of one stage's self-test, prepared as the manifest says."""
+    if name in ("label", "segment"):
+        return self_test.field_tensors(label_stage(stages[name]))
+    vertebra = vertebra_stage(stages["vertebra"])
+    return self_test.crop_tensors(vertebra, restore_stage(stages[name], vertebra) if name == "restore" else None)
+
+
+def retest(folder: Path) -> None:
+    """Replace the self-test's tables of every stage in ``folder/bundle.toml``."""
+    manifest, stages = folder / "bundle.toml", bundle.read(folder)["stages"]
+    text = manifest.read_text()
+    for name in (name for name, stage in stages.items() if "file" in stage):
+        tables = bundle.promised(f"stages.{name}", bundle.session(folder / stages[name]["file"]), given(stages, name))
+        old = rf"(^\[stages\.{name}\.self_test.*?\]\n([^\[\n].*\n|\n(?=\[stages\.{name}\.self_test))*)+"
+        text, count = re.subn(old, tables.rstrip("\n") + "\n", text, flags=re.MULTILINE)
+        if count != 1:
+            raise SystemExit(f"{manifest}: {count} places with a self-test of stage {name}, must be 1")
+    manifest.write_text(text)
+    bundle.read(folder)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="bundle folder")
+    retest(parser.parse_args().folder)
+
+
+if __name__ == "__main__":
+    main()
