@@ -269,13 +269,14 @@ def damaged(work: Path, minutes: float, count: int) -> None:
     for path in sorted((work / "crops").glob("*.npz")):
         if time.time() > end or done == count > 0:
             return
-        if (work / "painted" / path.name).exists():
+        name = f"{path.stem}p"  # its own: painted files may lie beside the others
+        if (work / "painted" / f"{name}.npz").exists():
             continue
         with np.load(path) as data:
             sample = {k: data[k] for k in data.files}
-        rows = painted.of_file(net, plans, sample, np.random.default_rng([int(path.stem), 8]))
+        rows = painted.of_file(net, plans, sample, np.random.default_rng([*path.stem.encode(), 8]))
         if rows:
-            save(work / "painted", path.stem, stacked({k: [row[k] for row in rows] for k in COLUMNS}))
+            save(work / "painted", name, stacked({k: [row[k] for row in rows] for k in COLUMNS}))
         done += 1
         print(f"damaged {path.stem}: {len(rows)}", flush=True)
 
