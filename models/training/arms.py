@@ -91,11 +91,8 @@ def samples(arm: Arm, work: Path) -> Pool | CropSampler:
             pool.names = [n for n in pool.names if not pool.samples[n]["random"]]
         return pool
     pool = Pool(work / "crops", devices.CPU.crop_files)
-    if arm.painted:
-        more = Pool(work / "painted", devices.CPU.crop_files)
-        pool.samples |= more.samples
-        pool.names += more.names
-    return CropSampler(pool, physical=not arm.varied)
+    painted = Pool(work / "painted", devices.CPU.crop_files) if arm.painted else None
+    return CropSampler(pool, physical=not arm.varied, painted=painted)
 
 
 def trained(arm: Arm, work: Path, minutes: float, seed: int) -> Ema:

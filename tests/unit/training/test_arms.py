@@ -1,6 +1,7 @@
 """Ablations: each arm differs from the plain one in what it says, and in nothing else."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -61,10 +62,9 @@ def test_without_randomised_appearance_a_crop_keeps_its_tones():
 
 
 def test_painted_crops_join_where_the_arm_says_so(work):
-    (work / "crops").rename(work / "painted")
-    (work / "crops").mkdir()
-    assert not arms.samples(arms.ARMS["vertebra"], work).groups
-    assert arms.samples(arms.ARMS["vertebra-painted"], work).groups
+    shutil.copytree(work / "crops", work / "painted")
+    assert not arms.samples(arms.ARMS["vertebra"], work).twins
+    assert len(arms.samples(arms.ARMS["vertebra-painted"], work).twins) == 12
 
 
 @pytest.mark.parametrize("name", ["label-bypassed", "vertebra-physical"])

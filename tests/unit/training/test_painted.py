@@ -16,6 +16,7 @@ import pool  # noqa: E402
 import restorer  # noqa: E402
 import train_damage  # noqa: E402
 from networks import CROP_SHAPE  # noqa: E402
+from tiny_samples import crop_file  # noqa: E402
 
 SUPERIOR = torch.tensor([1, 0, 0, 0, 0.3, 0.3, 0.3, 0, 0])
 BOTH = torch.tensor([1, 1, 0, 0, 0.3, 0.3, 0.3, 0, 0])
@@ -178,3 +179,22 @@ def test_one_turn_teaches_both(tmp_path):
     parts = train_damage.turn(net, critics, painter, judges, batch, replace(devices.CPU), True)
     assert all(np.isfinite(v) for v in parts.values()) and parts["critic"] > 0
     assert not torch.equal(before[0], net.flow.weight) and not torch.equal(before[1], critics.critics[0].net[0].weight_orig)
+
+
+def test_painted_crops_are_one_in_ten_at_most_and_half_of_them_whole(tmp_path):
+    rendered, made = crop_file(40), crop_file(4)
+    for folder, sample in (("crops", rendered), ("painted", made)):
+        cases.save(tmp_path / folder, "1", {**sample, "random": np.arange(len(sample["type"])) % 4 // 2})
+    pools = [pool.Pool(tmp_path / folder, 5) for folder in ("crops", "painted")]
+    sampler = pool.CropSampler(pools[0], painted=pools[1])
+    rng = np.random.default_rng(0)
+    drawn = [(k, bool(sample["evidence"][k].any())) for sample, k in (sampler.pick(rng) for _ in range(2000))
+             if sample is pools[1].samples["1.npz"]]
+    assert len(drawn) == pytest.approx(2000 * 4 / 44, rel=0.15)  # no oftener than the others
+    assert {k for k, _ in drawn} == {0, 1, 2, 3} and np.mean([broken for _, broken in drawn]) == pytest.approx(0.5, abs=0.1)
+    for name in "2345":
+        cases.save(tmp_path / "painted", name, {**made, "random": np.zeros(4)})
+    assert sampler.share == pytest.approx(4 / 44)
+    sampler.update()  # finds what was painted meanwhile
+    assert sampler.share == 0.1 and len(sampler.twins) == 20
+    assert len(pool.CropSampler(pools[0], physical=True, painted=pools[1]).twins) == 18
