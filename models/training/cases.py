@@ -210,12 +210,15 @@ def save(folder: Path, name: str, arrays: dict[str, np.ndarray]) -> None:
 
 
 def rendered(cache: Path | None, profile: str, seed: int, kind: str) -> dict[str, np.ndarray]:
-    """Field or crops of an evaluation case, from the cache where it is there."""
+    """Field, spine or crops of an evaluation case, from the cache where it is there."""
     path = cache / profile / kind / f"{seed}.npz" if cache else None
     if path and path.exists():
         with np.load(path) as data:
             return {k: data[k] for k in data.files}
-    sample = field(seed, profile) if kind == "fields" else crops(seed, profile, every=True)
+    if kind == "spines":
+        sample = spine(*rendered_field(seed, profile), np.random.default_rng([seed, 5]))
+    else:
+        sample = field(seed, profile) if kind == "fields" else crops(seed, profile, every=True)
     if path:
         save(path.parent, str(seed), sample)
     return sample
