@@ -6,8 +6,9 @@
 40 / 45 / 39 / 55 of A-D, 41 of none) beside 200 negatives. A cohort that such a list leaves out is not made.
 
 Records of scored cases lie in ``DIR/records.jsonl``: a stopped run goes on where it was. Ends with ``DIR/EVALUATION.md``,
-``DIR/evaluation.json`` and pictures of every case with an error. ``--minutes`` stops taking new cases after that time;
-cohorts take turns, so that an early stop leaves a little less of each. ``--card MODEL_CARD.md`` puts the summary there.
+``DIR/evaluation.json``, pictures of cases with an error, and a sheet of them for each cohort. ``--minutes`` stops taking
+new cases after that time; cohorts take turns, so that an early stop leaves a little less of each. ``--card MODEL_CARD.md``
+puts the summary there.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import torch
 
 import calibrate
 import cohorts
+import failures
 import second
 import targets
 from ovcf_node import evaluate
@@ -73,7 +75,8 @@ def run(bundle: Path, out: Path, sizes: dict[str, int], jobs: int, minutes: floa
 
 def preface(result: dict[str, Any], records: evaluate.Records) -> list[str]:
     """Lines of EVALUATION.md that only the maker of these cohorts can say."""
-    return [operating_points(records), "", *targets.lines(result["cohorts"])]
+    shown = "Cases with an error are shown on `errors-COHORT.jpg`, one sheet a cohort."
+    return [operating_points(records), "", shown, "", *targets.lines(result["cohorts"])]
 
 
 def operating_points(records: evaluate.Records) -> str:
@@ -107,6 +110,7 @@ def main() -> None:
         parser.error(f"--n: {error}")
     records = run(a.bundle, a.out, sizes, a.jobs, a.minutes)
     result = evaluate.write_report(records, a.bundle, a.out, lambda result: preface(result, records))
+    failures.sheets(a.out / evaluate.PICTURES, list(sizes), a.out)
     if a.card:
         before, _, rest = a.card.read_text().partition(evaluate.CARD_BEGINS)
         after = rest.partition(evaluate.CARD_ENDS)[2]

@@ -81,11 +81,27 @@ def height_features(picture: np.ndarray, old: np.ndarray, loss: np.ndarray) -> t
     return np.log(picture / (1 - picture)), np.minimum(loss, 0.5) * (1 - old)
 
 
-def weighed(picture: np.ndarray, old: np.ndarray, loss: np.ndarray, height: dict[str, float]) -> np.ndarray:
-    """Probability of a fracture from picture and height loss, or from the picture alone where the loss is NaN."""
+def restored_features(old: np.ndarray, restored_loss: np.ndarray, damage_hu: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Its two further terms: the loss against the restored vertebra, and the damage per 100 HU, where it looks not old."""
+    return np.minimum(restored_loss, 0.5) * (1 - old), damage_hu / 100 * (1 - old)
+
+
+def weighed(
+    picture: np.ndarray, old: np.ndarray, loss: np.ndarray, height: dict[str, float],
+    restored: dict[str, float] | None = None, restored_loss: np.ndarray | None = None, damage_hu: np.ndarray | None = None,
+) -> np.ndarray:
+    """Probability of a fracture from the picture and as much of height loss, restored loss and damage as is not NaN.
+
+    ``restored`` holds the weights of the last two; without it they are not heard.
+    """
     odds, lost = height_features(picture, old, loss)
-    both = sigmoid(height["network"] * odds + height["loss"] * lost + height["intercept"])
-    return np.where(np.isfinite(loss), both, sigmoid(height["network_alone"] * odds + height["intercept_alone"]))
+    said = height["network_alone"] * odds + height["intercept_alone"]
+    said = np.where(np.isfinite(loss), height["network"] * odds + height["loss"] * lost + height["intercept"], said)
+    if restored:
+        short, damaged = restored_features(old, restored_loss, damage_hu)
+        told = restored["loss"] * lost + restored["restored_loss"] * short + restored["damage"] * damaged
+        said = np.where(np.isfinite(told), restored["network"] * odds + told + restored["intercept"], said)
+    return sigmoid(said)
 
 
 def denis(evidence: np.ndarray, points: dict[str, float]) -> str:
@@ -164,7 +180,7 @@ def promised(stage: str, sess, given: dict[str, np.ndarray]) -> str:
 
 def write(
     folder: Path, identity: dict, points: dict, temperature: dict, usual: dict | None = None,
-    height: dict | None = None,
+    height: dict | None = None, restored: dict | None = None,
 ) -> None:
     """Write ``bundle.toml`` beside the ONNX files of ``folder``; self-test numbers come from onnxruntime."""
     lines = _table("bundle", identity)
@@ -188,10 +204,9 @@ def write(
         if stage == "vertebra":
             lines += _table("stages.vertebra.operating_points", {k: round(float(v), 4) for k, v in points.items()})
             lines += _table("stages.vertebra.temperature", {k: round(float(v), 4) for k, v in temperature.items()})
-            if usual:
-                lines += _table("stages.vertebra.usual", usual)
-            if height:
-                lines += _table("stages.vertebra.height", height)
+            for name, values in (("usual", usual), ("height", height), ("restored", restored)):
+                if values:
+                    lines += _table(f"stages.vertebra.{name}", values)
         given = self_test.crop_tensors(VERTEBRA) if stage == "vertebra" else self_test.field_tensors(FIELDS[stage])
         lines.append(promised(f"stages.{stage}", session(path), given))
     lines += _table(

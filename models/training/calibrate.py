@@ -24,8 +24,10 @@ import torch
 
 import cohorts
 import foreign
+import heard
 import second
 from bundle import probabilities, types_said, weighed
+from heard import column
 from networks import EVIDENCE, TYPES
 from ovcf_node import assemble, infer
 from ovcf_node.config import Assemble
@@ -35,7 +37,7 @@ from ovcf_node.infer.segment import found
 from ovcf_node.infer.stages import STATISTICS, Usual
 from ovcf_node.infer.usual import distance, statistics
 from ovcf_node.infer.vertebra import read_vertebrae
-from scores import height_weight, operating_point, temperature_binary, temperature_classes
+from scores import height_weight, operating_point, restored_weight, temperature_binary, temperature_classes
 
 FIRST = {"study": 5_500_000, "negatives": 5_700_000, "second": second.SELECTION + 500_000}
 NEAR_MM = 12.0  # a vertebra found farther off belongs to no true one
@@ -71,6 +73,7 @@ def looks(case: Path, bundle: infer.Bundle) -> Iterator[dict]:
     readings = [r for r in read_vertebrae(volume, bundle, labels, ("T11", *cohorts.GRADED)) if r.has_body]
     geometry = {r.level: measure(r.crop, r.vertebra, r.body) for r in readings}
     known = measured(readings, geometry, bundle.vertebra)
+    restored = infer.restored_of(volume, bundle, readings, geometry, known)
     pictured = False  # of one vertebra of a case only: foreign pictures cost as much as four readings
     for reading in readings:
         centroid = geometry[reading.level].centroid
@@ -80,11 +83,13 @@ def looks(case: Path, bundle: infer.Bundle) -> Iterator[dict]:
             continue
         s, i, n, _ = near["evidence"]
         kind = 1 if s and i else 2 if s else 3 if i else 4 if n else 0
+        made = restored.get(reading.level)
         yield {
             "case": case.name, "cohort": truth["cohort"], "level": near["level"], "logits": reading.looks.tolist(),
             "evidence": near["evidence"], "type": kind, "old": bool(near["old_deformity"]), "loss": near["height_loss"],
             "mimic": near["mimic"], "slice_mm": truth["facts"]["slice_mm"], "statistics": statistics(reading).tolist(),
             "measured_loss": known[reading.level].own_loss,
+            "restored_loss": made.loss if made else None, "damage_hu": made.score if made else None,
             "foreign": [] if pictured else list(foreign.rows(volume, reading, bundle)),
         }
         pictured = True
@@ -122,10 +127,10 @@ def fitted(rows: list[dict]) -> dict:
     p = mean_probabilities(logits, temperature)
     broken = evidence[:, :3].any(1)
     weight = np.where(old > 0, OLD_SHARE, 1.0)
-    loss = np.array([np.nan if r["measured_loss"] is None else r["measured_loss"] for r in rows])
     fair = weight * balance([r["cohort"] == "second" for r in rows])
-    height = height_weight(p["fracture"], p["old"], loss, broken, fair)
-    p["fracture"] = weighed(p["fracture"], p["old"], loss, height)
+    weights = height_weights(rows, p, broken, fair)
+    added = heard.table(rows, p, broken, fair) if "restored" in weights else None
+    p["fracture"] = combined(rows, p, weights)
     points = {
         "fracture": operating_point(p["fracture"], broken, 0.3, 0.8, VERTEBRAE, fair, NOISE),
         "old": operating_point(p["old"], old, 0.3, power=2),
@@ -142,7 +147,28 @@ def fitted(rows: list[dict]) -> dict:
     points["abstain_below"] = type_point({name: p[name][typed] for name in ("evidence", "type")}, points, kind[typed])
     group = np.where(old > 0, 2, np.where(broken, 1, 0))
     usual = usual_of(np.array([r["statistics"] for r in rows]), group, foreign_of(rows))
-    return {"temperature": temperature, "operating_points": points, "usual": usual, "height": height, "vertebrae": len(rows)}
+    return {
+        "temperature": temperature, "operating_points": points, "usual": usual, **weights, "added": added,
+        "vertebrae": len(rows),
+    }
+
+
+def height_weights(rows: list[dict], p: dict[str, np.ndarray], broken: np.ndarray, weight: np.ndarray) -> dict[str, dict]:
+    """What height loss weighs beside the picture, and what the restoring stage does where the bundle has one."""
+    given = (p["fracture"], p["old"], column(rows, "measured_loss"))
+    weights = {"height": height_weight(*given, broken, weight)}
+    painted = column(rows, "restored_loss"), column(rows, "damage_hu")
+    if np.isfinite(painted).all(0).any():
+        weights["restored"] = restored_weight(*given, *painted, broken, weight)
+    return weights
+
+
+def combined(rows: list[dict], p: dict[str, np.ndarray], weights: dict[str, dict]) -> np.ndarray:
+    """Probability of a fracture as the node says it, from the picture's ``p`` and `height_weights`."""
+    return weighed(
+        p["fracture"], p["old"], column(rows, "measured_loss"), weights["height"], weights.get("restored"),
+        column(rows, "restored_loss"), column(rows, "damage_hu"),
+    )
 
 
 def balance(second_generator: list[bool]) -> np.ndarray:
@@ -206,8 +232,8 @@ def mean_probabilities(logits: np.ndarray, temperature: dict) -> dict[str, np.nd
 def summary(rows: list[dict], result: dict) -> str:
     """What these points do to the patients they were chosen on."""
     p = mean_probabilities(np.array([r["logits"] for r in rows]), result["temperature"])
-    loss = np.array([np.nan if r["measured_loss"] is None else r["measured_loss"] for r in rows])
-    alone, p["fracture"] = p["fracture"], weighed(p["fracture"], p["old"], loss, result["height"])
+    loss = column(rows, "measured_loss")
+    alone, p["fracture"] = p["fracture"], combined(rows, p, result)
     called = p["fracture"] >= result["operating_points"]["fracture"]
     lines = [beyond(rows, result["usual"])]
     for cohort in FIRST:

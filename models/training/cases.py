@@ -210,12 +210,15 @@ def save(folder: Path, name: str, arrays: dict[str, np.ndarray]) -> None:
 
 
 def rendered(cache: Path | None, profile: str, seed: int, kind: str) -> dict[str, np.ndarray]:
-    """Field or crops of an evaluation case, from the cache where it is there."""
+    """Field, spine or crops of an evaluation case, from the cache where it is there."""
     path = cache / profile / kind / f"{seed}.npz" if cache else None
     if path and path.exists():
         with np.load(path) as data:
             return {k: data[k] for k in data.files}
-    sample = field(seed, profile) if kind == "fields" else crops(seed, profile, every=True)
+    if kind == "spines":
+        sample = spine(*rendered_field(seed, profile), np.random.default_rng([seed, 5]))
+    else:
+        sample = field(seed, profile) if kind == "fields" else crops(seed, profile, every=True)
     if path:
         save(path.parent, str(seed), sample)
     return sample
@@ -269,13 +272,14 @@ def damaged(work: Path, minutes: float, count: int) -> None:
     for path in sorted((work / "crops").glob("*.npz")):
         if time.time() > end or done == count > 0:
             return
-        if (work / "painted" / path.name).exists():
+        name = f"{path.stem}p"  # its own: painted files may lie beside the others
+        if (work / "painted" / f"{name}.npz").exists():
             continue
         with np.load(path) as data:
             sample = {k: data[k] for k in data.files}
-        rows = painted.of_file(net, plans, sample, np.random.default_rng([int(path.stem), 8]))
+        rows = painted.of_file(net, plans, sample, np.random.default_rng([*path.stem.encode(), 8]))
         if rows:
-            save(work / "painted", path.stem, stacked({k: [row[k] for row in rows] for k in COLUMNS}))
+            save(work / "painted", name, stacked({k: [row[k] for row in rows] for k in COLUMNS}))
         done += 1
         print(f"damaged {path.stem}: {len(rows)}", flush=True)
 

@@ -29,30 +29,33 @@ LEVELS = LABELS[2:10]
 NEAR = 12.0  # mm
 
 
-def label_case(sess, sample: dict) -> dict:
-    """Per level: distance of the voted centre (mm) or None, and the body dice, of one cached field."""
-    image = field_tensors(sample, None)[0]
+def label_case(sess, sample: dict, spacing: float = bundle.LABEL_SPACING) -> dict:
+    """Per level: distance of the voted centre (mm) or None, and the body dice, of one cached field of ``spacing`` mm.
+
+    A spine at 3 mm is read by the segment stage, whose outputs are the label stage's.
+    """
+    image, finer = field_tensors(sample, None, spacing=spacing)[0], (bundle.LABEL_SPACING / spacing) ** 3  # voxels at 6 mm
     out = bundle.run(sess, "label", image.numpy())
     z, y, x = sample["labels"].shape
     kind = out["classes"][0].argmax(0)[:z, :y, :x]
     solid = (out["body"][0, 0] > 0)[:z, :y, :x]
-    offset = out["offset"][0].transpose(1, 2, 3, 0)[:z, :y, :x, ::-1] * (10 / bundle.LABEL_SPACING)
+    offset = out["offset"][0].transpose(1, 2, 3, 0)[:z, :y, :x, ::-1] * (10 / spacing)
     truth_body = sample["body"] >= 128
     inside = np.array(sample["labels"].shape) - 1
     rows = []
     for index, level in enumerate(LEVELS, start=2):
         own = sample["labels"] == index
         if not own.any():
-            rows.append({"level": level, "present": False, "claimed": int((kind == index).sum()) >= 40})
+            rows.append({"level": level, "present": False, "claimed": int((kind == index).sum()) >= 40 * finer})
             continue
         centre = sample["centres"][int(np.bincount(sample["instance"][own]).argmax()) - 1]
         where = np.argwhere(truth_body & own)
-        whole = len(where) > 30 and (where.min(0) > 0).all() and (where.max(0) < inside).all()
+        whole = len(where) > 30 * finer and (where.min(0) > 0).all() and (where.max(0) < inside).all()
         found = np.argwhere((kind == index) & solid)
         distance = None
-        if len(found) >= 8:
+        if len(found) >= 8 * finer:
             votes = found + offset[tuple(found.T)]
-            distance = float(np.linalg.norm(np.median(votes, axis=0) - centre) * bundle.LABEL_SPACING)
+            distance = float(np.linalg.norm(np.median(votes, axis=0) - centre) * spacing)
         rows.append(
             {"level": level, "present": True, "whole": bool(whole), "distance": distance, "dice": dice(kind == index, own)}
         )

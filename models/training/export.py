@@ -5,7 +5,8 @@
 Reads ``DIR/label.pt``, ``DIR/vertebra.pt`` and, where it is there, ``DIR/segment.pt`` (EMA weights), exports opset 17
 with dynamic field size and crop count, compares torch with onnxruntime and refuses to write where they differ.
 Temperatures and operating points are taken from ``DIR/calibration.json`` (written by ``calibrate.py``) where it exists; the
-figures of ``DIR/evaluation.json`` and the observations of ``DIR/notes.md`` go into ``MODEL_CARD.md``.
+figures of ``DIR/evaluation.json``, the ablations of ``DIR/arms.json`` (``arms.py``) and the observations of ``DIR/notes.md``
+go into ``MODEL_CARD.md``.
 """
 
 from __future__ import annotations
@@ -74,7 +75,9 @@ def to_onnx(net: torch.nn.Module, stage: str, path: Path) -> float:
     return worst
 
 
-def card(out: Path, facts: dict, evaluation: dict | None, second: dict | None, notes: str) -> None:
+def card(
+    out: Path, facts: dict, evaluation: dict | None, second: dict | None, added: str | None, arms: dict | None, notes: str
+) -> None:
     """``MODEL_CARD.md``: what the bundle is, what it was trained on, what was measured, what it is not."""
     lines = [
         f"# Model card: ovcf-reference {VERSION}",
@@ -109,6 +112,17 @@ def card(out: Path, facts: dict, evaluation: dict | None, second: dict | None, n
             "",
             second["markdown"],
         ]
+    if added:
+        lines += [
+            "",
+            "### What speaks beside the picture",
+            "",
+            "Calibration patients as the node reads them, each scored by weights that were fitted without it:",
+            "",
+            added,
+        ]
+    if arms is not None:
+        lines += ["", "### Ablations", "", arms["markdown"]]
     lines += ["", notes] if notes else []
     lines += [
         "",
@@ -122,9 +136,15 @@ def card(out: Path, facts: dict, evaluation: dict | None, second: dict | None, n
     (out / "MODEL_CARD.md").write_text("\n".join(lines))
 
 
+def known(work: Path | None, name: str) -> dict | None:
+    """``DIR/NAME.json``, None where it was not written."""
+    path = work / f"{name}.json" if work else None
+    return json.loads(path.read_text()) if path and path.exists() else None
+
+
 def export(work: Path | None, out: Path) -> dict:
     """Write the whole bundle into ``out`` (replaced only when every check has passed) and return the facts."""
-    facts, extra, evaluation = {}, {}, None
+    facts = {}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         for stage in NETWORKS:
@@ -149,13 +169,8 @@ def export(work: Path | None, out: Path) -> dict:
                 "difference": difference,
                 "training": training,
             }
-        if work and (work / "calibration.json").exists():
-            extra = json.loads((work / "calibration.json").read_text())
-        if work and (work / "evaluation.json").exists():
-            evaluation = json.loads((work / "evaluation.json").read_text())
-        second = None
-        if work and (work / "evaluation_second.json").exists():
-            second = json.loads((work / "evaluation_second.json").read_text())
+        extra = known(work, "calibration") or {}
+        evaluation, second, arms = (known(work, name) for name in ("evaluation", "evaluation_second", "arms"))
         identity = {
             "name": "ovcf-reference",
             "version": VERSION,
@@ -170,15 +185,17 @@ def export(work: Path | None, out: Path) -> dict:
             {**bundle.DEFAULT_TEMPERATURE, **extra.get("temperature", {})},
             extra.get("usual"),
             extra.get("height"),
+            extra.get("restored"),
         )
         bundle.read(folder)
         notes = work / "notes.md" if work else None
-        card(folder, facts, evaluation, second, notes.read_text().strip() if notes and notes.exists() else "")
+        written = notes.read_text().strip() if notes and notes.exists() else ""
+        card(folder, facts, evaluation, second, extra.get("added"), arms, written)
         out.mkdir(parents=True, exist_ok=True)
         export_restore.add(folder, work, out)
         if not (out / "bundle.toml").exists() or (out / "bundle.toml").read_bytes() != (folder / "bundle.toml").read_bytes():
-            for stale in ("EVALUATION.md", "evaluation.json"):  # of the whole pipeline, with another bundle
-                (out / stale).unlink(missing_ok=True)
+            for stale in (*out.glob("errors-*.jpg"), out / "EVALUATION.md", out / "evaluation.json"):  # of another bundle
+                stale.unlink(missing_ok=True)
         for name in (*(f"{stage}.onnx" for stage in NETWORKS), "restore.onnx", "bundle.toml", "MODEL_CARD.md"):
             if (folder / name).exists():
                 shutil.copyfile(folder / name, out / name)

@@ -100,8 +100,9 @@ def card(facts: dict, ablation: Path) -> str:
     lines = [
         CARD_BEGINS, "## Restoring stage (vertebral-damage GAN)", "",
         "Paints each graded vertebra as it may have been undamaged, from its crop without the vertebra and from its "
-        "neighbours. Its relative height loss and damage explain a reading; they do not enter the probability of fracture "
-        "(ablation below). The painted picture is a hypothesis and is never stored as an image.", "",
+        "neighbours. Its relative height loss and damage explain a reading, and weigh in the probability of a fracture as "
+        "`[stages.vertebra.restored]` says (what that adds: above, and below on crops near the truth). The painted picture "
+        "is a hypothesis and is never stored as an image.", "",
         f"- Training: {facts['training']}; synthetic pairs of the same seed with and without the damage.",
         f"- torch - onnxruntime: {facts['difference']:.1e}", "",
     ]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
 
 import phantoms
 from networks import LABELS
+from phantoms.grids import Grid
 from phantoms.norms import count_of
+from second import samples as second
 
 
 def numpy(x) -> np.ndarray:
@@ -58,7 +61,7 @@ def field(seed: int, profile: str = "training", device: str = "cpu") -> dict[str
 def coarse(rendered, vertebrae, random: bool) -> dict[str, np.ndarray]:
     """A field rendered at 3 mm as a 6 mm sample; `vertebrae` in the order of its instances."""
     grid = rendered.grid
-    hu = halves(numpy(rendered.hu).astype(np.float32)).mean(0)
+    hu = halves(np.maximum(numpy(rendered.hu).astype(np.float32), -1100)).mean(0)  # padding of -2000 must not darken skin
     labels = majority(halves(numpy(rendered.labels)), len(LABELS))
     instance = majority(halves(numpy(rendered.instance)), int(numpy(rendered.instance).max()) + 1)
     instance = np.where(labels > 0, instance, 0)
@@ -95,3 +98,21 @@ def spine(rendered, vertebrae, random: bool, rng: np.random.Generator) -> dict[s
         "origin": rendered.grid.point_of(low).astype(np.float32),
         "random": np.uint8(random),
     }
+
+
+def second_spine(seed: int) -> dict[str, np.ndarray]:
+    """A spine at 3 mm as `second.samples.field` paints it, keys as in `coarse`: to be evaluated on, never trained on."""
+    patient = second.patient_of(seed)
+    how = second.choose_scan(patient, seed, complete=False)
+    shape = tuple(int(max(8, 2 * round(s / 6))) for s in np.array(how.shape) * how.spacing)
+    painted = second.paint(patient, np.array(how.low), shape, (3.0, 3.0, 3.0), contrast=how.contrast)
+    painted = second.expose(painted, how, seed, patient)
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = 3.0 * np.eye(3)[::-1], painted.low
+    instance = painted.instance.astype(int)
+    rendered = SimpleNamespace(
+        hu=painted.hu, labels=np.where(instance > 0, np.clip(instance - 9, 1, second.BELOW), 0), instance=instance,
+        body=painted.body, grid=Grid(affine, painted.hu.shape),
+    )
+    vertebrae = [SimpleNamespace(centre_mm=v.centre, level=v.level) for v in patient.vertebrae]
+    return spine(rendered, vertebrae, False, np.random.default_rng([seed, 5]))

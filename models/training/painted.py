@@ -5,6 +5,9 @@ draws each a plan from the fractures that ``DIR/damage.pt`` was trained on, pain
 format of ``DIR/crops``. Truth follows the picture: the body's masks are carried by the same flow as its bone, the height
 loss is measured on them, and the signs are the plan's. What does not show its plan is thrown away.
 
+Every painted fracture comes with its twin: the same vertebra through the same generator with a plan of nothing, whole.
+Else whatever the generator leaves in a picture would give the answer.
+
 The generator presses plates in and tilts them; it paints no bands, lines or broken walls yet. So only plans of broken plates
 are drawn, from the height loss on at which the policy calls a smooth, undated deformity a fracture
 (``phantoms/undated.py``): a milder one without a sign of a break would be a false truth.
@@ -36,6 +39,7 @@ LEAST = 0.25  # height loss from which a smooth wedge is a fracture
 NOTHING = -1000  # HU: beyond the field
 SEVERITY = (0.3, 0.5)  # height losses planned: what is painted falls short of them, and is what counts
 PRESSED, STILL = 2.0, 1.2  # mm: a broken plate has moved at least so far somewhere, a sound one at most
+STRAY = 0.8  # mm that a plate may move, either way, where nothing was planned
 
 
 def load(path: Path) -> tuple[DamageNet, Tensor]:
@@ -63,13 +67,13 @@ def broken(net: DamageNet, hu: np.ndarray, masks: np.ndarray, plan: Tensor) -> D
     return net(crop, front(masks & 2 > 0), front(masks & 1 > 0), plan[None])
 
 
-def pressed(before: np.ndarray, after: np.ndarray) -> tuple[float, float]:
-    """How far the upper and the lower plate moved inwards, mm: the third of the body where each moved most."""
+def pressed(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """How far the upper and the lower plate moved inwards, mm ``[2,3]``: means of the body's thirds, front to back."""
     both = before.any(0) & after.any(0)
     top = (after[::-1].argmax(0) - before[::-1].argmax(0)) * CROP_SPACING[0]
     low = (after.argmax(0) - before.argmax(0)) * CROP_SPACING[0]
     thirds = np.array_split(np.flatnonzero(both.any(1)), 3)
-    return tuple(max(float(x[rows][both[rows]].mean()) for rows in thirds) for x in (top, low))
+    return np.array([[x[rows][both[rows]].mean() for rows in thirds] for x in (top, low)])
 
 
 def losses(before: np.ndarray, after: np.ndarray) -> np.ndarray:
@@ -84,30 +88,42 @@ def losses(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     return np.array(found)
 
 
-def painted(net: DamageNet, hu: np.ndarray, masks: np.ndarray, plan: Tensor) -> dict | None:
-    """One damaged crop as a row of a crop file, or None where it does not show its plan."""
-    out = broken(net, hu, masks, plan)
+def inserted(out: Damaged, hu: np.ndarray, masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The crop ``[56,72,32]`` with what the generator made in front of it: HU int16 and mask bits 1 and 2."""
     low, high = bundle.VERTEBRA_WINDOW
-    front = (out.picture[0, 0].numpy() + 1) * ((high - low) / 2) + low
     before = windowed(torch.from_numpy(hu[:, :FRONT].astype(np.float32)), bundle.VERTEBRA_WINDOW).numpy()
-    change = front - ((before + 1) * ((high - low) / 2) + low)
+    change = (out.picture[0, 0].numpy() - before) * ((high - low) / 2)
     made = hu.astype(np.float32).copy()
     made[:, :FRONT] += np.where(hu[:, :FRONT] > -1024, change, 0)  # what lies beyond the window stays beyond it
     body, whole = (x[0, 0].numpy() > 0.5 for x in (out.body, out.whole))
-    whole |= body
+    bits = masks.copy()
+    bits[:, :FRONT] = 1 * (whole | body) + 2 * body
+    return np.clip(np.round(made), -1100, 3500).astype(np.int16), bits
+
+
+def painted(net: DamageNet, hu: np.ndarray, masks: np.ndarray, plan: Tensor) -> dict | None:
+    """One damaged crop as a row of a crop file, or None where it does not show its plan."""
+    out = broken(net, hu, masks, plan)
+    made, bits = inserted(out, hu, masks)
+    sound, body = ((x[:, :FRONT] & 2) > 0 for x in (masks, bits))
     region = (out.fracture[0, 0].numpy() > 0) & body
-    signs, sound = plan[:SIGNS].numpy() > 0.5, (masks[:, :FRONT] & 2) > 0
-    found = losses(sound, body)
+    signs, found = plan[:SIGNS].numpy() > 0.5, losses(sound, body)
     if found.max() < LEAST or region.sum() < FEWEST_VOXELS:
         return None
-    if not all(mm >= PRESSED if sign else mm <= STILL for sign, mm in zip(signs, pressed(sound, body), strict=False)):
+    if not all(mm >= PRESSED if sign else mm <= STILL for sign, mm in zip(signs, pressed(sound, body).max(1), strict=False)):
         return None
-    bits = masks.copy()
-    bits[:, :FRONT] = (1 * whole + 2 * body + 4 * region).astype(np.uint8)
+    bits[:, :FRONT] |= (4 * region).astype(np.uint8)
     s, i, n, _ = signs
     kind = 1 if s and i else 2 if s else 3 if i else 4 if n else 0
-    return {"hu": np.clip(np.round(made), -1100, 3500).astype(np.int16), "masks": bits, "evidence": signs.astype(np.uint8),
-            "type": kind, "loss": float(found.max())}
+    return {"hu": made, "masks": bits, "evidence": signs.astype(np.uint8), "type": kind, "loss": float(found.max())}
+
+
+def untouched(net: DamageNet, hu: np.ndarray, masks: np.ndarray, loss: float) -> dict | None:
+    """A whole vertebra as the generator leaves it with a plan of nothing, or None where it moves a plate all the same."""
+    made, bits = inserted(broken(net, hu, masks, torch.zeros(len(PLAN))), hu, masks)
+    if np.abs(pressed(*((x[:, :FRONT] & 2) > 0 for x in (masks, bits)))).max() > STRAY:
+        return None
+    return {"hu": made, "masks": bits, "evidence": np.zeros(SIGNS, np.uint8), "type": 0, "loss": loss}
 
 
 def cut(hu: np.ndarray, masks: np.ndarray) -> bool:
@@ -120,18 +136,20 @@ def cut(hu: np.ndarray, masks: np.ndarray) -> bool:
 def of_file(
     net: DamageNet, plans: Tensor, sample: dict[str, np.ndarray], rng: np.random.Generator, tries: int = 3
 ) -> list[dict]:
-    """Rows of damaged crops from the whole vertebrae of one crop file."""
+    """Rows of a crop file from the whole vertebrae of another: damaged crops, each followed by its whole twin."""
     rows = []
     for k in range(len(sample["type"])):
         if sample["evidence"][k].any() or sample["old"][k] or sample["mimic"][k] or sample["level"][k] not in LEVELS:
             continue
-        if cut(sample["hu"][k], sample["masks"][k]):
+        hu, masks = sample["hu"][k], sample["masks"][k]
+        if cut(hu, masks):
             continue
-        for _ in range(tries):
-            row = painted(net, sample["hu"][k], sample["masks"][k], drawn(plans, rng))
-            if row is not None:
-                rows.append({**row, "old": 0, "mimic": 0, "level": sample["level"][k], "random": sample["random"][k]})
-                break
+        tried = (painted(net, hu, masks, drawn(plans, rng)) for _ in range(tries))
+        damaged = next((row for row in tried if row is not None), None)
+        twin = damaged and untouched(net, hu, masks, float(sample["loss"][k]))
+        if twin:
+            same = {"old": 0, "mimic": 0, "level": sample["level"][k], "random": sample["random"][k]}
+            rows += [{**damaged, **same}, {**twin, **same}]
     return rows
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from augment import AIR, beyond, blur, crop_box, intensity, replace, resliced, r
 from networks import CROP_SPACING
 
 LIMIT = {6.0: 130_000, 3.0: 180_000}  # voxels of a training sample, by its spacing in mm: a field, a part of a spine
+PAINTED = 0.1  # of the crops, at most: those with painted damage and their whole twins
 FRESH = 3.0  # newer crops are drawn more often: with 3 the newest fifth makes half of the batches
 
 
@@ -180,34 +182,48 @@ def sign_maps(masks: Tensor, evidence: Tensor) -> Tensor:
 class CropSampler:
     """Class-balanced choice of crops: half positives spread over evidence patterns, half negatives spread over kinds.
 
-    ``physical`` leaves out what was rendered with the random appearance family.
+    ``physical`` leaves out what was rendered with the random appearance family. ``painted`` (``painted.py``): crops of
+    which each fracture has its whole twin, so that they are drawn evenly, one crop in ten at most and no oftener than
+    their number says.
     """
 
-    def __init__(self, pool: Pool, physical: bool = False):
-        self.pool, self.physical = pool, physical
+    def __init__(self, pool: Pool, physical: bool = False, painted: Pool | None = None):
+        self.pool, self.physical, self.painted = pool, physical, painted
         self.groups: dict[str, list[tuple[dict, int]]] = {}
+        self.twins: list[tuple[dict, int]] = []
+        self.share = 0.0
         self.update()
+
+    def usable(self, pool: Pool) -> Iterator[tuple[dict, int]]:
+        for name in pool.names:
+            sample = pool.samples[name]
+            for k in range(len(sample["type"])):
+                if not (self.physical and sample["random"][k]):
+                    yield sample, k
 
     def update(self) -> None:
         """Sort the pool's crops anew; threads that pick meanwhile see the old groups or the new ones, whole."""
         groups: dict[str, list[tuple[dict, int]]] = {}
-        for name in self.pool.names:
-            sample = self.pool.samples[name]
-            for k in range(len(sample["type"])):
-                if self.physical and sample["random"][k]:
-                    continue
-                e = sample["evidence"][k]
-                if e.any():
-                    group = "burst" if e[3] else "ABCD"[int(sample["type"][k]) - 1]
-                elif sample["old"][k]:
-                    group = "old"
-                else:
-                    group = "mimic" if sample["mimic"][k] else "plain"
-                groups.setdefault(group, []).append((sample, k))
+        for sample, k in self.usable(self.pool):
+            e = sample["evidence"][k]
+            if e.any():
+                group = "burst" if e[3] else "ABCD"[int(sample["type"][k]) - 1]
+            elif sample["old"][k]:
+                group = "old"
+            else:
+                group = "mimic" if sample["mimic"][k] else "plain"
+            groups.setdefault(group, []).append((sample, k))
         self.groups = groups
+        if self.painted is not None and self.painted.refresh():
+            self.twins = list(self.usable(self.painted))
+            self.share = min(PAINTED, len(self.twins) / max(1, len(self.twins) + sum(map(len, groups.values()))))
 
     def pick(self, rng: np.random.Generator) -> tuple[dict, int]:
-        share = {"A": 1, "B": 1.1, "C": 1, "D": 1.3, "burst": 1.8, "old": 1.6, "mimic": 2.2, "plain": 2.6}
+        twins = self.twins
+        if self.share and rng.random() < self.share:
+            return twins[int(rng.integers(len(twins)))]
+        # A twice as often as B or C: where one plate broke far more than the other, the lesser is what is overlooked.
+        share = {"A": 2.2, "B": 1.1, "C": 1, "D": 1.3, "burst": 1.8, "old": 1.6, "mimic": 2.2, "plain": 2.6}
         groups = self.groups
         names = [g for g in share if g in groups]
         weight = np.array([share[g] for g in names])

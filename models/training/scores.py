@@ -8,7 +8,9 @@ import numpy as np
 from scipy.optimize import minimize, minimize_scalar
 from scipy.stats import rankdata
 
-from bundle import height_features, sigmoid, softmax
+from bundle import height_features, restored_features, sigmoid, softmax
+
+RIDGE = 0.005  # of `logistic`
 
 
 def wilson(hits: int, total: int, z: float = 1.959964) -> tuple[float, float]:
@@ -66,30 +68,41 @@ def temperature_classes(logits: np.ndarray, truth: np.ndarray) -> float:
     return math.exp(minimize_scalar(loss, bounds=(math.log(0.3), math.log(5)), method="bounded").x)
 
 
-def height_weight(picture, old, loss, truth, weight, ridge: float = 0.005) -> dict[str, float]:
+def height_weight(picture, old, loss, truth, weight) -> dict[str, float]:
     """How height loss speaks beside the picture: two weighted logistic regressions, with the loss and without.
 
     ``picture``, ``old`` are probabilities, ``loss`` a fraction (NaN: unknown, left out of the first), ``truth`` in {0, 1}.
-    Shrunk towards the picture alone; no weight becomes negative: no loss makes a fracture less probable.
     """
     odds, lost = height_features(picture, old, loss)
-    one = np.ones(len(odds))
-    known = np.isfinite(loss)
-    both = _logistic(np.stack([odds, lost, one], 1)[known], truth[known], weight[known], ridge)
-    alone = _logistic(np.stack([odds, np.zeros(len(odds)), one], 1), truth, weight, ridge)
+    both, alone = logistic((odds, lost), truth, weight), logistic((odds,), truth, weight)
     names = ("network", "loss", "intercept")
-    return {**dict(zip(names, both, strict=True)), "network_alone": alone[0], "intercept_alone": alone[2]}
+    return {**dict(zip(names, both, strict=True)), "network_alone": alone[0], "intercept_alone": alone[-1]}
 
 
-def _logistic(x: np.ndarray, truth: np.ndarray, weight: np.ndarray, ridge: float) -> list[float]:
-    y, w = np.asarray(truth, float), weight / weight.sum()
-    start = np.array([1.0, 0.0, 0.0])
+def restored_weight(picture, old, loss, restored_loss, damage_hu, truth, weight) -> dict[str, float]:
+    """The same where the restoring stage speaks too: its height loss (fraction) and its damage (HU; NaN: unknown)."""
+    features = (*height_features(picture, old, loss), *restored_features(old, restored_loss, damage_hu))
+    names = ("network", "loss", "restored_loss", "damage", "intercept")
+    return dict(zip(names, logistic(features, truth, weight), strict=True))
+
+
+def logistic(features, truth: np.ndarray, weight: np.ndarray) -> list[float]:
+    """Weighted logistic regression: weights of the picture's log-odds (first feature), of what else speaks, the intercept.
+
+    Over rows without NaN. Shrunk towards the picture alone; no weight becomes negative: nothing that is lost makes a
+    fracture less probable.
+    """
+    known = np.isfinite(np.stack(features)).all(0)
+    x = np.stack([*features, np.ones(len(known))], 1)[known]
+    y, w = np.asarray(truth, float)[known], weight[known] / weight[known].sum()
+    more = len(features) - 1
+    start, looseness = np.array([1.0, *[0.0] * more, 0.0]), np.array([1.0, *[100.0] * more, 1.0])
 
     def cost(b: np.ndarray) -> float:
         z = x @ b
-        return float((w * (np.logaddexp(0, z) - y * z)).sum() + ridge * ((b - start) ** 2 / (1, 100, 1)).sum())
+        return float((w * (np.logaddexp(0, z) - y * z)).sum() + RIDGE * ((b - start) ** 2 / looseness).sum())
 
-    best = minimize(cost, start, method="L-BFGS-B", bounds=[(0.1, None), (0, None), (None, None)])
+    best = minimize(cost, start, method="L-BFGS-B", bounds=[(0.1, None), *[(0, None)] * more, (None, None)])
     return [round(float(b), 4) for b in best.x]
 
 

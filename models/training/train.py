@@ -7,7 +7,8 @@ One schedule (``schedule.py``): AdamW, short warm-up, cosine to zero over the gi
 drives it, so a busy machine still ends on time), EMA of the weights, bfloat16 autocast; on a CPU or a GPU (``devices.py``).
 ``DIR/<stage>.ckpt`` is written every two minutes for ``--resume``; ``DIR/<stage>.pt`` (EMA weights) too. ``--warm`` starts a
 new schedule from such weights or from an exported ONNX file. ``all`` goes on from the committed bundle (``--fresh``: from
-nothing): the producers beside the trainings, then export, calibration and evaluation on both generators.
+nothing): the producers beside the trainings, the inverse GAN and what it paints among them, then export, calibration and
+evaluation on both generators.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ REFERENCE = Path(__file__).resolve().parents[1] / "reference"  # the committed b
 RATE = {"label": 3e-3, "segment": 3e-3, "vertebra": 3e-3}
 FEWEST = 24  # files to wait for before the first step
 ALONE = {"restore": train_restore.train, "damage": train_damage.train}  # schedules of two networks against each other
+INVERSE = 1 / 3  # of a schedule: the inverse GAN learns for so long, then paints for so long, beside the stages
 PRODUCER_SEEDS = 500_000  # training seeds of one producer; all of them stay below the held-out ones
 CAPACITY = {"label": 2500, "segment": 1500}  # files in memory (1 and 2 MB); crops: the device's
 
@@ -123,7 +125,9 @@ def train(
         ema.steps = schedule.steps
     pool = Pool(work / SAMPLES[stage], CAPACITY.get(stage, device.crop_files))
     schedule.wait(pool.refresh, FEWEST)
-    source = CropSampler(pool) if stage == "vertebra" else pool
+    source = pool
+    if stage == "vertebra":
+        source = CropSampler(pool, painted=Pool(work / "painted", device.crop_files))
     print(f"{stage}: {parameters(net) / 1e6:.2f} M parameters on {device.name}", flush=True)
     batches = device.batches(batch_of(stage, source, device), seed, schedule.steps)
 
@@ -162,20 +166,21 @@ def train_all(
         for k in range(device.producers)
         for script, more in (("cases.py", placing), ("pairs.py", ()))
     ]
+    stages = []
     try:
-        stages = [
-            subprocess.Popen(
-                call("train.py", stage, "--work", work, "--minutes", minutes, "--device", device.name)
-                + (["--warm", str(REFERENCE / f"{stage}.onnx")] if stage in known else [])
-            )
-            for stage in STAGES
-        ]
+        for stage in STAGES:
+            warm = ("--warm", REFERENCE / f"{stage}.onnx") if stage in known else ()
+            schedule = ("--work", work, "--minutes", minutes, "--device", device.name)
+            stages.append(subprocess.Popen(call("train.py", stage, *schedule, *warm)))
+        some = ("--work", work, "--minutes", INVERSE * minutes)  # ends before the stages: what it paints is theirs
+        subprocess.run(call("train.py", "damage", *some, "--device", device.name), check=True)
+        subprocess.run(call("cases.py", "--kind", "damaged", *some), check=True)
         if any([p.wait() for p in stages]):
             raise SystemExit("a training ended with an error; continue with --resume")
     finally:
-        for producer in producers:
-            producer.terminate()
-            producer.wait()
+        for process in (*producers, *stages):
+            process.terminate()
+            process.wait()
     subprocess.run(call("export.py", "--work", work, "--out", work / "bundle"), check=True)
     cohort = ("--cohort", work / "calibration", "--out", work)
     for _ in range(2):  # which vertebrae are references for heights follows from the points

@@ -94,7 +94,10 @@ def _plan(rng: np.random.Generator, profile: str) -> _Plan:
     return _Plan(fractures, old, mimics)
 
 
-def _body(rng: np.random.Generator, norm: LevelNorm, level: str, scale: float, mimic: str | None, lean: float) -> BodyShape:
+def _body(
+    rng: np.random.Generator, norm: LevelNorm, level: str, scale: float, mimic: str | None, lean: float, deepest: float
+) -> BodyShape:
+    """A whole body; `deepest`: how many times deeper than usual the plates of a biconcave one may be."""
     own = scale * float(np.clip(rng.normal(1, 0.025), 0.93, 1.07))
     tall = float(np.clip(rng.normal(1, 0.025), 0.93, 1.07))
     ha, hm, hp = (h * own * tall for h in (norm.ha, norm.hm, norm.hp))
@@ -109,7 +112,7 @@ def _body(rng: np.random.Generator, norm: LevelNorm, level: str, scale: float, m
         short = rng.uniform(0.82, 0.92)
         ha, hm, hp = ha * short, hm * short, hp * short
     elif mimic == "biconcave":
-        dip_min *= rng.uniform(1.7, 2.6)
+        dip_min *= rng.uniform(1.7, deepest)
     dip_s = float(rng.uniform(0.05, 0.3))
     r0, r1, dip = solve_rims(ha, hm, hp, dip_s, dip_min)
     share = float(rng.uniform(0.25, 0.5))
@@ -168,6 +171,7 @@ def sample_case(seed: int, *, profile: str = "training") -> Case:
     scale = (0.95 if sex == "F" else 1.05) * (1.0 if demo else float(np.clip(anatomy.normal(1, 0.06), 0.83, 1.17)))
     bone = 120.0 if demo else float(np.clip(226 - 2.5 * (age - 30) + anatomy.normal(0, 40), 20, 300))
     lean = 0.0 if demo else float(anatomy.normal(0, 0.015))
+    deepest = 3.6 if profile == "training" else 2.6
     bodies, arches, truths = [], [], []
     extra = "none"  # T13, L6 or four lumbar vertebrae: own stream, so that regular patients stay as they are
     if profile == "training":
@@ -177,7 +181,7 @@ def sample_case(seed: int, *, profile: str = "training") -> Case:
     norms = [NORMS["L5" if extra == "four_lumbar" and level == "L4" else level] for level in levels]
     for level, norm in zip(levels, norms, strict=True):
         mimic = plan.mimics.get(level)
-        body = _body(anatomy, norm, level, scale, mimic, lean)
+        body = _body(anatomy, norm, level, scale, mimic, lean, deepest)
         arches.append(_arch(anatomy, norm, level, scale, body))
         if mimic:
             body = dmg.mimic_details(harm, body, mimic)

@@ -71,8 +71,8 @@ def plan(rng: np.random.Generator) -> Plan:
     elif kind == "mimic":
         out.mimic = str(rng.choice(MIMICS))
         if out.mimic in ("wedge", "biconcave"):
-            out.loss = rng.uniform(0.03, 0.12)
-            shape = "tilt" if out.mimic == "wedge" else "both"
+            shape, most = ("tilt", 0.12) if out.mimic == "wedge" else ("both", UNDATED["biconcave"] - 0.02)
+            out.loss = rng.uniform(0.03, most)
             out.lost[shape] = np.array([out.loss * out.heights[0 if shape == "tilt" else 1]])
     return out
 

@@ -14,7 +14,7 @@ from ovcf_node.domain.reasons import Reason, reason
 from ovcf_node.domain.volume import Masks, Volume
 from ovcf_node.infer import expected
 from ovcf_node.infer.bundle import Bundle, load, load_identity
-from ovcf_node.infer.judgement import Judgement, judge
+from ovcf_node.infer.judgement import Judgement, Measured, judge, measured
 from ovcf_node.infer.label import Labels, Placed, field_for, locate
 from ovcf_node.infer.masks import masks_on_grid
 from ovcf_node.infer.morphometry import Geometry, measure
@@ -103,11 +103,13 @@ def read(
     geometry = {r.level: measure(r.crop, r.vertebra, r.body) for r in readings}
     seen = [r.level for r in readings if r.level in REPORTED]
     verdict, reasons = _verdict(geometry, seen)
-    judged = {} if withhold_grading or verdict == "not_assessed" else judge(readings, geometry, bundle.vertebra)
+    graded = not withhold_grading and verdict != "not_assessed"
+    known = measured(readings, geometry, bundle.vertebra) if graded else {}
     clock.done("measure", 0.8)
-    restored = _restored(volume, bundle, readings, geometry, judged)
+    restored = restored_of(volume, bundle, readings, geometry, known)
     if restored:
         clock.done("restore", 0.85)
+    judged = judge(known, restored, geometry, bundle.vertebra) if graded else {}
     vertebrae = tuple(
         _finding(v.label, geometry[v.label], judged, restored.get(v.label)) if v.label in seen
         else _seen(v, _NOT_MEASURABLE)
@@ -154,12 +156,12 @@ def _verdict(geometry: dict[str, Geometry], found: list[str]) -> tuple[str, tupl
     return ("limited" if reasons else "assessed"), tuple(reasons)
 
 
-def _restored(
+def restored_of(
     volume: Volume, bundle: Bundle, readings: list[VertebraReading], geometry: dict[str, Geometry],
-    judged: dict[str, Judgement],
+    known: dict[str, Measured],
 ) -> dict[str, Restoration]:
-    """Restore the graded vertebrae; what comes of it explains the reading and does not enter the judgement."""
-    expected = {level: j.expectation for level, j in judged.items() if level in GRADED and j.expectation}
+    """Restore the graded vertebrae of `known` heights; it explains the reading, and is heard where the bundle says so."""
+    expected = {level: m.expectation for level, m in known.items() if level in GRADED and m.expectation}
     return restorations(volume, bundle, readings, {level: geometry[level].heights for level in expected}, expected)
 
 
@@ -177,14 +179,14 @@ def _finding(
     judgement = judged[level]
     grading, expectation = judgement.grading, judgement.expectation
     # The sacral body tapers into S2 without a free lower endplate: six-point heights are not defined for it.
-    measured = level in GRADED and not geometry.metal
+    whole = level in GRADED and not geometry.metal
     return VertebraFinding(
         **facts,
         fracture=grading.fracture, probability=grading.probability, evidence=grading.evidence, denis=grading.denis,
         ao=grading.ao, of=grading.of, abstain=grading.abstain, age=grading.age, old_deformity=grading.old_deformity,
         notes=grading.notes,
-        heights_mm=geometry.heights if measured else Heights(),
-        height_lines_mm=geometry.lines if measured else HeightLines(),
+        heights_mm=geometry.heights if whole else Heights(),
+        height_lines_mm=geometry.lines if whole else HeightLines(),
         expected_mm=expectation.heights if expectation else Heights(),
         expected_from=expectation.source if expectation else None,
         height_loss=judgement.loss,

@@ -90,20 +90,33 @@ def is_suspect(signs: Signs, stage: VertebraStage) -> bool:
     return weighed(signs, stage, None).fracture >= points["fracture"] or signs.old >= points["old"]
 
 
-def weighed(signs: Signs, stage: VertebraStage, height_loss: float | None) -> Signs:
-    """Let a height loss (fraction against the patient's own vertebrae; None: unknown) speak beside the picture.
+def weighed(
+    signs: Signs, stage: VertebraStage, height_loss: float | None, restored_loss: float | None = None,
+    damage_hu: float | None = None,
+) -> Signs:
+    """Let the measured height and the restored vertebra speak beside the picture; None is unknown.
 
-    Both ways end on one scale, so that one operating point serves; an old deformity explains its loss.
+    height_loss    fraction against the patient's own vertebrae.
+    restored_loss  fraction against the restored vertebra (`restore.Restoration.loss`), `damage_hu` its mean damage in HU.
+
+    All ways end on one scale, so that one operating point serves; an old deformity explains what is lost and damaged.
     """
-    weight = stage.height
-    if weight is None:
+    height, restored = stage.height, stage.restored
+    if height is None:
         return signs
     picture = min(max(signs.picture, _FLOOR), 1.0 - _FLOOR)
-    odds = np.log(picture / (1.0 - picture))
+    odds, recent = np.log(picture / (1.0 - picture)), 1.0 - signs.old
     if height_loss is None:
-        odds = weight.network_alone * odds + weight.intercept_alone
+        odds = height.network_alone * odds + height.intercept_alone
+    elif restored is None or restored_loss is None or damage_hu is None:
+        odds = height.network * odds + height.loss * min(height_loss, _MOST_LOSS) * recent + height.intercept
     else:
-        odds = weight.network * odds + weight.loss * min(height_loss, _MOST_LOSS) * (1.0 - signs.old) + weight.intercept
+        told = (
+            restored.loss * min(height_loss, _MOST_LOSS)
+            + restored.restored_loss * min(restored_loss, _MOST_LOSS)
+            + restored.damage * damage_hu / 100.0
+        )
+        odds = restored.network * odds + told * recent + restored.intercept
     return replace(signs, fracture=round(float(_sigmoid(odds)), 4))
 
 

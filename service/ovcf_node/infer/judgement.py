@@ -1,7 +1,8 @@
 """From readings and geometry to a judgement of each vertebra: signs, what its heights should be, what it lost, the verdict.
 
 Heights come second, without a circle: what the network sees broken or deformed is no reference for others, what is left
-says how high each vertebra should be, and only then the loss is weighed against the picture.
+says how high each vertebra should be, the restoring stage may paint it so, and only then what was lost is weighed against
+the picture.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ from ovcf_node.domain.reasons import Reason
 from ovcf_node.infer import expected
 from ovcf_node.infer.evidence import Grading, Signs, calibrated, grade, is_suspect, weighed
 from ovcf_node.infer.morphometry import Geometry
+from ovcf_node.infer.restore import Restoration
 from ovcf_node.infer.stages import VertebraStage
 from ovcf_node.infer.usual import is_unusual
 from ovcf_node.infer.vertebra import VertebraReading
@@ -66,22 +68,24 @@ def measured(
 
 
 def judge(
-    readings: Sequence[VertebraReading], geometry: Mapping[str, Geometry], stage: VertebraStage
+    known: Mapping[str, Measured], restored: Mapping[str, Restoration], geometry: Mapping[str, Geometry],
+    stage: VertebraStage,
 ) -> dict[str, Judgement]:
-    """Grade the complete vertebrae; S1, what metal disturbs and what the stage does not know are not judged."""
+    """Grade what was `measured`; S1, what metal disturbs and what the stage does not know are not judged."""
     out = {}
-    for level, known in measured(readings, geometry, stage).items():
+    for level, one in known.items():
         if level in REPORTED:
-            out[level] = Judgement(_grading(level, known, stage), known.expectation, known.loss)
+            out[level] = Judgement(_grading(level, one, restored.get(level), stage), one.expectation, one.loss)
     for level in REPORTED:
         if level in geometry and geometry[level].metal:
             out[level] = Judgement(Grading(abstain=_METAL), None, None)
     return out
 
 
-def _grading(level: str, known: Measured, stage: VertebraStage) -> Grading:
+def _grading(level: str, known: Measured, restored: Restoration | None, stage: VertebraStage) -> Grading:
     if level not in GRADED:
         return Grading()
     if known.unusual:
         return Grading(abstain=_UNUSUAL)
-    return grade(weighed(known.signs, stage, known.own_loss), stage, known.loss)
+    against = (restored.loss, restored.score) if restored else (None, None)
+    return grade(weighed(known.signs, stage, known.own_loss, *against), stage, known.loss)

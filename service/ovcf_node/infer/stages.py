@@ -13,6 +13,7 @@ from ovcf_node.errors import Permanent
 _POINTS = ("fracture", "superior", "inferior", "anterior", "posterior", "old", "abstain_below")
 _TEMPERATURES = ("evidence", "type", "old")
 _HEIGHT = ("network", "loss", "intercept", "network_alone", "intercept_alone")
+_RESTORED = ("network", "loss", "restored_loss", "damage", "intercept")
 STATISTICS = ("log_body_cm3", "body_softness", "vertebra_softness", "body_100hu", "body_sd_100hu", "contrast_100hu")
 """What `usual` describes; `usual.statistics` computes them."""
 _SPACING_MM = (1.0, 20.0)  # of a network that reads a field: finer would not fit into memory
@@ -58,6 +59,17 @@ class HeightWeight:
 
 
 @dataclass(frozen=True)
+class RestoredWeight:
+    """Weights of the same log-odds where the restoring stage speaks too: its height loss, and its damage per 100 HU."""
+
+    network: float
+    loss: float
+    restored_loss: float
+    damage: float
+    intercept: float
+
+
+@dataclass(frozen=True)
 class VertebraStage:
     """How the vertebra network wants its crops, in (w, v, u) order, and how its outputs become calls."""
 
@@ -69,6 +81,7 @@ class VertebraStage:
     temperature: Mapping[str, float]
     usual: Usual | None = None
     height: HeightWeight | None = None
+    restored: RestoredWeight | None = None
 
 
 @dataclass(frozen=True)
@@ -164,15 +177,18 @@ def vertebra_stage(table: dict[str, Any]) -> VertebraStage:
         numbers(table, "origin_index", 3), _window(table),
         named(table, "operating_points", _POINTS), named(table, "temperature", _TEMPERATURES),
         _usual(section(table, "usual")) if "usual" in table else None,
-        _height(named(table, "height", _HEIGHT)) if "height" in table else None,
+        HeightWeight(**_weights(table, "height", _HEIGHT)) if "height" in table else None,
+        RestoredWeight(**_weights(table, "restored", _RESTORED)) if "restored" in table else None,
     )
 
 
-def _height(values: dict[str, float]) -> HeightWeight:
-    finite = all(map(math.isfinite, values.values()))
-    if not finite or min(values["network"], values["network_alone"]) <= 0 or values["loss"] < 0:
-        raise Permanent("bundle_manifest", f"height: weights must be finite, network above 0, loss not below; is {values}")
-    return HeightWeight(**values)
+def _weights(table: dict[str, Any], key: str, names: Sequence[str]) -> dict[str, float]:
+    """Return weights of log-odds: what speaks for a fracture may be weak or silent, and never speaks against one."""
+    values = named(table, key, names)
+    for name, value in values.items():
+        if (value < 0 and not name.startswith("intercept")) or (value == 0 and name.startswith("network")):
+            raise Permanent("bundle_manifest", f"{key}: network weighs more than 0, no other less; {name} is {value}")
+    return values
 
 
 def _usual(table: dict[str, Any]) -> Usual:

@@ -7,7 +7,7 @@ import pytest
 
 from ovcf_node.domain.findings import Evidence
 from ovcf_node.infer.evidence import Grading, Signs, calibrated, grade, is_suspect, weighed
-from ovcf_node.infer.stages import HeightWeight, VertebraStage
+from ovcf_node.infer.stages import HeightWeight, RestoredWeight, VertebraStage
 
 _POINTS = {"fracture": 0.5, "superior": 0.5, "inferior": 0.5, "anterior": 0.5, "posterior": 0.5, "old": 0.5,
            "abstain_below": 0.6}
@@ -98,6 +98,19 @@ def test_height_loss_is_weighed_on_one_scale_with_its_absence():
     signs = _signs("S", "none", 2.0)
     none, little, much = (weighed(signs, stage, loss).fracture for loss in (None, 0.0, 0.4))
     assert little < none < much and weighed(signs, STAGE, 0.4).fracture == signs.fracture
+
+
+def test_the_restored_vertebra_speaks_where_its_bundle_gives_it_weight_and_it_was_painted():
+    signs = Signs(Evidence(), (0.5, 0.2, 0.1, 0.1, 0.1), 0.0, 0.5, 0.0, 0.5)
+    heard = replace(STAGE, height=HeightWeight(1.0, 4.0, -0.8, 1.0, -0.2), restored=RestoredWeight(1.0, 2.0, 2.0, 1.0, -1.0))
+    said = lambda *told: weighed(signs, heard, *told).fracture  # noqa: E731
+    assert said(0.3, 0.0, 0.0) < said(0.3, 0.3, 0.0) < said(0.3, 0.3, 80.0)
+    assert said(0.3, 0.3, 80.0) == pytest.approx(1 / (1 + np.exp(-(2 * 0.3 + 2 * 0.3 + 0.8 - 1.0))), abs=1e-4)
+    deaf = replace(heard, restored=None)
+    for told in ((0.3, None, None), (0.3, 0.3, None), (0.3, None, 80.0), (None, 0.3, 80.0)):
+        assert said(*told) == weighed(signs, deaf, told[0]).fracture
+    old = replace(signs, old=1.0)
+    assert weighed(old, heard, 0.3, 0.3, 80.0).fracture == weighed(old, heard, 0.0, 0.0, 0.0).fracture, "age explains it"
 
 
 def test_a_weighed_down_picture_is_not_surely_whole():

@@ -1,4 +1,4 @@
-"""The restoring stage in the node: what is blanked, what is compared, and that it explains without deciding."""
+"""The restoring stage: what is blanked and compared; it explains, and decides only where its bundle lets it."""
 
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ from ovcf_node.domain.levels import GRADED
 from ovcf_node.infer import read
 from ovcf_node.infer.resample import Crop, crop_grid
 from ovcf_node.infer.restore import MARGIN_MM, compared, context_grid, region_of
-from ovcf_node.infer.stages import RestoreStage
+from ovcf_node.infer.stages import HeightWeight, RestoredWeight, RestoreStage
 
 WINDOW = (-300.0, 1300.0)
 GRID = crop_grid(
@@ -116,6 +116,17 @@ def test_the_stage_explains_every_graded_vertebra(readings):
     assert found["S1"].restored_loss is None and found["S1"].damage_hu is None
     assert all(found[level].damage_hu is not None for level in GRADED)
     assert "restore" in reading.timings_s and RestoringBundle.calls == 2  # six vertebrae, four a call
+
+
+def test_it_moves_the_probability_only_where_the_bundle_gives_it_weight(monkeypatch):
+    blocks = spine(("T10", "T11", *GRADED, "S1", "S2"), losses={"L1": 0.35})
+    volume, said = axial_volume(blocks), []
+    for weight in (None, RestoredWeight(1.0, 0.0, 8.0, 0.0, 0.0)):
+        stage = replace(VERTEBRA_STAGE, height=HeightWeight(1.0, 0.0, 0.0, 1.0, 0.0), restored=weight)
+        bundle = RestoringBundle(blocks, vertebra=stage, restore=RestoreStage(WINDOW)).watch(monkeypatch)
+        said.append({v.level: v.probability for v in read(volume, bundle).vertebrae})
+    assert said[1]["L1"] > said[0]["L1"] + 0.1
+    assert said[1]["L3"] == pytest.approx(said[0]["L3"], abs=0.02), "nothing is lost there"
 
 
 def test_it_decides_nothing_and_a_bundle_without_it_reads_as_ever(readings):

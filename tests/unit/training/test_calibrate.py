@@ -19,7 +19,7 @@ from ovcf_node.domain.volume import FrameSource, Volume
 from ovcf_node.infer import evidence
 from ovcf_node.infer.evidence import Signs
 from ovcf_node.infer.resample import crop_grid, sample_crop, window
-from ovcf_node.infer.stages import HeightWeight, Usual, VertebraStage
+from ovcf_node.infer.stages import HeightWeight, RestoredWeight, Usual, VertebraStage
 from ovcf_node.infer.usual import distance, is_unusual
 from ovcf_node.infer.vertebra import VertebraReading, own_masks
 
@@ -155,6 +155,35 @@ def test_height_loss_is_weighed_as_the_node_weighs_it():
         here = calibrate.weighed(np.array([picture]), np.array([old]), np.array([np.nan if loss is None else loss]), height)
         there = evidence.weighed(Signs(Evidence(), (1, 0, 0, 0, 0), old, 0.0, 0.0, picture), stage, loss)
         assert there.fracture == pytest.approx(float(here[0]), abs=1e-4)
+
+
+def test_the_restored_vertebra_is_weighed_as_the_node_weighs_it():
+    height = {"network": 0.8, "loss": 6.0, "intercept": -1.0, "network_alone": 0.9, "intercept_alone": -0.4}
+    restored = {"network": 0.7, "loss": 2.0, "restored_loss": 3.0, "damage": 0.5, "intercept": -1.5}
+    weights = (None, HeightWeight(**height), RestoredWeight(**restored))
+    stage = VertebraStage((1, 1.25, 3), (56, 72, 32), (27.5, 24, 15.5), (-300, 1300), {}, {}, *weights)
+    for told in ((0.2, 0.3, 60.0), (0.9, 0.8, 0.0), (0.2, None, 60.0), (None, 0.3, 60.0), (0.2, 0.3, None)):
+        loss, painted, damage = (np.array([np.nan if x is None else x]) for x in told)
+        here = calibrate.weighed(np.array([0.3]), np.array([0.25]), loss, height, restored, painted, damage)
+        there = evidence.weighed(Signs(Evidence(), (1, 0, 0, 0, 0), 0.25, 0.0, 0.0, 0.3), stage, *told)
+        assert there.fracture == pytest.approx(float(here[0]), abs=1e-4)
+
+
+def test_the_restored_vertebra_is_heard_where_it_knows_more_and_the_table_says_what_it_adds():
+    rng = np.random.default_rng(3)
+    rows = [_row(rng, k % 5 if k % 3 == 0 else 0, f"c{k // 6}") for k in range(300)]
+    for row in rows:  # looks that know little
+        row["logits"] = rng.normal(0, 1, (3, 10)).tolist()
+        row["damage_hu"] = float(rng.uniform(0, 40) + 80 * (row["type"] > 0))
+        row["restored_loss"] = float(rng.uniform(0, 0.3))
+    result = calibrate.fitted(rows)
+    assert result["restored"]["damage"] > 1
+    losses = {cells[2].strip(): float(cells[4]) for line in result["added"].splitlines()[2:] if (cells := line.split("|"))}
+    assert losses["picture + restored loss + damage"] < losses["picture + height loss"] < losses["picture"]
+    for row in rows:
+        del row["damage_hu"]
+    without = calibrate.fitted(rows)
+    assert "restored" not in without and without["added"] is None
 
 
 def test_height_loss_gets_a_say_only_where_it_helps():

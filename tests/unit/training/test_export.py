@@ -56,10 +56,12 @@ def test_a_segment_stage_is_exported_where_it_was_trained(tmp_path):
         torch.save(
             {"ema": export.network(stage, None).state_dict(), "about": "for a test"}, tmp_path / "work" / f"{stage}.pt"
         )
+    (tmp_path / "work" / "arms.json").write_text('{"markdown": "| attention bypassed |"}')
     export.export(tmp_path / "work", tmp_path / "out")
     stage = bundle.read(tmp_path / "out")["stages"]["segment"]
     assert stage["spacing_mm"] == 3.0 and stage["margin_mm"] > 0 and stage["self_test"]["expected"]
-    assert "| segment |" in (tmp_path / "out" / "MODEL_CARD.md").read_text()
+    card = (tmp_path / "out" / "MODEL_CARD.md").read_text()
+    assert "| segment |" in card and "### Ablations\n\n| attention bypassed |" in card
 
 
 def test_bundle_says_what_it_is_and_passes_its_own_self_test(folder):
@@ -107,7 +109,8 @@ def test_shipped_bundle_is_consistent(tmp_path):
     for path in shipped.glob("*.onnx"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     vertebra = data["stages"]["vertebra"]
-    bundle.write(tmp_path, data["bundle"], points, vertebra["temperature"], vertebra["usual"], vertebra["height"])
+    bundle.write(tmp_path, data["bundle"], points, vertebra["temperature"], vertebra["usual"], vertebra["height"],
+                 vertebra.get("restored"))
     export_restore.add(tmp_path, None, shipped)
     again = bundle.read(tmp_path)
     for stage, table in data["stages"].items():  # every number of it, the self-tests' too

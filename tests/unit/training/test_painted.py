@@ -16,6 +16,7 @@ import pool  # noqa: E402
 import restorer  # noqa: E402
 import train_damage  # noqa: E402
 from networks import CROP_SHAPE  # noqa: E402
+from tiny_samples import crop_file  # noqa: E402
 
 SUPERIOR = torch.tensor([1, 0, 0, 0, 0.3, 0.3, 0.3, 0, 0])
 BOTH = torch.tensor([1, 1, 0, 0, 0.3, 0.3, 0.3, 0, 0])
@@ -38,15 +39,15 @@ def whole_vertebra():
 
 
 class Pressed(torch.nn.Module):
-    """Presses the upper plate down by ``share`` of the height that is 28 mm: a generator whose answer is known."""
+    """Presses the upper plate down by ``share`` of the height that is 28 mm, by ``stray`` without a plan: a known answer."""
 
-    def __init__(self, share: float):
+    def __init__(self, share: float, stray: float = 0.0):
         super().__init__()
-        self.share = share
+        self.share, self.stray = share, stray
 
     def forward(self, crop, body, whole, plan):
         flow = torch.zeros(1, 2, *crop.shape[2:])
-        flow[:, 0, 28:46] = 28 * self.share
+        flow[:, 0, 28:46] = 28 * (self.share if plan.any() else self.stray)
         picture, moved, all_ = damager.carried(torch.cat([crop, body, whole], 1), flow).split(1, 1)
         fracture = torch.where((moved > 0.5) & (torch.arange(56)[:, None, None] > 28), 4.0, -4.0)
         return damager.Damaged(picture + 0.1 * (moved > 0.5), moved, all_, fracture, flow)
@@ -115,7 +116,21 @@ def test_metal_and_air_beyond_the_window_stay():
     assert (row["hu"][:, :3] == -1024).all() and row["hu"].max() > 2500
 
 
-def test_painted_files_are_crop_files(tmp_path):
+def test_an_empty_plan_leaves_the_truth_but_not_the_picture():
+    hu, masks = whole_vertebra()
+    row = painted.untouched(Pressed(0.3), hu, masks, 0.02)
+    assert np.array_equal(row["masks"], masks) and row["loss"] == 0.02 and row["type"] == 0 and not row["evidence"].any()
+    body = (masks & 2) > 0
+    assert row["hu"][body].mean() > 330 and np.array_equal(row["hu"][~body], hu[~body])  # what the generator adds to bone
+
+
+@pytest.mark.parametrize(("stray", "kept"), [(0.01, True), (0.05, False), (-0.05, False)])
+def test_a_plate_moved_without_a_plan_is_dropped(stray, kept):
+    assert (painted.untouched(Pressed(0.3, stray), *whole_vertebra(), 0.0) is not None) == kept
+
+
+def crops_of(tmp_path):
+    """A crop file with one whole vertebra among others that are not to be painted; what it holds."""
     hu, masks = whole_vertebra()
     level = painted.LEVELS[2]
     sound = {"hu": hu, "masks": masks, "evidence": np.zeros(4), "type": 0, "old": 0, "mimic": 0, "level": level, "loss": 0,
@@ -123,14 +138,25 @@ def test_painted_files_are_crop_files(tmp_path):
     broken = {"evidence": np.eye(4)[0], "type": 2}
     others = [{**sound, **other} for other in ({"old": 1}, {"mimic": 1}, broken, {"level": 0})]
     sample = cases.stacked({k: [row[k] for row in (sound, *others)] for k in cases.COLUMNS})
-    rows = painted.of_file(Pressed(0.3), SUPERIOR[None], sample, np.random.default_rng(1))
-    assert len(rows) == 1
-    stored = cases.stacked({k: [row[k] for row in rows] for k in cases.COLUMNS})
+    cases.save(tmp_path / "crops", "5", sample)
+    return sample
+
+
+def test_painted_files_are_crop_files_of_fractures_and_their_whole_twins(tmp_path, monkeypatch):
+    sample = crops_of(tmp_path)
+    monkeypatch.setattr(painted, "load", lambda path: (Pressed(0.3), SUPERIOR[None]))
+    for _ in range(2):  # the second time all is there
+        cases.damaged(tmp_path, minutes=1, count=0)
+    assert [path.name for path in (tmp_path / "painted").iterdir()] == ["5p.npz"]
+    stored = pool.Pool(tmp_path / "painted", 5).samples["5p.npz"]
     assert set(stored) == set(sample) and all(stored[k].dtype == sample[k].dtype for k in stored)
-    cases.save(tmp_path, "5", stored)
-    crop, masks, evidence, kind, old = pool.CropSampler(pool.Pool(tmp_path, 5)).batch(1, np.random.default_rng(0))
-    assert crop.shape == (1, 1, *CROP_SHAPE) and masks.shape == (1, 7, *CROP_SHAPE)
-    assert int(kind) == 2 and evidence[0, 0] == 1 and old == 0
+    assert stored["type"].tolist() == [2, 0] and stored["evidence"].tolist() == [[1, 0, 0, 0], [0] * 4]
+    assert stored["random"].tolist() == [1, 1] and len(set(stored["level"])) == 1
+
+
+def test_a_fracture_whose_twin_does_not_stay_whole_is_dropped(tmp_path):
+    sample = crops_of(tmp_path)
+    assert not painted.of_file(Pressed(0.3, stray=0.1), SUPERIOR[None], sample, np.random.default_rng(1))
 
 
 def test_one_turn_teaches_both(tmp_path):
@@ -153,3 +179,22 @@ def test_one_turn_teaches_both(tmp_path):
     parts = train_damage.turn(net, critics, painter, judges, batch, replace(devices.CPU), True)
     assert all(np.isfinite(v) for v in parts.values()) and parts["critic"] > 0
     assert not torch.equal(before[0], net.flow.weight) and not torch.equal(before[1], critics.critics[0].net[0].weight_orig)
+
+
+def test_painted_crops_are_one_in_ten_at_most_and_half_of_them_whole(tmp_path):
+    rendered, made = crop_file(40), crop_file(4)
+    for folder, sample in (("crops", rendered), ("painted", made)):
+        cases.save(tmp_path / folder, "1", {**sample, "random": np.arange(len(sample["type"])) % 4 // 2})
+    pools = [pool.Pool(tmp_path / folder, 5) for folder in ("crops", "painted")]
+    sampler = pool.CropSampler(pools[0], painted=pools[1])
+    rng = np.random.default_rng(0)
+    drawn = [(k, bool(sample["evidence"][k].any())) for sample, k in (sampler.pick(rng) for _ in range(2000))
+             if sample is pools[1].samples["1.npz"]]
+    assert len(drawn) == pytest.approx(2000 * 4 / 44, rel=0.15)  # no oftener than the others
+    assert {k for k, _ in drawn} == {0, 1, 2, 3} and np.mean([broken for _, broken in drawn]) == pytest.approx(0.5, abs=0.1)
+    for name in "2345":
+        cases.save(tmp_path / "painted", name, {**made, "random": np.zeros(4)})
+    assert sampler.share == pytest.approx(4 / 44)
+    sampler.update()  # finds what was painted meanwhile
+    assert sampler.share == 0.1 and len(sampler.twins) == 20
+    assert len(pool.CropSampler(pools[0], physical=True, painted=pools[1]).twins) == 18
