@@ -5,8 +5,8 @@ draws each a plan from the fractures that ``DIR/damage.pt`` was trained on, pain
 format of ``DIR/crops``. Truth follows the picture: the body's masks are carried by the same flow as its bone, the height
 loss is measured on them, and the signs are the plan's. What does not show its plan is thrown away.
 
-Every painted fracture comes with its twin: the same vertebra through the same generator with a plan of nothing, whole.
-Else whatever the generator leaves in a picture would give the answer.
+Every painted fracture comes with its twin: the same vertebra through the same generator with a plan of nothing, whole, its
+discs drawn out as a pressed plate draws them. Else what the generator leaves in a picture would give the answer.
 
 The generator presses plates in and tilts them; it paints no bands, lines or broken walls yet. So only plans of broken plates
 are drawn, from the height loss on at which the policy calls a smooth, undated deformity a fracture
@@ -26,7 +26,7 @@ from torch import Tensor
 
 import bundle
 import train_damage
-from damager import FRONT, PLAN, Damaged, DamageNet, reach
+from damager import FRONT, PLAN, Damaged, DamageNet, carried, reach
 from networks import CROP_SPACING
 from phantoms.norms import spine_index
 from phantoms.pictures import grey
@@ -40,6 +40,8 @@ NOTHING = -1000  # HU: beyond the field
 SEVERITY = (0.3, 0.5)  # height losses planned: what is painted falls short of them, and is what counts
 PRESSED, STILL = 2.0, 1.2  # mm: a broken plate has moved at least so far somewhere, a sound one at most
 STRAY = 0.8  # mm that a plate may move, either way, where nothing was planned
+DRAWN, BEYOND, OVER = (1.0, 4.0), 4.0, 6.0  # mm by which a twin's disc is drawn out, from where beyond the plate, over what
+SLANT = 0.4  # of it, from front to back
 
 
 def load(path: Path) -> tuple[DamageNet, Tensor]:
@@ -59,12 +61,36 @@ def drawn(plans: Tensor, rng: np.random.Generator) -> Tensor:
     return plan
 
 
+def front(volume: np.ndarray) -> Tensor:
+    """What of a crop ``[56,72,32]`` damage can reach, ``[1,1,56,48,32]``."""
+    return torch.from_numpy(np.ascontiguousarray(volume[:, :FRONT]).astype(np.float32))[None, None]
+
+
 @torch.no_grad()
 def broken(net: DamageNet, hu: np.ndarray, masks: np.ndarray, plan: Tensor) -> Damaged:
     """What the generator makes of one crop ``[56,72,32]``, HU and mask bits; only its front, ``[1,1,56,48,32]``."""
-    front = lambda x: torch.from_numpy(np.ascontiguousarray(x[:, :FRONT]).astype(np.float32))[None, None]  # noqa: E731
     crop = windowed(front(hu), bundle.VERTEBRA_WINDOW)
     return net(crop, front(masks & 2 > 0), front(masks & 1 > 0), plan[None])
+
+
+def drawn_out(hu: np.ndarray, masks: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """The crop with a disc of the vertebra or both drawn out along the spine, HU and mask bits; body and plates stay.
+
+    A pressed plate draws its disc out, which leaves streaks: whoever trains on these crops must find them beside whole
+    plates too.
+    """
+    body = masks[:, :FRONT] & 2 > 0
+    w, v, columns = np.arange(len(body))[:, None, None], np.linspace(-1, 1, FRONT)[:, None], body.any(0)
+    plates = {1: len(body) - 1 - body[::-1].argmax(0), -1: body.argmax(0)}
+    flow = np.zeros((2, *body.shape), np.float32)
+    for way in ((1,), (-1,), (1, -1))[int(rng.integers(3))]:  # the upper, the lower, both
+        plate = np.where(columns, plates[way], plates[way][columns].mean())
+        beyond = np.clip((way * (w - plate) * CROP_SPACING[0] - BEYOND) / OVER, 0, 1)
+        flow[0] -= way * beyond * rng.uniform(*DRAWN) * (1 + SLANT * rng.uniform(-1, 1) * v) / CROP_SPACING[0]
+    moved = torch.from_numpy(flow)[None] * reach(front(masks & 2 > 0))
+    volumes = [windowed(front(hu), bundle.VERTEBRA_WINDOW), front(masks & 2 > 0), front(masks & 1 > 0)]
+    picture, body, whole = carried(torch.cat(volumes, 1), moved).split(1, 1)
+    return inserted(Damaged(picture, body, whole, body, moved), hu, masks)
 
 
 def pressed(before: np.ndarray, after: np.ndarray) -> np.ndarray:
@@ -118,11 +144,14 @@ def painted(net: DamageNet, hu: np.ndarray, masks: np.ndarray, plan: Tensor) -> 
     return {"hu": made, "masks": bits, "evidence": signs.astype(np.uint8), "type": kind, "loss": float(found.max())}
 
 
-def untouched(net: DamageNet, hu: np.ndarray, masks: np.ndarray, loss: float) -> dict | None:
+def untouched(
+    net: DamageNet, hu: np.ndarray, masks: np.ndarray, loss: float, rng: np.random.Generator
+) -> dict | None:
     """A whole vertebra as the generator leaves it with a plan of nothing, or None where it moves a plate all the same."""
     made, bits = inserted(broken(net, hu, masks, torch.zeros(len(PLAN))), hu, masks)
     if np.abs(pressed(*((x[:, :FRONT] & 2) > 0 for x in (masks, bits)))).max() > STRAY:
         return None
+    made, bits = drawn_out(made, bits, rng)
     return {"hu": made, "masks": bits, "evidence": np.zeros(SIGNS, np.uint8), "type": 0, "loss": loss}
 
 
@@ -146,7 +175,7 @@ def of_file(
             continue
         tried = (painted(net, hu, masks, drawn(plans, rng)) for _ in range(tries))
         damaged = next((row for row in tried if row is not None), None)
-        twin = damaged and untouched(net, hu, masks, float(sample["loss"][k]))
+        twin = damaged and untouched(net, hu, masks, float(sample["loss"][k]), rng)
         if twin:
             same = {"old": 0, "mimic": 0, "level": sample["level"][k], "random": sample["random"][k]}
             rows += [{**damaged, **same}, {**twin, **same}]

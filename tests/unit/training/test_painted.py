@@ -118,7 +118,7 @@ def test_metal_and_air_beyond_the_window_stay():
 
 def test_an_empty_plan_leaves_the_truth_but_not_the_picture():
     hu, masks = whole_vertebra()
-    row = painted.untouched(Pressed(0.3), hu, masks, 0.02)
+    row = painted.untouched(Pressed(0.3), hu, masks, 0.02, np.random.default_rng(0))
     assert np.array_equal(row["masks"], masks) and row["loss"] == 0.02 and row["type"] == 0 and not row["evidence"].any()
     body = (masks & 2) > 0
     assert row["hu"][body].mean() > 330 and np.array_equal(row["hu"][~body], hu[~body])  # what the generator adds to bone
@@ -126,7 +126,22 @@ def test_an_empty_plan_leaves_the_truth_but_not_the_picture():
 
 @pytest.mark.parametrize(("stray", "kept"), [(0.01, True), (0.05, False), (-0.05, False)])
 def test_a_plate_moved_without_a_plan_is_dropped(stray, kept):
-    assert (painted.untouched(Pressed(0.3, stray), *whole_vertebra(), 0.0) is not None) == kept
+    twin = painted.untouched(Pressed(0.3, stray), *whole_vertebra(), 0.0, np.random.default_rng(0))
+    assert (twin is not None) == kept
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_twin_keeps_its_body_and_its_discs_are_drawn_out(seed):
+    _, masks = whole_vertebra()
+    hu = np.random.default_rng(1).normal(100, 30, CROP_SHAPE).astype(np.int16)
+    made, bits = painted.drawn_out(hu, masks, np.random.default_rng(seed))
+    near = (slice(11, 45), *BODY[1:])  # the body and 3 mm beyond its plates
+    assert np.array_equal(bits, masks) and np.abs(made[near] - hu[near]).max() <= 1
+    rough = [np.abs(np.diff(x.astype(float), axis=0)) for x in (hu, made)]
+    discs = [tuple(float(x[(part, *BODY[1:])].mean()) for x in rough) for part in (slice(46, 51), slice(4, 9))]
+    drawn = [after < 0.9 * before for before, after in discs]
+    assert any(drawn)
+    assert all(after == pytest.approx(before, rel=0.03) for d, (before, after) in zip(drawn, discs, strict=True) if not d)
 
 
 def crops_of(tmp_path):
