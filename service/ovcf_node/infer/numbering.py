@@ -27,6 +27,7 @@ _RIB_MM = 30.0  # longer than any transverse process beyond its first 26 mm
 _RIB_REACH_MM = 46.0  # a transverse process of L1 ends at 28 to 44 mm
 _STUMP_MM = 14.0  # a rib that the field cuts; a process of L1 is shorter, one of L2 is not asked
 _EDGE_MM = 8.0  # what reaches so near to the side of the field is cut by it
+_BARE_MM = 36.0  # a field that ends nearer beside the body shows no stump
 _NEXT_MM = 45.0  # of an average adult: L1 and T12 are 30 mm apart, L1 and T11 58
 _LUMBAR_RIB_MM = 22.0  # on both sides; the longer one reaches farther than a process can
 _LUMBAR_REACH_MM = 55.0
@@ -69,15 +70,18 @@ def _anchored(labels: Labels, sides: dict[int, _Sides], classes: tuple[str, ...]
 
 
 def _lowest_ribs(vertebrae: tuple[Placed, ...], sides: dict[int, _Sides]) -> int | None:
-    """Position of the lowest vertebra with ribs on both sides; looked for from above, for kidneys lie below.
+    """Position of the lowest vertebra with ribs; looked for from above, for kidneys lie below.
 
-    The next one down must be seen to have none, unless the last vertebra of the field has ribs and is called lumbar.
+    The next one down must be seen to have none, unless the last vertebra of the field is called L1 and has ribs. To agree
+    with the names a rib on one side is enough; to contradict them it takes both.
     """
     called_l1 = {k for k in sides if vertebrae[k].label == "L1"}
-    ribbed = {k: _bears_lumbar_rib(both) if k in called_l1 else all(map(_rib, both)) for k, both in sides.items()}
-    bare = {k: not any(map(_rib, both)) for k, both in sides.items()}
+    ribbed = {
+        k: _bears_lumbar_rib(both) if k in called_l1 else (any if vertebrae[k].label == "T12" else all)(map(_rib, both))
+        for k, both in sides.items()
+    }
     for k in sorted(sides, reverse=True):
-        if ribbed[k] and bare.get(k - 1) and _next(vertebrae, k):
+        if ribbed[k] and k - 1 in sides and _bare(sides[k - 1]) and _next(vertebrae, k):
             return k
     return 0 if 0 in called_l1 and ribbed[0] else None
 
@@ -143,6 +147,11 @@ def _bears_lumbar_rib(sides: _Sides) -> bool:
         all(b.length >= _LUMBAR_RIB_MM and b.reach >= _RIB_REACH_MM for b in sides)
         and max(b.reach for b in sides) >= _LUMBAR_REACH_MM
     )
+
+
+def _bare(sides: _Sides) -> bool:
+    """Neither side has a rib, or has the stump of one where the field cuts it."""
+    return not any(map(_rib, sides)) and all(b.seen >= _BARE_MM for b in sides)
 
 
 def _ribless(sides: _Sides) -> bool:
