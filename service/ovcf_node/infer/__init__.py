@@ -91,7 +91,7 @@ def read(
     labels = found(volume, bundle, clock.done)
     if not labels.reported:
         return Reading("excluded", (reason("no_spine"),), timings_s=clock.seconds)
-    labels = checked(labels, volume)
+    labels = checked(labels, volume, bundle.label.labels)
     clock.done("numbering", 0.47)
     if not bundle.has("vertebra"):
         return _labels_only(labels, clock)

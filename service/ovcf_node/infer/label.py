@@ -3,7 +3,7 @@
 Levels follow each other without repetition; a level may be left out only where the distance leaves room for it. A
 sequence that repeats a level (six lumbar vertebrae, T13) or leaves one out without room is tried beside it: if it
 fits clearly better, the names stay the regular ones, counted from the sacrum where it is seen, and the numbering is
-marked uncertain.
+marked uncertain. Where no sacrum is seen and the network wavers between two numberings, the last ribs decide.
 """
 
 from dataclasses import dataclass
@@ -31,8 +31,10 @@ _NO_S1 = 20.0  # the same for S1: with four lumbar vertebrae the others' names d
 _TOO_FAR = 3.0  # cost of calling two bodies neighbours that are more than one level apart
 _REPEAT = 3.0  # cost of an extra vertebra in the anomalous reading
 _NO_SACRUM = 0.5  # cost of starting above the sacrum
+_ELSEWHERE = 1e3  # cost of any other name than T12 for the vertebra with the last ribs, where they decide
 _ANOMALY_GAIN = 1.0  # how much better (nats) an anomalous sequence must fit to be mentioned: regular spines gain nothing
 _MARGIN = 1.8  # nats for each named vertebra; a second-best numbering closer than this makes the numbering uncertain
+_BY_RIBS = "counted from the lowest ribs as those of T12: the sacrum is not in the field"
 _ROOM = (0.75, 1.38)  # of the patient's own spacing: less has no room for a name left out, more for a vertebra missed
 
 
@@ -96,9 +98,11 @@ def decode(voxels: Voxels, field: Field, labels: tuple[str, ...]) -> Labels:
     return Labels(*placed(instances, labels), field, numbers, voxels)
 
 
-def placed(instances: list[Instance], labels: tuple[str, ...]) -> tuple[tuple[Placed, ...], bool, str]:
-    """Name the instances (foot to head) and give each its frame; the rest as `name_sequence` returns it."""
-    names, uncertain, basis = name_sequence(instances, labels)
+def placed(
+    instances: list[Instance], labels: tuple[str, ...], last_rib: int | None = None
+) -> tuple[tuple[Placed, ...], bool, str]:
+    """Name the instances (foot to head) and give each its frame; the rest as for `name_sequence`."""
+    names, uncertain, basis = name_sequence(instances, labels, last_rib)
     frames = frames_along([i.centre for i in instances])
     return tuple(Placed(n, i, f) for n, i, f in zip(names, instances, frames, strict=True)), uncertain, basis
 
@@ -108,8 +112,22 @@ def field_for(volume: Volume, bundle: Bundle) -> Field:
     return isotropic(volume, bundle.label.spacing_mm)
 
 
-def name_sequence(instances: list[Instance], labels: tuple[str, ...]) -> tuple[list[str], bool, str]:
-    """Name instances (foot to head); return names, whether the numbering is uncertain, and what it rests on."""
+def sacrum_seen(instances: list[Instance], labels: tuple[str, ...]) -> bool:
+    """Whether the network takes any instance for a part of the sacrum."""
+    sacral = [k for k, name in enumerate(labels) if name in _SACRAL]
+    return any(i.classes[sacral].sum() >= 0.5 for i in instances)
+
+
+def name_sequence(
+    instances: list[Instance], labels: tuple[str, ...], last_rib: int | None = None
+) -> tuple[list[str], bool, str]:
+    """Name instances (foot to head); return names, whether the numbering is uncertain, and what it rests on.
+
+    `last_rib` is the position of the instance with the lowest ribs, for fields without a sacrum. They are T12's in nine
+    patients of ten (the tenth has none there, or a pair more): more than a network that wavers can say, and less than one
+    that does not. Names it wavers about move to them by one level and stay uncertain; where both agree, a second numbering
+    that fits almost as well is no doubt.
+    """
     if not instances:
         return [], True, "no vertebra found"
     evidence, doubted = (_evidence(instances, labels, anchor) for anchor in (_ANCHOR, _DOUBTED))
@@ -122,18 +140,26 @@ def name_sequence(instances: list[Instance], labels: tuple[str, ...]) -> tuple[l
     junction = share.get("T12", 0.0) >= 0.5 and max(share.get("T11", 0.0), share.get("above", 0.0)) >= 0.5
     anomalous = cost - free_cost > _ANOMALY_GAIN
     uneven = _spacing_contradicts(names, gaps)
-    margin = _margin(path, doubted, gaps, labels) / max(1, sum(name in NORMS for name in names))
-    basis = "counted up from the sacrum, assuming five lumbar vertebrae" if sacrum else (
-        "counted down from T11/T12 as the model recognises them: the sacrum is not in the field"
-        if junction else "appearance of single vertebrae only: neither sacrum nor thoracolumbar junction recognised"
-    )
-    if anomalous:
-        basis += "; the appearance suggests transitional anatomy (a supernumerary or missing vertebra)"
-    elif uneven:
-        basis += "; the spacing contradicts the names: a vertebra may have been missed"
-    elif margin < _MARGIN:
-        basis += "; numbering shifted by one level fits almost as well"
-    return names, bool(anomalous or uneven or margin < _MARGIN or not (sacrum or junction)), basis
+    wavers = _margin(path, doubted, gaps, labels) / max(1, sum(name in NORMS for name in names)) < _MARGIN
+    ribs = None if last_rib is None else names[last_rib]
+    if wavers and ribs in ("T11", "L1"):
+        evidence[last_rib, [name != "T12" for name in labels]] = -_ELSEWHERE
+        moved = [labels[state] for state in _best_path(evidence, gaps, labels, anomalies=False)[0]]
+        if not any(name in _SACRAL for name in moved):
+            return moved, True, f"{_BY_RIBS}; the model would rather shift it by one level"
+    basis = next(words for holds, words in (
+        (sacrum, "counted up from the sacrum, assuming five lumbar vertebrae"),
+        (junction, "counted down from T11/T12 as the model recognises them: the sacrum is not in the field"),
+        (ribs == "T12", _BY_RIBS),
+        (True, "appearance of single vertebrae only: neither sacrum nor thoracolumbar junction recognised"),
+    ) if holds)
+    doubt = next((words for holds, words in (
+        (anomalous, "; the appearance suggests transitional anatomy (a supernumerary or missing vertebra)"),
+        (uneven, "; the spacing contradicts the names: a vertebra may have been missed"),
+        (wavers and ribs != "T12", "; numbering shifted by one level fits almost as well"),
+    ) if holds), "")
+    uncertain = doubt or ribs == "T11" or not (sacrum or junction or ribs == "T12")
+    return names, bool(uncertain), basis + doubt
 
 
 def frames_along(centres: list[np.ndarray]) -> list[np.ndarray]:

@@ -1,8 +1,12 @@
 """Check the numbering against what the label network does not count: ribs, and the shape of the lumbosacral junction.
 
-Names stay as they are; only their certainty and what it rests on may change. A rib at the vertebra called L1, none at the
-one called T12 and a short one above it, a rudimentary last rib, a sacralised L5 or a lumbarised S1 each make the
-numbering uncertain. A field too narrow to show ribs does not, as long as the names are counted from the sacrum.
+Where the sacrum is seen, names stay as they are; only their certainty and what it rests on may change. A rib at the
+vertebra called L1, none at the one called T12 and a short one above it, a rudimentary last rib, a sacralised L5 or a
+lumbarised S1 each make the numbering uncertain. A field too narrow to show ribs does not, as long as the names are counted
+from the sacrum.
+
+Where it is not seen, the last ribs anchor the count: the names are decided once more with them (`label.name_sequence`), and
+are uncertain where the field does not show which ribs are the last.
 
 Thresholds: fitted on phantoms of both generators at seeds that nothing else uses; see `models/training/README.md`.
 """
@@ -14,7 +18,7 @@ from statistics import mean
 import numpy as np
 
 from ovcf_node.domain.volume import Volume
-from ovcf_node.infer.label import Labels, Placed
+from ovcf_node.infer.label import Labels, Placed, placed, sacrum_seen
 from ovcf_node.infer.norms import NORMS, centre_distance
 from ovcf_node.infer.ribs import Bony, bony_sides
 from ovcf_node.infer.sacrum import disc_below, process_heights
@@ -22,6 +26,9 @@ from ovcf_node.infer.sacrum import disc_below, process_heights
 _RIB_MM = 30.0  # longer than any transverse process beyond its first 26 mm
 _RIB_REACH_MM = 46.0  # a transverse process of L1 ends at 28 to 44 mm
 _STUMP_MM = 14.0  # a rib that the field cuts; a process of L1 is shorter, one of L2 is not asked
+_EDGE_MM = 8.0  # what reaches so near to the side of the field is cut by it
+_BARE_MM = 36.0  # a field that ends nearer beside the body shows no stump
+_NEXT_MM = 45.0  # of an average adult: L1 and T12 are 30 mm apart, L1 and T11 58
 _LUMBAR_RIB_MM = 22.0  # on both sides; the longer one reaches farther than a process can
 _LUMBAR_REACH_MM = 55.0
 _SHORT_LAST_MM = (28.0, 53.5)  # a rudimentary last rib; what is shorter may be a process or a hypoplastic rib of T12
@@ -33,11 +40,17 @@ _COLUMN = ("T11", "T12", "L1", "L2")
 _Sides = tuple[Bony, Bony]
 
 
-def checked(labels: Labels, volume: Volume) -> Labels:
-    """Return the labels with the numbering's certainty and basis completed by what the CT shows."""
+def checked(labels: Labels, volume: Volume, classes: tuple[str, ...]) -> Labels:
+    """Return the labels with names, the numbering's certainty and its basis completed by what the CT shows.
+
+    `classes` are the names that the instances' class probabilities stand for.
+    """
     if not labels.reported:
         return labels
-    ribs = _ribs(labels.vertebrae, volume)
+    sides = _bony(labels.vertebrae, volume)
+    if not sacrum_seen([v.instance for v in labels.vertebrae], classes):
+        labels = _anchored(labels, sides, classes)
+    ribs = {v.label: sides[k] for k, v in enumerate(labels.vertebrae) if k in sides and v.label in _COLUMN}
     doubts = [*rib_doubts(ribs, _size(labels.vertebrae)), *_sacral_doubts(labels.vertebrae, volume)]
     last = last_rib(ribs)
     named = {v.label for v in labels.vertebrae}
@@ -45,6 +58,38 @@ def checked(labels: Labels, volume: Volume) -> Labels:
     basis = "; ".join([labels.numbering_basis, last or "ribs not seen far enough to check the count", *doubts])
     uncertain = labels.numbering_uncertain or bool(doubts) or unsupported
     return replace(labels, numbering_basis=basis, numbering_uncertain=uncertain)
+
+
+def _anchored(labels: Labels, sides: dict[int, _Sides], classes: tuple[str, ...]) -> Labels:
+    """The labels decided once more with the lowest ribs, where the field shows that they are."""
+    lowest = _lowest_ribs(labels.vertebrae, sides)
+    if lowest is None:
+        return labels
+    vertebrae, uncertain, basis = placed([v.instance for v in labels.vertebrae], classes, lowest)
+    return replace(labels, vertebrae=vertebrae, numbering_uncertain=uncertain, numbering_basis=basis)
+
+
+def _lowest_ribs(vertebrae: tuple[Placed, ...], sides: dict[int, _Sides]) -> int | None:
+    """Position of the lowest vertebra with ribs; looked for from above, for kidneys lie below.
+
+    The next one down must be seen to have none, unless the last vertebra of the field is called L1 and has ribs. To agree
+    with the names a rib on one side is enough; to contradict them it takes both.
+    """
+    called_l1 = {k for k in sides if vertebrae[k].label == "L1"}
+    ribbed = {
+        k: _bears_lumbar_rib(both) if k in called_l1 else (any if vertebrae[k].label == "T12" else all)(map(_rib, both))
+        for k, both in sides.items()
+    }
+    for k in sorted(sides, reverse=True):
+        if ribbed[k] and k - 1 in sides and _bare(sides[k - 1]) and _next(vertebrae, k):
+            return k
+    return 0 if 0 in called_l1 and ribbed[0] else None
+
+
+def _next(vertebrae: tuple[Placed, ...], k: int) -> bool:
+    """Whether no vertebra was missed between one and the next below it, by their distance."""
+    gap = float(np.linalg.norm(vertebrae[k].centre - vertebrae[k - 1].centre))
+    return gap < _NEXT_MM * _size(vertebrae)
 
 
 def rib_doubts(ribs: dict[str, _Sides], size: float = 1.0) -> list[str]:
@@ -62,22 +107,32 @@ def rib_doubts(ribs: dict[str, _Sides], size: float = 1.0) -> list[str]:
 
 
 def last_rib(ribs: dict[str, _Sides]) -> str | None:
-    """In words, which vertebra bears the last rib; None where the field does not show it."""
+    """In words, which vertebra bears the last rib; None where the field does not show it, or not what is below it."""
     if "L1" in ribs and _bears_lumbar_rib(ribs["L1"]):
         return "last ribs seen at the vertebra called L1"
-    level = next((level for level in ("T12", "T11") if level in ribs and _bears(ribs[level])), None)
-    other = ": T12 has hypoplastic ribs, or the names are one level off" if level == "T11" and "T12" in ribs else ""
-    return level and f"last ribs seen at the vertebra called {level}{other}"
+    if "T12" in ribs and _bears(ribs["T12"]):
+        return "last ribs seen at the vertebra called T12" if "L1" in ribs else None
+    if "T12" in ribs and "T11" in ribs and _bears(ribs["T11"]):
+        return "last ribs seen at the vertebra called T11: T12 has hypoplastic ribs, or the names are one level off"
+    return None
 
 
-def _ribs(vertebrae: tuple[Placed, ...], volume: Volume) -> dict[str, _Sides]:
-    """Bony sides by name; one vertebra more at either end is looked at, so that each gets its own only."""
+def _bony(vertebrae: tuple[Placed, ...], volume: Volume) -> dict[int, _Sides]:
+    """Bony sides by position, of what is called T11 to L2 and one more at either end, which may be miscalled."""
     wanted = [k for k, v in enumerate(vertebrae) if v.label in _COLUMN]
     if not wanted:
         return {}
-    column = vertebrae[max(0, wanted[0] - 1) : wanted[-1] + 2]
+    first = max(0, wanted[0] - 1)
+    column = vertebrae[first : wanted[-1] + 2]
     sides = bony_sides(volume, [v.centre for v in column], [v.frame for v in column])
-    return {v.label: both for v, both in zip(column, sides, strict=True) if v.label in _COLUMN}
+    return dict(enumerate(sides, first))
+
+
+def _rib(side: Bony) -> bool:
+    """As long as no process is, or run into the side of the field: bone that ends above or below may be anything."""
+    if side.cut and side.reach >= side.seen - _EDGE_MM:
+        return side.length >= _STUMP_MM
+    return side.length >= _RIB_MM and side.reach >= _RIB_REACH_MM
 
 
 def _bears(sides: _Sides) -> bool:
@@ -92,6 +147,11 @@ def _bears_lumbar_rib(sides: _Sides) -> bool:
         all(b.length >= _LUMBAR_RIB_MM and b.reach >= _RIB_REACH_MM for b in sides)
         and max(b.reach for b in sides) >= _LUMBAR_REACH_MM
     )
+
+
+def _bare(sides: _Sides) -> bool:
+    """Neither side has a rib, or has the stump of one where the field cuts it."""
+    return not any(map(_rib, sides)) and all(b.seen >= _BARE_MM for b in sides)
 
 
 def _ribless(sides: _Sides) -> bool:

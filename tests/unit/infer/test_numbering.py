@@ -7,9 +7,9 @@ import pytest
 from synthetic_spine import LABELS, Block, spine
 
 from ovcf_node.domain.volume import OUTSIDE_HU, FrameSource, Volume
+from ovcf_node.infer import numbering
 from ovcf_node.infer.instances import Instance, Voxels
-from ovcf_node.infer.label import Labels, Placed, name_sequence
-from ovcf_node.infer.numbering import checked
+from ovcf_node.infer.label import Labels, Placed, name_sequence, placed
 from ovcf_node.infer.resample import AIR_HU, Field, part_of
 from ovcf_node.infer.sacrum import disc_below
 
@@ -68,6 +68,10 @@ def _labels(blocks: list[Block]) -> Labels:
     return Labels(found, False, "counted", field, nothing.astype(np.uint8), Voxels(nothing[None], nothing, nothing))
 
 
+def checked(labels: Labels, volume: Volume) -> Labels:
+    return numbering.checked(labels, volume, LABELS)
+
+
 @pytest.mark.parametrize(("ribs", "doubt"), [
     ({}, None),
     ({"T12": 45}, None),  # a short last rib under a long one is common
@@ -96,6 +100,80 @@ def test_a_field_too_narrow_for_ribs_leaves_the_count_from_the_sacrum_alone():
     assert checked(_labels(upper), ct).numbering_uncertain  # neither sacrum nor ribs
     wide = checked(_labels(upper), _ct(blocks, _USUAL))
     assert not wide.numbering_uncertain and "T12" in wide.numbering_basis
+
+
+def _said(blocks: list[Block], by: int, share: float) -> Labels:
+    """Labels of a network that gives `share` to the name `by` levels lower than the true one, the rest to the true one."""
+    def instance(number, block):
+        true = LABELS.index(block.level) if block.level in LABELS else 1
+        classes = (1 - share) * np.eye(len(LABELS))[true] + share * np.eye(len(LABELS))[max(1, true + by)]
+        return Instance(block.centre, classes, 19.4, number, 25.0, 0.99)
+
+    vertebrae, uncertain, basis = placed([instance(k, b) for k, b in enumerate(reversed(blocks), start=1)], LABELS)
+    return replace(_labels(blocks), vertebrae=vertebrae, numbering_uncertain=uncertain, numbering_basis=basis)
+
+
+def _names(labels: Labels) -> list[str]:
+    return [v.label for v in reversed(labels.vertebrae)]
+
+
+_ABOVE_L4 = ("T9", "T10", "T11", "T12", "L1", "L2", "L3")
+_TRUE = ["above", "above", *_ABOVE_L4[2:]]
+
+
+@pytest.mark.parametrize(("by", "share"), [(-1, 0.7), (1, 0.55)])
+def test_without_a_sacrum_the_last_ribs_decide_what_the_network_wavers_about(by, share):
+    blocks = spine(_ABOVE_L4)
+    before, ct = _said(blocks, by, share), _ct(blocks, _USUAL)
+    after = checked(before, ct)
+    assert _names(before) != _TRUE and _names(after) == _TRUE
+    assert after.numbering_uncertain and after.numbering_basis.startswith("counted from the lowest ribs as those of T12")
+    for one, other in zip(before.vertebrae, after.vertebrae, strict=True):
+        assert one.instance is other.instance and one.frame == pytest.approx(other.frame)
+    narrow = checked(before, _ct(blocks, _USUAL, beside=36.0))
+    assert _names(narrow) == _names(before) and narrow.numbering_uncertain
+
+
+def test_last_ribs_where_the_names_put_them_are_no_doubt_although_the_network_wavers():
+    blocks = spine(_ABOVE_L4)
+    before = _said(blocks, -1, 0.4)
+    after = checked(before, _ct(blocks, _USUAL))
+    assert _names(before) == _names(after) == _TRUE
+    assert before.numbering_uncertain and "shifted by one level" in before.numbering_basis
+    assert not after.numbering_uncertain and "shifted" not in after.numbering_basis
+    without = checked(before, _ct(blocks, {**_USUAL, "T12": 0}))  # a hypoplastic T12: moved, and said to be uncertain
+    assert _names(without)[2:5] == ["T12", "L1", "L2"] and without.numbering_uncertain
+
+
+def test_a_network_that_does_not_waver_keeps_its_names_and_ribs_elsewhere_are_a_doubt():
+    blocks = spine(_ABOVE_L4)
+    for ribs in ({**_USUAL, "T12": 0}, {**_USUAL, "L1": 60}):
+        after = checked(_said(blocks, 0, 1.0), _ct(blocks, ribs))
+        assert _names(after) == _TRUE and after.numbering_uncertain
+
+
+def test_ribs_never_overrule_a_sacrum():
+    blocks = spine(_LEVELS[2:])
+    before = _said(blocks, -1, 0.4)
+    after = checked(before, _ct(blocks, {**_USUAL, "T12": 0}))
+    assert _names(before) == _names(after) == list(_LEVELS[2:])
+
+
+def test_ribs_of_the_lowest_vertebra_in_the_field_are_not_known_to_be_the_last():
+    blocks = spine(("T9", "T10", "T11", "T12"))
+    ct = _ct(blocks, _USUAL)
+    sure = checked(_said(blocks, 0, 1.0), ct)
+    assert _names(sure) == _TRUE[:4] and sure.numbering_uncertain and "not seen far enough" in sure.numbering_basis
+    lumbar = _said(blocks, 1, 0.6)
+    assert _names(lumbar)[-1] == "L1"
+    assert _names(checked(lumbar, ct)) == _TRUE[:4]  # with ribs on both sides it is none
+
+
+def test_ribs_do_not_anchor_across_a_missed_vertebra():
+    blocks = spine(_ABOVE_L4)
+    seen = [b for b in blocks if b.level != "T12"]
+    after = checked(_said(seen, 0, 0.0), _ct(blocks, _USUAL))
+    assert _names(after) == ["above", "above", "T11", "L1", "L2", "L3"] and after.numbering_uncertain
 
 
 def test_ribs_that_the_side_of_the_field_cuts_do_not_end_early():
