@@ -46,6 +46,7 @@ TYPES_RIGHT = 0.9
 NOISE = 0.01  # what some thirty fractures leave undecided between two thresholds: decided for sensitivity
 USUAL = 0.999  # quantile of the calibration's vertebrae: no single one decides the limit
 FOREIGN = 0.05  # quantile of each kind of foreign pictures
+STRANGERS = 5  # one case in so many gives foreign pictures: thirty of each kind say where it begins
 OLD_SHARE = 0.25  # cohorts of mimics repeat healed deformities
 
 
@@ -61,8 +62,10 @@ def render(folder: Path, n: int) -> None:
             print(cohorts.make(patient, case), flush=True)
 
 
-def looks(case: Path, bundle: infer.Bundle) -> Iterator[dict]:
+def looks(case: Path, bundle: infer.Bundle, strangers: bool = True) -> Iterator[dict]:
     """The looks at every complete graded vertebra of a case and its height loss, with the truth.
+
+    ``strangers`` adds foreign pictures made of the first of them; they cost as much as four readings.
 
     Which vertebrae are references for heights follows from the bundle's present points: calibrate twice after a change.
     """
@@ -74,7 +77,6 @@ def looks(case: Path, bundle: infer.Bundle) -> Iterator[dict]:
     geometry = {r.level: measure(r.crop, r.vertebra, r.body) for r in readings}
     known = measured(readings, geometry, bundle.vertebra)
     restored = infer.restored_of(volume, bundle, readings, geometry, known)
-    pictured = False  # of one vertebra of a case only: foreign pictures cost as much as four readings
     for reading in readings:
         centroid = geometry[reading.level].centroid
         gap = [float(np.linalg.norm(np.subtract(v["centre_mm"], centroid))) for v in truth["vertebrae"]]
@@ -90,22 +92,23 @@ def looks(case: Path, bundle: infer.Bundle) -> Iterator[dict]:
             "mimic": near["mimic"], "slice_mm": truth["facts"]["slice_mm"], "statistics": statistics(reading).tolist(),
             "measured_loss": known[reading.level].own_loss,
             "restored_loss": made.loss if made else None, "damage_hu": made.score if made else None,
-            "foreign": [] if pictured else list(foreign.rows(volume, reading, bundle)),
+            "foreign": list(foreign.rows(volume, reading, bundle)) if strangers else [],
         }
-        pictured = True
+        strangers = False
 
 
-def one(case: Path, bundle: Path) -> list[dict]:
+def one(case: Path, bundle: Path, strangers: bool) -> list[dict]:
     torch.set_num_threads(1)
-    return list(looks(case, infer.load(bundle, threads=1)))
+    return list(looks(case, infer.load(bundle, threads=1), strangers))
 
 
 def collect(folder: Path, bundle: Path, jobs: int) -> list[dict]:
     """The rows of every case of the folder, in the order of their paths; ``jobs`` processes."""
     cases = sorted(p.parent for p in folder.rglob("truth.json") if not p.parent.name.startswith("."))
     rows: list[dict] = []
+    mixed = [k % STRANGERS == 0 for k in range(len(cases))]
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        for case, looked in zip(cases, pool.map(one, cases, repeat(bundle)), strict=True):
+        for case, looked in zip(cases, pool.map(one, cases, repeat(bundle), mixed), strict=True):
             rows += looked
             print(f"{case.name}: {len(rows)} vertebrae", flush=True)
     return rows
