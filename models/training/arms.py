@@ -220,7 +220,7 @@ def main() -> None:
             export.to_onnx(ema.net, arm.stage, path)
             found = {"about": arm.about, "steps": ema.steps, "minutes": a.minutes, "weights": origin(arm.stage)}
         groups = scored_on(arm.stage, a.cache, a.cases, a.second)
-        found["figures"] = {where: figures(arm.stage, path, given) for where, given in groups.items()}
+        found["figures"] = found.get("figures", {}) | {w: figures(arm.stage, path, given) for w, given in groups.items()}
         (folder / f"{name}.json").write_text(json.dumps(found, indent=1))
     result = report(folder)
     (a.work / "arms.json").write_text(json.dumps(result, indent=1))

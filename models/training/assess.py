@@ -110,7 +110,7 @@ def main() -> None:
         parser.error(f"--n: {error}")
     records = run(a.bundle, a.out, sizes, a.jobs, a.minutes)
     result = evaluate.write_report(records, a.bundle, a.out, lambda result: preface(result, records))
-    failures.sheets(a.out / evaluate.PICTURES, list(sizes), a.out)
+    failures.sheets(a.out / evaluate.PICTURES, records.rows, a.out)
     if a.card:
         before, _, rest = a.card.read_text().partition(evaluate.CARD_BEGINS)
         after = rest.partition(evaluate.CARD_ENDS)[2]

@@ -46,7 +46,7 @@ TYPES_RIGHT = 0.9
 NOISE = 0.01  # what some thirty fractures leave undecided between two thresholds: decided for sensitivity
 USUAL = 0.999  # quantile of the calibration's vertebrae: no single one decides the limit
 FOREIGN = 0.05  # quantile of each kind of foreign pictures
-STRANGERS = 5  # one case in so many gives foreign pictures: thirty of each kind say where it begins
+STRANGERS = 32  # so many cases give foreign pictures: enough to say where each kind begins
 OLD_SHARE = 0.25  # cohorts of mimics repeat healed deformities
 
 
@@ -106,7 +106,8 @@ def collect(folder: Path, bundle: Path, jobs: int) -> list[dict]:
     """The rows of every case of the folder, in the order of their paths; ``jobs`` processes."""
     cases = sorted(p.parent for p in folder.rglob("truth.json") if not p.parent.name.startswith("."))
     rows: list[dict] = []
-    mixed = [k % STRANGERS == 0 for k in range(len(cases))]
+    every = max(1, len(cases) // STRANGERS)
+    mixed = [k % every == 0 for k in range(len(cases))]
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         for case, looked in zip(cases, pool.map(one, cases, repeat(bundle), mixed), strict=True):
             rows += looked
@@ -202,6 +203,8 @@ def usual_of(values: np.ndarray, group: np.ndarray, foreign: dict[str, np.ndarra
     precision = np.linalg.inv(np.cov(values.T, aweights=weight) + 1e-6 * np.eye(values.shape[1]))
     distances = lambda x: np.sqrt(np.einsum("ni,ij,nj->n", x - mean, precision, x - mean))  # noqa: E731
     ends = float(np.quantile(distances(values), USUAL))
+    if not foreign:
+        raise SystemExit("no vertebra was read of which foreign pictures could be made: more patients, or a better bundle")
     begins = {kind: float(np.quantile(distances(x), FOREIGN)) for kind, x in foreign.items()}
     nearest = min(begins, key=begins.get)
     if begins[nearest] <= ends:
@@ -284,11 +287,12 @@ def main() -> None:
     if a.bundle is None:
         return
     rows = collect(a.cohort, a.bundle, a.jobs)
+    if a.out:
+        (a.out / "looks.json").write_text(json.dumps(rows))  # first: reading takes long, fitting may refuse
     result = fitted(rows)
     print(json.dumps(result, indent=1), summary(rows, result), sep="\n")
     if a.out:
         (a.out / "calibration.json").write_text(json.dumps(result, indent=1))
-        (a.out / "looks.json").write_text(json.dumps(rows))
 
 
 if __name__ == "__main__":

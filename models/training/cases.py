@@ -272,6 +272,8 @@ def damaged(work: Path, minutes: float, count: int) -> None:
     for path in sorted((work / "crops").glob("*.npz")):
         if time.time() > end or done == count > 0:
             return
+        if not path.exists():  # producers take their oldest files away
+            continue
         name = f"{path.stem}p"  # its own: painted files may lie beside the others
         if (work / "painted" / f"{name}.npz").exists():
             continue

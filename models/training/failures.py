@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageDraw
+
+from ovcf_node.evaluate.score import errors
 
 COLUMNS, TILE, LINE = 3, (440, 324), 14  # pixels
 MOST = 30  # errors on a sheet: the first by name
 
 
-def sheets(pictures: Path, cohorts: list[str], out: Path) -> list[Path]:
-    """Write ``out/errors-COHORT.jpg`` of every cohort that has pictures in the folder; sheets of others are removed."""
+def sheets(pictures: Path, records: list[dict[str, Any]], out: Path) -> list[Path]:
+    """Write ``out/errors-COHORT.jpg`` of the records that hold an error and have a picture; sheets of others are removed."""
     for stale in out.glob("errors-*.jpg"):
         stale.unlink()
-    return [sheet(mine, out / f"errors-{c}.jpg") for c in cohorts if (mine := sorted(pictures.glob(f"{c}-*.png")))]
+    wrong: dict[str, list[Path]] = {}
+    for record in sorted(records, key=lambda r: (r["cohort"], r["case"])):
+        picture = pictures / f"{record['cohort']}-{record['case']}.png"  # one without an error may be of an older reading
+        if picture.exists() and errors(record):
+            wrong.setdefault(record["cohort"], []).append(picture)
+    return [sheet(mine, out / f"errors-{cohort}.jpg") for cohort, mine in wrong.items()]
 
 
 def sheet(pictures: list[Path], path: Path) -> Path:

@@ -149,7 +149,8 @@ def untouched(
 ) -> dict | None:
     """A whole vertebra as the generator leaves it with a plan of nothing, or None where it moves a plate all the same."""
     made, bits = inserted(broken(net, hu, masks, torch.zeros(len(PLAN))), hu, masks)
-    if np.abs(pressed(*((x[:, :FRONT] & 2) > 0 for x in (masks, bits)))).max() > STRAY:
+    moved = np.abs(pressed(*((x[:, :FRONT] & 2) > 0 for x in (masks, bits))))
+    if not (moved <= STRAY).all():  # NaN where the body is gone
         return None
     made, bits = drawn_out(made, bits, rng)
     return {"hu": made, "masks": bits, "evidence": np.zeros(SIGNS, np.uint8), "type": 0, "loss": loss}

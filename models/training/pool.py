@@ -220,7 +220,7 @@ class CropSampler:
 
     def pick(self, rng: np.random.Generator) -> tuple[dict, int]:
         twins = self.twins
-        if self.share and rng.random() < self.share:
+        if twins and rng.random() < self.share:
             return twins[int(rng.integers(len(twins)))]
         # A twice as often as B or C: where one plate broke far more than the other, the lesser is what is overlooked.
         share = {"A": 2.2, "B": 1.1, "C": 1, "D": 1.3, "burst": 1.8, "old": 1.6, "mimic": 2.2, "plain": 2.6}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import tomllib
 from pathlib import Path
 
 import bundle
@@ -22,16 +23,28 @@ def given(stages: dict, name: str) -> dict:
     return self_test.crop_tensors(vertebra, restore_stage(stages[name], vertebra) if name == "restore" else None)
 
 
+def without_tests(text: str) -> dict:
+    """A manifest less its self-tests."""
+    manifest = tomllib.loads(text)
+    for stage in manifest["stages"].values():
+        stage.pop("self_test", None)
+    return manifest
+
+
 def retest(folder: Path) -> None:
-    """Replace the self-test's tables of every stage in ``folder/bundle.toml``."""
+    """Replace the self-tests of every stage in ``folder/bundle.toml``; nothing is written where more would change."""
     manifest, stages = folder / "bundle.toml", bundle.read(folder)["stages"]
-    text = manifest.read_text()
+    before = manifest.read_text().rstrip("\n") + "\n"
+    text = before
     for name in (name for name, stage in stages.items() if "file" in stage):
         tables = bundle.promised(f"stages.{name}", bundle.session(folder / stages[name]["file"]), given(stages, name))
-        old = rf"(^\[stages\.{name}\.self_test.*?\]\n([^\[\n].*\n|\n(?=\[stages\.{name}\.self_test))*)+"
-        text, count = re.subn(old, tables.rstrip("\n") + "\n", text, flags=re.MULTILINE)
+        header = rf"\[stages\.{name}\.self_test(?:\.\w+)?\][ \t]*(?:#.*)?\n"
+        old = rf"(?:^{header}(?:[^\[\n].*\n|\n(?={header}))*)+"
+        text, count = re.subn(old, lambda _: tables.rstrip("\n") + "\n", text, flags=re.MULTILINE)  # noqa: B023
         if count != 1:
             raise SystemExit(f"{manifest}: {count} places with a self-test of stage {name}, must be 1")
+    if without_tests(text) != without_tests(before):
+        raise SystemExit(f"{manifest}: more than the self-tests would change; nothing was written")
     manifest.write_text(text)
     bundle.read(folder)
 

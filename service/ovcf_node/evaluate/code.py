@@ -11,7 +11,9 @@ from pathlib import Path
 import ovcf_node
 
 _PACKAGES = ("assemble", "domain", "infer")  # from files to findings
-_MODULES = ("workflow/reading.py", "evaluate/score.py", "evaluate/truth.py")  # that call them and make a record
+_MODULES = (  # that call them and make a record, and what both rest on
+    "workflow/reading.py", "evaluate/score.py", "evaluate/truth.py", "config/node.py", "storage/malformed.py",
+)
 
 
 @cache

@@ -26,6 +26,7 @@ from ovcf_node.infer.stages import (
     SegmentStage,
     VertebraStage,
     label_stage,
+    numbers,
     positive,
     restore_stage,
     section,
@@ -209,9 +210,10 @@ def _self_test(
         if name not in outputs:
             raise Permanent("bundle_manifest", f"the self-test of stage {stage} names the unknown tensor {name}")
         found = self_test.numbers(outputs[name])
-        if not 2 <= len(promised) <= len(found):
-            wrong = f"the self-test of stage {stage} has {len(promised)} numbers of {name}, must have 2 to {len(found)}"
+        if not isinstance(promised, list) or not 2 <= len(promised) <= len(found):
+            wrong = f"the self-test of stage {stage} must list 2 to {len(found)} numbers of {name}, has {promised!r}"
             raise Permanent("bundle_manifest", wrong)
+        promised = numbers(expected, name, len(promised))
         right = self_test.misses(found, promised) <= tolerance
         if not right.all():
             old = right[:2].all() and outputs[name].ndim == 5  # the map as a whole is the promised one

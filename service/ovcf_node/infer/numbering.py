@@ -25,7 +25,7 @@ from ovcf_node.infer.sacrum import disc_below, process_heights
 
 _RIB_MM = 30.0  # longer than any transverse process beyond its first 26 mm
 _RIB_REACH_MM = 46.0  # a transverse process of L1 ends at 28 to 44 mm
-_STUMP_MM = 14.0  # a rib that the field cuts; a process of L1 is shorter, one of L2 is not asked
+_STUMP_MM = 14.0  # a rib that the field cuts; a process of L1 is shorter
 _EDGE_MM = 8.0  # what reaches so near to the side of the field is cut by it
 _BARE_MM = 36.0  # a field that ends nearer beside the body shows no stump
 _NEXT_MM = 45.0  # of an average adult: L1 and T12 are 30 mm apart, L1 and T11 58
@@ -48,14 +48,14 @@ def checked(labels: Labels, volume: Volume, classes: tuple[str, ...]) -> Labels:
     if not labels.reported:
         return labels
     sides = _bony(labels.vertebrae, volume)
-    if not sacrum_seen([v.instance for v in labels.vertebrae], classes):
+    counted_up = not {"S1", "below"}.isdisjoint(v.label for v in labels.vertebrae)
+    if not counted_up and not sacrum_seen([v.instance for v in labels.vertebrae], classes):
         labels = _anchored(labels, sides, classes)
     ribs = {v.label: sides[k] for k, v in enumerate(labels.vertebrae) if k in sides and v.label in _COLUMN}
     doubts = [*rib_doubts(ribs, _size(labels.vertebrae)), *_sacral_doubts(labels.vertebrae, volume)]
-    last = last_rib(ribs)
-    named = {v.label for v in labels.vertebrae}
-    unsupported = "S1" not in named and last is None
-    basis = "; ".join([labels.numbering_basis, last or "ribs not seen far enough to check the count", *doubts])
+    level, said = last_rib(ribs)
+    unsupported = "S1" not in {v.label for v in labels.vertebrae} and level != "T12"
+    basis = "; ".join([labels.numbering_basis, said, *doubts])
     uncertain = labels.numbering_uncertain or bool(doubts) or unsupported
     return replace(labels, numbering_basis=basis, numbering_uncertain=uncertain)
 
@@ -73,11 +73,12 @@ def _lowest_ribs(vertebrae: tuple[Placed, ...], sides: dict[int, _Sides]) -> int
     """Position of the lowest vertebra with ribs; looked for from above, for kidneys lie below.
 
     The next one down must be seen to have none, unless the last vertebra of the field is called L1 and has ribs. To agree
-    with the names a rib on one side is enough; to contradict them it takes both.
+    with the names a rib on one side is enough where the field hides the other; to contradict them it takes both.
     """
     called_l1 = {k for k in sides if vertebrae[k].label == "L1"}
     ribbed = {
-        k: _bears_lumbar_rib(both) if k in called_l1 else (any if vertebrae[k].label == "T12" else all)(map(_rib, both))
+        k: _bears_lumbar_rib(both) if k in called_l1
+        else all(_rib(b) or (vertebrae[k].label == "T12" and _hidden(b)) for b in both) and any(map(_rib, both))
         for k, both in sides.items()
     }
     for k in sorted(sides, reverse=True):
@@ -106,15 +107,15 @@ def rib_doubts(ribs: dict[str, _Sides], size: float = 1.0) -> list[str]:
     return found
 
 
-def last_rib(ribs: dict[str, _Sides]) -> str | None:
-    """In words, which vertebra bears the last rib; None where the field does not show it, or not what is below it."""
+def last_rib(ribs: dict[str, _Sides]) -> tuple[str | None, str]:
+    """Which vertebra bears the last rib, and in words; None where the field does not show it, or not what is below it."""
     if "L1" in ribs and _bears_lumbar_rib(ribs["L1"]):
-        return "last ribs seen at the vertebra called L1"
-    if "T12" in ribs and _bears(ribs["T12"]):
-        return "last ribs seen at the vertebra called T12" if "L1" in ribs else None
-    if "T12" in ribs and "T11" in ribs and _bears(ribs["T11"]):
-        return "last ribs seen at the vertebra called T11: T12 has hypoplastic ribs, or the names are one level off"
-    return None
+        return "L1", "last ribs seen at the vertebra called L1"
+    if "T12" in ribs and "L1" in ribs and _bears(ribs["T12"]):
+        return "T12", "last ribs seen at the vertebra called T12"
+    if "T12" in ribs and "T11" in ribs and _bears(ribs["T11"]) and not _bears(ribs["T12"]):
+        return "T11", "last ribs seen at the vertebra called T11: T12 has hypoplastic ribs, or the names are one level off"
+    return None, "ribs not seen far enough to check the count"
 
 
 def _bony(vertebrae: tuple[Placed, ...], volume: Volume) -> dict[int, _Sides]:
@@ -133,6 +134,11 @@ def _rib(side: Bony) -> bool:
     if side.cut and side.reach >= side.seen - _EDGE_MM:
         return side.length >= _STUMP_MM
     return side.length >= _RIB_MM and side.reach >= _RIB_REACH_MM
+
+
+def _hidden(side: Bony) -> bool:
+    """Whether the field ends before a rib could be told from a process."""
+    return side.cut or side.seen < _RIB_REACH_MM
 
 
 def _bears(sides: _Sides) -> bool:

@@ -172,6 +172,8 @@ def _is_number(value: Any) -> bool:
 
 def vertebra_stage(table: dict[str, Any]) -> VertebraStage:
     """Read the vertebra stage's table."""
+    if "restored" in table and "height" not in table:
+        raise Permanent("bundle_manifest", "stage vertebra: the table restored needs the table height beside it")
     return VertebraStage(
         numbers(table, "spacing_mm", 3), tuple(int(n) for n in numbers(table, "shape", 3)),
         numbers(table, "origin_index", 3), _window(table),

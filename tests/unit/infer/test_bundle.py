@@ -113,6 +113,22 @@ def test_other_preprocessing_than_the_networks_were_trained_with_is_refused(fold
     assert refusal.code == "bundle_self_test" and refusal.text.startswith(file)
 
 
+@pytest.mark.parametrize("promised", ["3.0", '["a", 2]', "[0.1]"])
+def test_a_promise_that_is_no_list_of_numbers_is_refused(folder, promised):
+    _edit(folder, r"^evidence = \[.*?\]", f"evidence = {promised}")
+    refusal = _refusal(folder)
+    assert refusal.code == "bundle_manifest" and "evidence" in refusal.text
+
+
+def test_weights_of_the_restored_vertebra_need_those_of_the_height(folder):
+    text = (folder / "bundle.toml").read_text()
+    weights = "[stages.vertebra.restored]\nnetwork = 1\nloss = 0\nrestored_loss = 1\ndamage = 1\nintercept = 0\n"
+    without = re.sub(r"\[stages\.vertebra\.(height|restored)\]\n([^\[].*\n)*", "", text)
+    (folder / "bundle.toml").write_text(f"{without}\n{weights}")
+    refusal = _refusal(folder)
+    assert refusal.code == "bundle_manifest" and "height" in refusal.text
+
+
 def test_the_tolerance_is_that_of_the_provider(folder):
     _edit(folder, r"^evidence = \[(-?\d)", r"evidence = [\g<1>0")  # ten times the mean
     assert "+- 0.005 of its SD on CPUExecutionProvider" in _refusal(folder).text

@@ -145,6 +145,34 @@ def test_last_ribs_where_the_names_put_them_are_no_doubt_although_the_network_wa
     assert _names(without)[2:5] == ["T12", "L1", "L2"] and without.numbering_uncertain
 
 
+@pytest.mark.parametrize("share", [0.6, 0.7, 0.8])
+def test_bone_on_one_side_does_not_make_wrong_names_certain(share):
+    blocks = spine(_ABOVE_L4)
+    ct = _ct(blocks, _USUAL)
+    _outwards(ct, blocks[4], 1, 45.0, rib=True)  # an organ at L1's process, or a lumbar rib; T12 is what L1 is called
+    after = checked(_said(blocks, -1, share), ct)
+    assert _names(after) != _TRUE and after.numbering_uncertain
+
+
+@pytest.mark.parametrize("hidden", ["T12", "T11"])
+def test_without_a_sacrum_what_may_be_one_level_off_is_uncertain(hidden):
+    blocks = spine(_ABOVE_L4)
+    ct = _ct(blocks, {**_USUAL, "T12": 0}) if hidden == "T12" else _ct(blocks, _USUAL, beside=38.0)
+    after = checked(_said(blocks, 0, 1.0), ct)
+    assert _names(after) == _TRUE and after.numbering_uncertain
+
+
+def test_a_vertebra_named_s1_is_counted_from_although_the_network_is_not_sure_of_it():
+    blocks = spine(_LEVELS)
+    labels, l5 = _said(blocks, 1, 0.45), np.eye(len(LABELS))[LABELS.index("L5")]
+    doubtful = tuple(
+        replace(v, instance=replace(v.instance, classes=0.45 * v.instance.classes + 0.55 * l5))
+        if v.label in ("S1", "below") else v for v in labels.vertebrae
+    )
+    after = checked(replace(labels, vertebrae=doubtful), _ct(blocks, {**_USUAL, "L1": 70}))
+    assert _names(after) == _names(labels)
+
+
 def test_a_network_that_does_not_waver_keeps_its_names_and_ribs_elsewhere_are_a_doubt():
     blocks = spine(_ABOVE_L4)
     for ribs in ({**_USUAL, "T12": 0}, {**_USUAL, "L1": 60}):

@@ -107,6 +107,8 @@ def test_the_limit_lies_between_vertebrae_and_foreign_pictures():
     assert _usual(values, group, others).limit == pytest.approx(usual.limit, rel=0.3)
     with pytest.raises(SystemExit, match="'near'"):
         calibrate.usual_of(values, group, {"near": rng.normal(3, 2, (30, 6))})
+    with pytest.raises(SystemExit, match="no vertebra was read"):
+        calibrate.usual_of(values, group, {})
 
 
 def test_few_healed_deformities_are_as_usual_as_many_whole_vertebrae():

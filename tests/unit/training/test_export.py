@@ -89,6 +89,16 @@ def test_self_tests_are_written_anew_and_nothing_else(folder, tmp_path):
     assert (tmp_path / "bundle.toml").read_text() == fresh
 
 
+def test_a_manifest_with_comments_and_no_last_newline_is_written_anew_too(folder, tmp_path):
+    for path in folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    fresh = (folder / "bundle.toml").read_text()
+    noted = re.sub(r"(self_test(?:\.\w+)?\])$", r"\1  # tensor -> [mean, SD, ...]", fresh, flags=re.MULTILINE)
+    (tmp_path / "bundle.toml").write_text(noted.rstrip())
+    retest.retest(tmp_path)
+    assert bundle.read(tmp_path) == bundle.read(folder)
+
+
 def test_a_changed_file_is_refused(folder, tmp_path):
     for path in folder.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())

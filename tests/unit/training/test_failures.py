@@ -23,12 +23,20 @@ def pictures(tmp_path):
     return folder
 
 
+def _records(pictures: Path, right: str = "") -> list[dict]:
+    """What was said of each pictured patient: the wrong thing, but of `right`."""
+    names = [p.stem.split("-", 1) for p in sorted(pictures.glob("*.png"))]
+    same = {"fracture": False, "denis": None, "said_denis": None, "vertebrae": [], "status": "assessed", "named": True,
+            "numbering_uncertain": False, "variant": "none", "complete": True}
+    return [{**same, "cohort": cohort, "case": case, "said_fracture": case != right} for cohort, case in names]
+
+
 def test_every_cohort_with_errors_gets_one_sheet_and_old_ones_go(pictures, tmp_path):
     (tmp_path / "errors-natural.jpg").write_bytes(b"of an evaluation before")
-    made = failures.sheets(pictures, ["study", "natural", "second"], tmp_path)
-    assert [p.name for p in made] == ["errors-study.jpg", "errors-second.jpg"]
+    made = failures.sheets(pictures, _records(pictures), tmp_path)
+    assert [p.name for p in made] == ["errors-second.jpg", "errors-study.jpg"]
     assert sorted(p.name for p in tmp_path.glob("errors-*")) == ["errors-second.jpg", "errors-study.jpg"]
-    with Image.open(made[0]) as study, Image.open(made[1]) as second:
+    with Image.open(made[1]) as study, Image.open(made[0]) as second:
         tall = failures.TILE[1] + failures.LINE
         assert study.size == (failures.COLUMNS * failures.TILE[0], 2 * tall + failures.LINE)
         assert second.height == tall + failures.LINE
@@ -38,5 +46,10 @@ def test_every_cohort_with_errors_gets_one_sheet_and_old_ones_go(pictures, tmp_p
 
 def test_a_sheet_ends_somewhere_and_says_so(pictures, tmp_path, monkeypatch):
     monkeypatch.setattr(failures, "MOST", 3)
-    with Image.open(failures.sheets(pictures, ["study"], tmp_path)[0]) as sheet:
+    with Image.open(failures.sheets(pictures, _records(pictures), tmp_path)[1]) as sheet:
         assert sheet.height == failures.TILE[1] + 2 * failures.LINE
+
+
+def test_a_picture_of_an_older_reading_is_no_error(pictures, tmp_path):
+    made = failures.sheets(pictures, _records(pictures, right="D-5"), tmp_path)
+    assert [p.name for p in made] == ["errors-study.jpg"]
