@@ -1,6 +1,6 @@
 """Temperatures and operating points from whole patients, read as the node reads them.
 
-``python models/training/calibrate.py --bundle DIR/bundle --cohort DIR/calibration --out DIR [--n 16]``
+``python models/training/calibrate.py --bundle DIR/bundle --cohort DIR/calibration --out DIR [--n 18]``
 
 Crops that a generator renders are not what the node sees: a series has slices, the first stage places the crop, and three
 looks are averaged. Here patients of calibration seeds (never trained on, never evaluated) become DICOM series, the label
