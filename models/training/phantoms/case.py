@@ -171,7 +171,8 @@ def sample_case(seed: int, *, profile: str = "training") -> Case:
     scale = (0.95 if sex == "F" else 1.05) * (1.0 if demo else float(np.clip(anatomy.normal(1, 0.06), 0.83, 1.17)))
     bone = 120.0 if demo else float(np.clip(226 - 2.5 * (age - 30) + anatomy.normal(0, 40), 20, 300))
     lean = 0.0 if demo else float(anatomy.normal(0, 0.015))
-    deepest = 3.6 if profile == "training" else 2.6
+    varied = profile == "training"
+    deepest = 4.0 if varied else 2.6
     bodies, arches, truths = [], [], []
     extra = "none"  # T13, L6 or four lumbar vertebrae: own stream, so that regular patients stay as they are
     if profile == "training":
@@ -194,9 +195,9 @@ def sample_case(seed: int, *, profile: str = "training") -> Case:
             body, evidence = dmg.demo_fracture(body)
         elif level in plan.fractures:
             denis, loss = plan.fractures[level]
-            body, evidence = dmg.fracture(harm, body, denis, loss)
+            body, evidence = dmg.fracture(harm, body, denis, loss, varied=varied)
         elif level in plan.old or (mimic == "cement" and harm.random() < 0.8):
-            body, old = dmg.old_deformity(harm, body), True
+            body, old = dmg.old_deformity(harm, body, varied=varied), True
         if denis is None and not demo:
             body = dmg.decoys(harm, body)
         bodies.append(body)

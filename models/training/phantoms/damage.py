@@ -67,9 +67,20 @@ def _plate(rng: np.random.Generator, *, superior: bool, recent: bool) -> Endplat
     )
 
 
-def _deep_enough(plate: EndplateDamage) -> EndplateDamage:
-    """A broken endplate is depressed by at least 2 mm (clinical reference 2.4)."""
-    return plate if plate.amount >= 2.3 else replace(plate, amount=2.3)
+def _deep_enough(plate: EndplateDamage, least: float) -> EndplateDamage:
+    """A broken endplate is depressed by at least 2 mm, or less where its cortex is broken (clinical reference 2.4)."""
+    return plate if plate.amount >= least else replace(plate, amount=least)
+
+
+def _varied(rng: np.random.Generator, plate: EndplateDamage | None) -> EndplateDamage | None:
+    """Aslant in one of three, and with edges that wander in one of two."""
+    if plate is None:
+        return None
+    if rng.random() < 0.35:
+        plate = replace(plate, turn=float(rng.uniform(-0.8, 0.8)))
+    if rng.random() < 0.5:
+        plate = replace(plate, fray=float(rng.uniform(0.03, 0.15)), fray_phase=float(rng.uniform(0, 6.28)))
+    return plate
 
 
 def _seen_to_break(rng: np.random.Generator, plate: EndplateDamage | None) -> EndplateDamage | None:
@@ -116,10 +127,14 @@ def _retropulsion(rng: np.random.Generator, body: BodyShape, *, up: bool) -> Wal
     )
 
 
-def fracture(rng: np.random.Generator, body: BodyShape, denis: str, loss: float) -> tuple[BodyShape, dict[str, bool]]:
+def fracture(
+    rng: np.random.Generator, body: BodyShape, denis: str, loss: float, *, varied: bool = False
+) -> tuple[BodyShape, dict[str, bool]]:
     """The body with a compression fracture of a Denis type and a height loss; evidence S, I, N, P as a dict.
 
     One in three of A, B and C carries no sign of recent failure but the deformity itself, which is then severe enough.
+    `varied` (training): depressions aslant and frayed; plates of type A that sank unevenly, by less than 2 mm where the
+    cortex is seen to be broken.
     """
     healthy = heights(body)
     superior = inferior = None
@@ -130,16 +145,21 @@ def fracture(rng: np.random.Generator, body: BodyShape, denis: str, loss: float)
         loss = loss if loss > UNDATED[shape] else float(rng.uniform(UNDATED[shape], UNDATED[shape] + 0.2))
         superior, inferior = undated_plates(rng, healthy, denis, shape, loss)
     elif denis == "A":
-        share = rng.uniform(0.35, 0.65)
+        share = rng.uniform(0.22, 0.78) if varied else rng.uniform(0.35, 0.65)
         pair = (
             replace(_plate(rng, superior=True, recent=True), amount=share),
             replace(_plate(rng, superior=False, recent=True), amount=1 - share),
         )
-        superior, inferior = map(_deep_enough, scaled_to_loss(pair, healthy, max(loss, 0.14)))
+        if varied:
+            pair = tuple(_varied(rng, plate) for plate in pair)
+        least, lowest = (1.3, 0.10) if varied else (2.3, 0.14)
+        superior, inferior = (_deep_enough(p, least) for p in scaled_to_loss(pair, healthy, max(loss, lowest)))
     elif denis == "B":
-        (superior,) = scaled_to_loss(_plate(rng, superior=True, recent=True), healthy, loss)
+        plate = _plate(rng, superior=True, recent=True)
+        (superior,) = scaled_to_loss(_varied(rng, plate) if varied else plate, healthy, loss)
     elif denis == "C":
-        (inferior,) = scaled_to_loss(_plate(rng, superior=False, recent=True), healthy, loss)
+        plate = _plate(rng, superior=False, recent=True)
+        (inferior,) = scaled_to_loss(_varied(rng, plate) if varied else plate, healthy, loss)
     else:  # D: one plate tilts rigidly, unbroken, over the collapsed front wall; mostly the upper one
         low = rng.random() < 0.15
         tilt = EndplateDamage(amount=1.0, wedge=1.0, broken=False)
@@ -196,11 +216,11 @@ def demo_fracture(body: BodyShape) -> tuple[BodyShape, dict[str, bool]]:
     return replace(body, damage=damage), {"superior": True, "inferior": False, "anterior": True, "posterior": False}
 
 
-def old_deformity(rng: np.random.Generator, body: BodyShape) -> BodyShape:
+def old_deformity(rng: np.random.Generator, body: BodyShape, *, varied: bool = False) -> BodyShape:
     """A healed fracture: smooth wedge or biconcave contour, no band, line, buckle or swelling, and it looks its age.
 
-    Every one has a thick plate, and two of three have dense bone under it or remodelled, bridging corners or both:
-    a deformity that shows none of them is `undated_plates`.
+    Every one has a thick plate and dense bone under it, remodelled, bridging corners or both; one in four of `varied`
+    (training) has the thick plate alone, distinctly. A deformity that shows none of them is `undated_plates`.
     """
     loss = float(rng.uniform(0.12, 0.45))
     healthy = heights(body)
@@ -222,9 +242,12 @@ def old_deformity(rng: np.random.Generator, body: BodyShape) -> BodyShape:
         hump = WallDamage(float(rng.uniform(0.8, 3)), float(rng.uniform(-0.4, 0.6) * body.r0), "bulge", 20.0, broken=False)
     remodelled, dense = ((True, True), (True, False), (False, True))[int(rng.integers(3))]
     lip, lip_low = (float(x) for x in rng.uniform(3, 10, 2))
+    thick = float(rng.uniform(1.8, 3.4))
+    if varied and rng.random() < 0.25:
+        remodelled, dense, thick = False, False, float(rng.uniform(2.3, 3.6))
     details = replace(
         body.details,
-        endplate_factor=float(rng.uniform(1.8, 3.4)),
+        endplate_factor=thick,
         lip=max(body.details.lip, lip) if remodelled else body.details.lip,
         lip_inferior=max(body.details.lip_inferior, lip_low) if remodelled else body.details.lip_inferior,
         sclerosis_hu=float(rng.uniform(70, 260)) if dense else body.details.sclerosis_hu,

@@ -21,8 +21,10 @@ LEVELS = {  # anterior, middle, posterior height, width, disc below (mm)
     "L5": (29.5, 26.2, 25.8, 48.4, 10.3),
 }
 KINDS = {"A": 0.13, "B": 0.13, "C": 0.12, "D": 0.11, "old": 0.13, "mimic": 0.16, "plain": 0.22}
+SHAPES = ("wedge", "bowl", "crush", "step", "patch")  # of plates that sank
 MIMICS = ("wedge", "biconcave", "schmorl", "sclerosis", "lines", "osteophytes", "haemangioma", "limbus")
 FINE = (2, 2, 1)  # rendered this many times finer, then averaged
+DISH = 0.25  # middle height that plates lose at most which are hollow evenly, from rim to rim, and whole
 PLATE_MM = 5.0  # how deep under a broken plate the fracture region reaches
 
 
@@ -71,22 +73,24 @@ def plan(rng: np.random.Generator) -> Plan:
     elif kind == "mimic":
         out.mimic = str(rng.choice(MIMICS))
         if out.mimic in ("wedge", "biconcave"):
-            shape, most = ("tilt", 0.12) if out.mimic == "wedge" else ("both", UNDATED["biconcave"] - 0.02)
+            bowl = ("both", UNDATED["biconcave"] - 0.02) if rng.random() < 0.5 else ("dish", DISH)
+            shape, most = ("tilt", 0.12) if out.mimic == "wedge" else bowl
             out.loss = rng.uniform(0.03, most)
-            out.lost[shape] = np.array([out.loss * out.heights[0 if shape == "tilt" else 1]])
+            out.lost[shape] = np.array([out.loss * out.heights[0 if shape == "tilt" else 1], rng.uniform(0.3, 0.7)])
     return out
 
 
 def _compress(out: Plan, rng: np.random.Generator, kind: str) -> None:
-    """Plates that sank: a wedge, a bowl, a crush or a step, with or without signs of a break."""
-    shape = str(rng.choice(["wedge", "bowl", "crush", "step"], p=[0.35, 0.35, 0.15, 0.15]))
-    seen = bool(rng.random() < 0.6) or shape == "step"
+    """Plates that sank: a wedge, a bowl, a crush, a step or a ragged patch, with or without signs of a break."""
+    often = [0.27, 0.3, 0.13, 0.1, 0.2] if out.kind != "old" else [0.4, 0.4, 0.2, 0, 0]  # what has healed is smooth
+    shape = str(rng.choice(SHAPES, p=often))
+    seen = bool(rng.random() < 0.6) or shape in ("step", "patch")
     least = 0.10 if seen else UNDATED[{"wedge": "wedge", "bowl": "biconcave", "crush": "crush"}[shape]]
     out.loss = float(rng.uniform(least, max(least + 0.12, rng.choice([0.25, 0.4, 0.6]))))
-    share = {"A": rng.uniform(0.35, 0.65), "B": 1.0, "C": 0.0}[kind]
-    at = {"wedge": 0, "bowl": 1, "crush": 1, "step": 0}[shape]
+    share = {"A": rng.uniform(0.25, 0.75), "B": 1.0, "C": 0.0}[kind]
+    at = {"wedge": 0, "bowl": 1, "crush": 1, "step": 0, "patch": 0}[shape]
     amount = max(out.loss * out.heights[at], 2.0 if seen else 0.0)
-    form = np.array([{"wedge": 0, "bowl": 1, "crush": 2, "step": 3}[shape], rng.uniform(-0.3, 0.3), rng.uniform(0.35, 0.7),
+    form = np.array([SHAPES.index(shape), rng.uniform(-0.3, 0.3), rng.uniform(0.35, 0.7),
                      rng.uniform(0.6, 1.6), rng.uniform(-0.2, 0.5)])
     if share > 0:
         out.lost["top"] = np.concatenate([[share * amount], form])
@@ -107,6 +111,10 @@ def _sunk(parameters: np.ndarray, q: np.ndarray, r: np.ndarray) -> np.ndarray:
         return amount * np.exp(-(((q - middle) / half) ** 2)) * np.exp(-((r / edge) ** 2))
     if form == 2:
         return amount * np.ones_like(q) * np.clip(side + 0.6, 0, 1)
+    if form == 4:  # what lies before a ragged line aslant, deepest in front; the five numbers place it
+        slant, wave = 3 * middle, 12 * half
+        ahead = back - q + slant * r + 0.12 * np.sin(wave * r + 5 * edge) + 0.08 * np.sin(2.3 * wave * q - 7 * edge)
+        return amount * np.clip(ahead / (0.06 + 0.25 * abs(middle)), 0, 1) * np.clip(0.8 - 0.3 * q, 0.5, 1)
     return amount * (q < back) * side
 
 
@@ -154,6 +162,9 @@ def _plates(what: Plan, q: np.ndarray, r: np.ndarray, rng: np.random.Generator) 
     )
     if "tilt" in what.lost:
         top = top - what.lost["tilt"][0] * np.clip((1 - q) / 2, 0, 1)
+    if "dish" in what.lost:
+        dished = np.clip(1 - q**2, 0, 1) * np.clip(1 - r**2, 0, 1) * what.lost["dish"][0]
+        top, low = top - dished * what.lost["dish"][1], low + dished * (1 - what.lost["dish"][1])
     if "both" in what.lost:
         bowl = what.lost["both"][0] / 2 * np.exp(-((q / 0.6) ** 2) - (r / 0.8) ** 2)
         top, low = top - bowl, low + bowl
@@ -211,7 +222,7 @@ def _bone(hu, bits, what: Plan, u, v, w, marrow, cortex, arch, shell, rng) -> No
         if sunk.max() < 0.8:
             continue
         broken |= hurt & (beneath < PLATE_MM)
-        if what.old or (what.break_seen and rng.random() < 0.6):  # a band of dense bone
+        if rng.random() < (0.75 if what.old else 0.6 if what.break_seen else 0):  # a band of dense bone
             wide = rng.uniform(2.0, 6.0)
             mine += np.where(hurt | (what.old > 0), np.clip(1 - beneath / wide, 0, 1) * rng.uniform(40, 250), 0)
         if what.break_seen and rng.random() < 0.4:  # a dark or bright line

@@ -83,9 +83,9 @@ def sample_scanned(rng: np.random.Generator, solid: Solid, kind: str, mimic: str
         body = dmg.mimic_details(rng, body, mimic)
     denis = kind if kind in "ABCD" else None
     if denis:
-        body, evidence = dmg.fracture(rng, body, denis, dmg.sample_loss(rng))
+        body, evidence = dmg.fracture(rng, body, denis, dmg.sample_loss(rng), varied=True)
     elif kind == "old":
-        body = dmg.old_deformity(rng, body)
+        body = dmg.old_deformity(rng, body, varied=True)
     else:
         body = dmg.decoys(rng, body)
     before, after = heights(solid.shape), heights(body)

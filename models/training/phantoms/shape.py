@@ -8,6 +8,7 @@ the same functions as the image.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,7 +23,10 @@ BAND_Q = 0.2
 
 @dataclass(frozen=True)
 class EndplateDamage:
-    """Depression of one endplate.  `amount` mm scales (1 - wedge) * bump + wedge * anterior drop; edges in s and q units."""
+    """Depression of one endplate.  `amount` mm scales (1 - wedge) * bump + wedge * anterior drop; edges in s and q units.
+
+    `turn` (radians) makes it run aslant across the plate; `fray` (s units) lets its edges wander.
+    """
 
     amount: float
     wedge: float = 0.0
@@ -42,6 +46,9 @@ class EndplateDamage:
     band_offset: float = 0.5
     broken: bool = True
     band_soft: float = 0.8
+    turn: float = 0.0
+    fray: float = 0.0
+    fray_phase: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -161,6 +168,13 @@ def _dip_profile(s: Tensor, q: Tensor, apex: float) -> Tensor:
 def drop(damage: EndplateDamage, q: Tensor, s: Tensor) -> Tensor:
     """Depression of a damaged endplate in mm (>= 0 towards the body centre)."""
     d = damage
+    if d.turn:
+        c, n = math.cos(d.turn), math.sin(d.turn)
+        q, s = c * q - n * s, c * s + n * q
+    if d.fray:
+        long, short = 5.1 * q + 2.3 * s + d.fray_phase, 10.7 * q - 3.9 * s + 2 * d.fray_phase
+        away = d.fray * (torch.sin(long) + 0.6 * torch.sin(short))
+        q, s = q + 0.7 * away, s + away
     bump = torch.sigmoid((s - d.front) / d.front_soft) * torch.sigmoid((d.back - s) / d.back_soft)
     bump = bump * torch.sigmoid((d.q_edge - (q - d.q_centre).abs()) / d.q_soft)
     total = bump * (d.amount * (1 - d.wedge))

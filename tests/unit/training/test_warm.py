@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 import bundle  # noqa: E402
 from export import example, network  # noqa: E402
+from mean import mean  # noqa: E402
 from networks import CROP_SHAPE, VertebraNet  # noqa: E402
 from warm import module_path, onnx_weights, warm_weights  # noqa: E402
 
@@ -55,3 +56,13 @@ def test_a_network_of_twice_the_channels_starts_from_what_the_narrow_one_says(tm
             assert torch.allclose(theirs, ours, atol=1e-3)
     copies = wide.enc3[0][0].weight[:, :8], wide.enc3[0][0].weight[:, 8:]
     assert not torch.allclose(*copies)  # or both would learn the same for ever
+
+
+def test_the_mean_counts_each_file_and_keeps_what_one_lacks(tmp_path):
+    state = network("vertebra", None).state_dict()
+    low, high = tmp_path / "low.pt", tmp_path / "high.pt"
+    for file, value in ((low, 1.0), (high, 4.0)):
+        torch.save({"ema": {key: torch.full_like(x, value) for key, x in state.items() if key != "deep.bias"}}, file)
+    found = mean("vertebra", [low, low, high])
+    assert set(found) == set(state) and found["deep.bias"].isfinite().all()
+    assert all(torch.equal(x, torch.full_like(x, 2.0)) for key, x in found.items() if key != "deep.bias")

@@ -1,0 +1,40 @@
+"""The mean of several trainings' weights, as a checkpoint that ``export.py`` takes.
+
+``python models/training/mean.py vertebra --of ../reference/vertebra.onnx A/vertebra.pt B/vertebra.pt --out DIR/vertebra.pt``
+
+Schedules that went on from the same weights often lie in one valley: their mean may read pictures made otherwise better than
+any of them (Wortsman et al., "Model soups", arXiv 2203.05482). Whether it does is for calibration patients to say.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from networks import NETWORKS
+from schedule import save
+from warm import warm_weights
+
+
+def mean(stage: str, files: list[Path]) -> dict[str, torch.Tensor]:
+    """The mean of the weights of these .pt or .onnx files; what only training uses and a file lacks is the initial value."""
+    fresh = NETWORKS[stage]().state_dict()
+    each = [{**fresh, **warm_weights(file, fresh)} for file in files]
+    return {name: sum(weights[name] for weights in each) / len(each) for name in fresh}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("stage", choices=NETWORKS)
+    parser.add_argument("--of", type=Path, nargs="+", required=True, help=".pt or .onnx files; one named twice counts twice")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--about", help="how they were trained, for the model card")
+    a = parser.parse_args()
+    names = ", ".join(f"{file.parent.name}/{file.name}" for file in a.of)
+    save(a.out, {"ema": mean(a.stage, a.of), "about": a.about or f"the mean of {names}"})
+
+
+if __name__ == "__main__":
+    main()
