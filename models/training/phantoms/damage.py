@@ -219,8 +219,8 @@ def demo_fracture(body: BodyShape) -> tuple[BodyShape, dict[str, bool]]:
 def old_deformity(rng: np.random.Generator, body: BodyShape, *, varied: bool = False) -> BodyShape:
     """A healed fracture: smooth wedge or biconcave contour, no band, line, buckle or swelling, and it looks its age.
 
-    Every one has a thick plate and dense bone under it, remodelled, bridging corners or both; one in four of `varied`
-    (training) has the thick plate alone, distinctly. A deformity that shows none of them is `undated_plates`.
+    Every one has a thick plate and dense bone under it, remodelled, bridging corners or both; half of the mild ones of
+    `varied` (training) have the thick plate alone, distinctly. A deformity that shows none of them is `undated_plates`.
     """
     loss = float(rng.uniform(0.12, 0.45))
     healthy = heights(body)
@@ -243,7 +243,8 @@ def old_deformity(rng: np.random.Generator, body: BodyShape, *, varied: bool = F
     remodelled, dense = ((True, True), (True, False), (False, True))[int(rng.integers(3))]
     lip, lip_low = (float(x) for x in rng.uniform(3, 10, 2))
     thick = float(rng.uniform(1.8, 3.4))
-    if varied and rng.random() < 0.25:
+    # Beyond, a thick plate proves no age: a blurred one looks thick.
+    if varied and loss < UNDATED["biconcave"] and rng.random() < 0.5:
         remodelled, dense, thick = False, False, float(rng.uniform(2.3, 3.6))
     details = replace(
         body.details,
