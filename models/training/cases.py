@@ -137,7 +137,7 @@ def crops(
     study profile, four in five of them fractured (with the scans of ``profile``).
     """
     rng = np.random.default_rng([seed, 2])
-    case = phantoms.sample_case(seed, profile=profile if every or seed % 2 == 0 else "study")
+    case = phantoms.sample_case(seed, profile=profile if every or seed % 2 == 0 else "study", varied=not every)
     wanted: list[int] = []
     plain = []
     for k, v in enumerate(case.vertebrae):

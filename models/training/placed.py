@@ -45,7 +45,7 @@ class Rendered:
 
 def rendered(seed: int, device: str = "cpu") -> Rendered:
     """A patient with T12..S1 in the field: odd seeds from the study's profile, every other pair of seeds scanned like it."""
-    case = phantoms.sample_case(seed, profile="study" if seed % 2 else "training")
+    case = phantoms.sample_case(seed, profile="study" if seed % 2 else "training", varied=True)
     acquisition = cohorts.graded_scan(seed) if seed % 4 < 2 else cohorts.graded_scan(seed, "training")
     shown = [v for v in case.vertebrae if v.level in (*cohorts.REPORTED, *cohorts.TRANSITIONAL)]
     centres, rng = np.array([v.centre_mm for v in shown]), np.random.default_rng([seed, 7])

@@ -223,7 +223,7 @@ class CropSampler:
         if twins and rng.random() < self.share:
             return twins[int(rng.integers(len(twins)))]
         # A twice as often as B or C: where one plate broke far more than the other, the lesser is what is overlooked.
-        share = {"A": 2.2, "B": 1.1, "C": 1, "D": 1.3, "burst": 1.8, "old": 2.0, "mimic": 2.6, "plain": 2.6}
+        share = {"A": 2.2, "B": 1.1, "C": 1, "D": 1.3, "burst": 1.8, "old": 1.6, "mimic": 2.2, "plain": 2.6}
         groups = self.groups
         names = [g for g in share if g in groups]
         weight = np.array([share[g] for g in names])

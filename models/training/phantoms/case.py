@@ -155,8 +155,11 @@ def _arch(rng: np.random.Generator, norm: LevelNorm, level: str, scale: float, b
     )
 
 
-def sample_case(seed: int, *, profile: str = "training") -> Case:
-    """Draw one patient.  Profiles: training | study | demo (module docstring of the package)."""
+def sample_case(seed: int, *, profile: str = "training", varied: bool = False) -> Case:
+    """Draw one patient.  Profiles: training | study | demo (module docstring of the package).
+
+    `varied` (crops to train on, never patients to evaluate): more forms of fractures, healed deformities and hollow plates.
+    """
     if profile not in ("training", "study", "demo"):
         raise ValueError(f"unknown profile {profile!r}: training, study or demo")
     anatomy, harm, soft = (np.random.default_rng([seed, stream]) for stream in (1, 2, 3))
@@ -171,8 +174,7 @@ def sample_case(seed: int, *, profile: str = "training") -> Case:
     scale = (0.95 if sex == "F" else 1.05) * (1.0 if demo else float(np.clip(anatomy.normal(1, 0.06), 0.83, 1.17)))
     bone = 120.0 if demo else float(np.clip(226 - 2.5 * (age - 30) + anatomy.normal(0, 40), 20, 300))
     lean = 0.0 if demo else float(anatomy.normal(0, 0.015))
-    varied = profile == "training"
-    deepest = 4.0 if varied else 2.6
+    deepest = 4.0 if varied else 3.6 if profile == "training" else 2.6
     bodies, arches, truths = [], [], []
     extra = "none"  # T13, L6 or four lumbar vertebrae: own stream, so that regular patients stay as they are
     if profile == "training":

@@ -133,7 +133,7 @@ def fracture(
     """The body with a compression fracture of a Denis type and a height loss; evidence S, I, N, P as a dict.
 
     One in three of A, B and C carries no sign of recent failure but the deformity itself, which is then severe enough.
-    `varied` (training): depressions aslant and frayed; plates of type A that sank unevenly, by less than 2 mm where the
+    `varied`: depressions aslant and frayed; plates of type A that sank unevenly, by less than 2 mm where the
     cortex is seen to be broken.
     """
     healthy = heights(body)
@@ -220,7 +220,7 @@ def old_deformity(rng: np.random.Generator, body: BodyShape, *, varied: bool = F
     """A healed fracture: smooth wedge or biconcave contour, no band, line, buckle or swelling, and it looks its age.
 
     Every one has a thick plate and dense bone under it, remodelled, bridging corners or both; half of the mild ones of
-    `varied` (training) have the thick plate alone, distinctly. A deformity that shows none of them is `undated_plates`.
+    `varied` have the thick plate alone, distinctly. A deformity that shows none of them is `undated_plates`.
     """
     loss = float(rng.uniform(0.12, 0.45))
     healthy = heights(body)

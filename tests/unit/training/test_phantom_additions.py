@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "models" / "trainin
 import phantoms as P  # noqa: E402
 from fields import coarse  # noqa: E402
 from phantoms.canvas import Canvas  # noqa: E402
+from phantoms.damage import fracture  # noqa: E402
 from phantoms.lytic import lytic_fracture  # noqa: E402
 from phantoms.metal import hardware, paint_streaks  # noqa: E402
 from phantoms.norms import NECK, count_of, label_index  # noqa: E402
@@ -249,3 +250,14 @@ def test_fields_reach_the_femoral_shafts(patients):
     deep = [d for d, case in zip(depths, patients, strict=True) if case.additions.legs and d > 90]
     assert len(deep) >= 3 and 120 < max(deep) < 185
     assert max(d for d, case in zip(depths, patients, strict=True) if not case.additions.legs) < 122
+
+
+def test_varied_fractures_are_frayed_uneven_and_seen_to_break(patients):
+    healthy, rng = replace(patients[0].find("L2").body, damage=Damage()), np.random.default_rng(3)
+    draw = lambda varied: fracture(rng, healthy, "A", 0.12, varied=varied)[0].damage  # noqa: E731
+    plates = {k: [p for d in [draw(k) for _ in range(150)] for p in (d.superior, d.inferior)] for k in (False, True)}
+    seen = {k: [p for p in plates[k] if p.line or p.band_hu or p.ripple] for k in plates}  # the others are undated
+    assert min(p.amount for p in seen[False]) >= 2.3 and not any(p.turn or p.fray for p in plates[False])
+    assert 1.3 <= min(p.amount for p in seen[True]) < 2.0
+    assert min(p.amount for p in plates[True] if p not in seen[True]) > 2.0  # nothing shallow without a sign of a break
+    assert 0.2 < np.mean([p.turn != 0 for p in seen[True]]) < 0.5 and 0.35 < np.mean([p.fray > 0 for p in seen[True]]) < 0.65
