@@ -1,6 +1,6 @@
 """The mean of several trainings' weights, as a checkpoint that ``export.py`` takes.
 
-``python models/training/mean.py vertebra --of ../reference/vertebra.onnx A/vertebra.pt B/vertebra.pt --out DIR/vertebra.pt``
+``python models/training/mean.py vertebra --of models/reference/vertebra.onnx A.pt B.pt --out DIR/vertebra.pt``
 
 Schedules that went on from the same weights often lie in one valley: their mean may read pictures made otherwise better than
 any of them (Wortsman et al., "Model soups", arXiv 2203.05482). Whether it does is for calibration patients to say.

@@ -165,7 +165,8 @@ def fracture(
         tilt = EndplateDamage(amount=1.0, wedge=1.0, broken=False)
         (tilted,) = scaled_to_loss(tilt, healthy, min(loss, 0.33))
         superior, inferior = (None, tilted) if low else (tilted, None)
-    if not undated and loss < 0.25:
+    uneven = varied and denis == "A"  # a deep A may have a plate that hardly sank
+    if not undated and (loss < 0.25 or uneven):
         superior, inferior = _seen_to_break(rng, superior), _seen_to_break(rng, inferior)
     bent = replace(body, damage=Damage(superior=superior, inferior=inferior))
     height = heights(bent)[0]

@@ -87,7 +87,7 @@ def _compress(out: Plan, rng: np.random.Generator, kind: str) -> None:
     seen = bool(rng.random() < 0.6) or shape in ("step", "patch")
     least = 0.10 if seen else UNDATED[{"wedge": "wedge", "bowl": "biconcave", "crush": "crush"}[shape]]
     out.loss = float(rng.uniform(least, max(least + 0.12, rng.choice([0.25, 0.4, 0.6]))))
-    share = {"A": rng.uniform(0.25, 0.75), "B": 1.0, "C": 0.0}[kind]
+    share = {"A": rng.uniform(0.35, 0.65), "B": 1.0, "C": 0.0}[kind]
     at = {"wedge": 0, "bowl": 1, "crush": 1, "step": 0, "patch": 0}[shape]
     amount = max(out.loss * out.heights[at], 2.0 if seen else 0.0)
     form = np.array([SHAPES.index(shape), rng.uniform(-0.3, 0.3), rng.uniform(0.35, 0.7),
@@ -222,7 +222,7 @@ def _bone(hu, bits, what: Plan, u, v, w, marrow, cortex, arch, shell, rng) -> No
         if sunk.max() < 0.8:
             continue
         broken |= hurt & (beneath < PLATE_MM)
-        if rng.random() < (0.75 if what.old else 0.6 if what.break_seen else 0):  # a band of dense bone
+        if what.old or (what.break_seen and rng.random() < 0.6):  # a band of dense bone
             wide = rng.uniform(2.0, 6.0)
             mine += np.where(hurt | (what.old > 0), np.clip(1 - beneath / wide, 0, 1) * rng.uniform(40, 250), 0)
         if what.break_seen and rng.random() < 0.4:  # a dark or bright line
