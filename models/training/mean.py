@@ -19,10 +19,18 @@ from warm import warm_weights
 
 
 def mean(stage: str, files: list[Path]) -> dict[str, torch.Tensor]:
-    """The mean of the weights of these .pt or .onnx files; what only training uses and a file lacks is the initial value."""
+    """The mean of the weights of these .pt or .onnx files.
+
+    An exported file lacks what only training uses: such a tensor is the mean of the files that have it, or its initial value.
+    A checkpoint that lacks a tensor, or has it in another shape, is of another network: `ValueError`.
+    """
     fresh = NETWORKS[stage]().state_dict()
-    each = [{**fresh, **warm_weights(file, fresh)} for file in files]
-    return {name: sum(weights[name] for weights in each) / len(each) for name in fresh}
+    each = [(file, warm_weights(file, fresh)) for file in files]
+    for file, weights in each:
+        if file.suffix != ".onnx" and (lacking := fresh.keys() - weights.keys()):
+            raise ValueError(f"{file} is not of this {stage} network: no {', '.join(sorted(lacking))}")
+    having = {name: [weights[name] for _, weights in each if name in weights] for name in fresh}
+    return {name: sum(found) / len(found) if found else fresh[name] for name, found in having.items()}
 
 
 def main() -> None:
@@ -33,6 +41,7 @@ def main() -> None:
     parser.add_argument("--about", help="how they were trained, for the model card")
     a = parser.parse_args()
     names = ", ".join(f"{file.parent.name}/{file.name}" for file in a.of)
+    a.out.parent.mkdir(parents=True, exist_ok=True)
     save(a.out, {"ema": mean(a.stage, a.of), "about": a.about or f"the mean of {names}"})
 
 

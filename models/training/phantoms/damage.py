@@ -72,10 +72,8 @@ def _deep_enough(plate: EndplateDamage, least: float) -> EndplateDamage:
     return plate if plate.amount >= least else replace(plate, amount=least)
 
 
-def _varied(rng: np.random.Generator, plate: EndplateDamage | None) -> EndplateDamage | None:
+def _varied(rng: np.random.Generator, plate: EndplateDamage) -> EndplateDamage:
     """Aslant in one of three, and with edges that wander in one of two."""
-    if plate is None:
-        return None
     if rng.random() < 0.35:
         plate = replace(plate, turn=float(rng.uniform(-0.8, 0.8)))
     if rng.random() < 0.5:
@@ -244,7 +242,7 @@ def old_deformity(rng: np.random.Generator, body: BodyShape, *, varied: bool = F
     remodelled, dense = ((True, True), (True, False), (False, True))[int(rng.integers(3))]
     lip, lip_low = (float(x) for x in rng.uniform(3, 10, 2))
     thick = float(rng.uniform(1.8, 3.4))
-    # Beyond, a thick plate proves no age: a blurred one looks thick.
+    # From UNDATED on a thick plate alone proves no age: a blurred one looks thick.
     if varied and loss < UNDATED["biconcave"] and rng.random() < 0.5:
         remodelled, dense, thick = False, False, float(rng.uniform(2.3, 3.6))
     details = replace(

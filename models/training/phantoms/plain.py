@@ -25,6 +25,7 @@ SHAPES = ("wedge", "bowl", "crush", "step", "patch")  # of plates that sank
 MIMICS = ("wedge", "biconcave", "schmorl", "sclerosis", "lines", "osteophytes", "haemangioma", "limbus")
 FINE = (2, 2, 1)  # rendered this many times finer, then averaged
 DISH = 0.25  # middle height that plates lose at most which are hollow evenly, from rim to rim, and whole
+SUNK_MM = 1.2  # least depression of either plate of a type A
 PLATE_MM = 5.0  # how deep under a broken plate the fracture region reaches
 
 
@@ -90,6 +91,8 @@ def _compress(out: Plan, rng: np.random.Generator, kind: str) -> None:
     share = {"A": rng.uniform(0.35, 0.65), "B": 1.0, "C": 0.0}[kind]
     at = {"wedge": 0, "bowl": 1, "crush": 1, "step": 0, "patch": 0}[shape]
     amount = max(out.loss * out.heights[at], 2.0 if seen else 0.0)
+    if kind == "A":  # a plate that hardly sank is none of two that broke
+        amount = max(amount, SUNK_MM / min(share, 1 - share))
     form = np.array([SHAPES.index(shape), rng.uniform(-0.3, 0.3), rng.uniform(0.35, 0.7),
                      rng.uniform(0.6, 1.6), rng.uniform(-0.2, 0.5)])
     if share > 0:
@@ -111,7 +114,7 @@ def _sunk(parameters: np.ndarray, q: np.ndarray, r: np.ndarray) -> np.ndarray:
         return amount * np.exp(-(((q - middle) / half) ** 2)) * np.exp(-((r / edge) ** 2))
     if form == 2:
         return amount * np.ones_like(q) * np.clip(side + 0.6, 0, 1)
-    if form == 4:  # what lies before a ragged line aslant, deepest in front; the five numbers place it
+    if form == 4:  # what lies before a ragged line aslant, deepest in front; four numbers place it
         slant, wave = 3 * middle, 12 * half
         ahead = back - q + slant * r + 0.12 * np.sin(wave * r + 5 * edge) + 0.08 * np.sin(2.3 * wave * q - 7 * edge)
         return amount * np.clip(ahead / (0.06 + 0.25 * abs(middle)), 0, 1) * np.clip(0.8 - 0.3 * q, 0.5, 1)

@@ -165,8 +165,8 @@ def _dip_profile(s: Tensor, q: Tensor, apex: float) -> Tensor:
     return (1 - d * d).clamp(min=0) * (1 - q * q).clamp(min=0)
 
 
-def drop(damage: EndplateDamage, q: Tensor, s: Tensor) -> Tensor:
-    """Depression of a damaged endplate in mm (>= 0 towards the body centre)."""
+def own_axes(damage: EndplateDamage, q: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+    """Points of the plate in the axes of its depression: turned by `turn`, shifted where its edges are frayed."""
     d = damage
     if d.turn:
         c, n = math.cos(d.turn), math.sin(d.turn)
@@ -175,6 +175,13 @@ def drop(damage: EndplateDamage, q: Tensor, s: Tensor) -> Tensor:
         long, short = 5.1 * q + 2.3 * s + d.fray_phase, 10.7 * q - 3.9 * s + 2 * d.fray_phase
         away = d.fray * (torch.sin(long) + 0.6 * torch.sin(short))
         q, s = q + 0.7 * away, s + away
+    return q, s
+
+
+def drop(damage: EndplateDamage, q: Tensor, s: Tensor) -> Tensor:
+    """Depression of a damaged endplate in mm (>= 0 towards the body centre)."""
+    d = damage
+    q, s = own_axes(d, q, s)
     bump = torch.sigmoid((s - d.front) / d.front_soft) * torch.sigmoid((d.back - s) / d.back_soft)
     bump = bump * torch.sigmoid((d.q_edge - (q - d.q_centre).abs()) / d.q_soft)
     total = bump * (d.amount * (1 - d.wedge))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .shape import BodyShape, endplates, wall_profile
+from .shape import BodyShape, endplates, own_axes, wall_profile
 
 Tensor = torch.Tensor
 CORTEX_MM = 0.55  # side walls; clinical reference 3.2: 0.4-0.6
@@ -144,12 +144,13 @@ def discontinuities(shape: BodyShape, f: BodyField, u: Tensor, v: Tensor, w: Ten
     for share, plate, depth in ((f.share_sup, damage.superior, f.below_top), (f.share_inf, damage.inferior, f.above_bottom)):
         if share is None or not plate.line:
             continue
-        wave = 0.05 * torch.sin(6 * f.q + plate.ripple_phase)
+        q, s = own_axes(plate, f.q, f.s)
+        wave = 0.05 * torch.sin(6 * q + plate.ripple_phase)
         for edge in (plate.back, plate.front if plate.front > -1 else plate.front + 0.9):
-            line = (1.2 - (f.s - edge + wave - depth * 0.02).abs() * shape.half_depth).clamp(0, 1) * _slab(
+            line = (1.2 - (s - edge + wave - depth * 0.02).abs() * shape.half_depth).clamp(0, 1) * _slab(
                 depth, -3.0, 8.0, 2.0
             )
-            line = line * ((plate.q_edge + 0.1 - (f.q - plate.q_centre).abs()) * 5).clamp(0, 1)
+            line = line * ((plate.q_edge + 0.1 - (q - plate.q_centre).abs()) * 5).clamp(0, 1)
             out = line if out is None else torch.maximum(out, line)
     wall = damage.anterior
     if wall is not None and wall.gap:

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 torch = pytest.importorskip("torch")
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "models" / "training"))
 
+import cases  # noqa: E402
 import phantoms as P  # noqa: E402
 from fields import coarse  # noqa: E402
 from phantoms.canvas import Canvas  # noqa: E402
@@ -18,8 +20,9 @@ from phantoms.damage import fracture  # noqa: E402
 from phantoms.lytic import lytic_fracture  # noqa: E402
 from phantoms.metal import hardware, paint_streaks  # noqa: E402
 from phantoms.norms import NECK, count_of, label_index  # noqa: E402
-from phantoms.shape import Damage, heights  # noqa: E402
+from phantoms.shape import Damage, Details, EndplateDamage, endplates, heights  # noqa: E402
 from phantoms.soft import Capsule  # noqa: E402
+from phantoms.vertebra import body_field, discontinuities  # noqa: E402
 
 #: Of the code before there were additions: digest of the patient; mean and SD (HU), some voxels and the sum of labels of
 #: a coarse series from the pelvis to above T1; first voxel (LPS mm) and shape of a sampled field.
@@ -261,3 +264,26 @@ def test_varied_fractures_are_frayed_uneven_and_seen_to_break(patients):
     assert 1.3 <= min(p.amount for p in seen[True]) < 2.0
     assert min(p.amount for p in plates[True] if p not in seen[True]) > 2.0  # nothing shallow without a sign of a break
     assert 0.2 < np.mean([p.turn != 0 for p in seen[True]]) < 0.5 and 0.35 < np.mean([p.fray > 0 for p in seen[True]]) < 0.65
+
+
+@pytest.mark.parametrize(("turn", "fray"), [(0.0, 0.0), (0.8, 0.0), (-0.6, 0.15)])
+def test_a_dark_line_follows_the_edge_of_its_depression(patients, turn, fray):
+    plate = EndplateDamage(5.0, front=-0.5, back=0.3, back_soft=0.05, front_soft=0.05, q_edge=0.9, line=True,
+                           turn=turn, fray=fray, fray_phase=1.0)  # fmt: skip
+    body = replace(patients[0].find("L2").body, damage=Damage(superior=plate), details=Details())
+    v, u = torch.meshgrid(*(torch.linspace(-0.95, 0.95, 300) * x for x in (body.half_depth, body.half_width)), indexing="ij")
+    surface = endplates(body, u / body.half_width, v / body.half_depth)["top"]
+    field = body_field(body, u, v, surface - 1.0, 1.0)
+    dark = discontinuities(body, field, u, v, surface - 1.0) > 0.7
+    edge = ndimage.binary_dilation(((field.share_sup > 0.2) & (field.share_sup < 0.8)).numpy(), iterations=12)  # about a mm
+    assert int(dark.sum()) > 500 and edge[dark.numpy()].mean() > 0.97
+
+
+def test_crops_to_evaluate_are_of_unvaried_patients(monkeypatch):
+    asked = []
+    case = P.sample_case(2)
+    monkeypatch.setattr(cases.phantoms, "sample_case", lambda seed, **how: asked.append(how["varied"]) or case)
+    monkeypatch.setattr(cases, "crop", lambda *a: (np.zeros(1), np.zeros(1)))
+    for every in (True, False):
+        cases.crops(2, every=every)
+    assert asked == [False, True]

@@ -58,11 +58,28 @@ def test_a_network_of_twice_the_channels_starts_from_what_the_narrow_one_says(tm
     assert not torch.allclose(*copies)  # or both would learn the same for ever
 
 
-def test_the_mean_counts_each_file_and_keeps_what_one_lacks(tmp_path):
+def checkpoint(path, state, value, without=()):
+    torch.save({"ema": {key: torch.full_like(x, value) for key, x in state.items() if key not in without}}, path)
+    return path
+
+
+def test_the_mean_counts_each_file(tmp_path):
     state = network("vertebra", None).state_dict()
-    low, high = tmp_path / "low.pt", tmp_path / "high.pt"
-    for file, value in ((low, 1.0), (high, 4.0)):
-        torch.save({"ema": {key: torch.full_like(x, value) for key, x in state.items() if key != "deep.bias"}}, file)
+    low, high = checkpoint(tmp_path / "low.pt", state, 1.0), checkpoint(tmp_path / "high.pt", state, 4.0)
     found = mean("vertebra", [low, low, high])
-    assert set(found) == set(state) and found["deep.bias"].isfinite().all()
-    assert all(torch.equal(x, torch.full_like(x, 2.0)) for key, x in found.items() if key != "deep.bias")
+    assert set(found) == set(state) and all(torch.equal(x, torch.full_like(x, 2.0)) for x in found.values())
+
+
+def test_the_mean_takes_what_an_exported_file_lacks_from_the_others(tmp_path):
+    state = network("label", None).state_dict()
+    exported = ROOT / "models" / "reference" / "label.onnx"
+    lacking = set(state) - set(onnx_weights(exported, state))
+    found = mean("label", [exported, checkpoint(tmp_path / "one.pt", state, 1.0)])
+    assert lacking and all(torch.equal(found[key], torch.ones_like(state[key])) for key in lacking)
+
+
+def test_the_mean_refuses_another_network(tmp_path):
+    state = network("vertebra", None).state_dict()
+    name = next(iter(state))
+    with pytest.raises(ValueError, match=name):
+        mean("vertebra", [checkpoint(tmp_path / "less.pt", state, 1.0, without=(name,))])
