@@ -21,8 +21,8 @@ from warm import warm_weights
 def mean(stage: str, files: list[Path]) -> dict[str, torch.Tensor]:
     """The mean of the weights of these .pt or .onnx files.
 
-    An exported file lacks what only training uses: such a tensor is the mean of the files that have it, or its initial value.
-    A checkpoint that lacks a tensor, or has it in another shape, is of another network: `ValueError`.
+    An exported file lacks what only training uses: such a tensor is the mean of the files that have it, or its
+    initial value. A checkpoint that lacks a tensor, or has it in another shape, is of another network: `ValueError`.
     """
     fresh = NETWORKS[stage]().state_dict()
     each = [(file, warm_weights(file, fresh)) for file in files]

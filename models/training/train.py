@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+import adversarial
 import bundle
 import devices
 import train_damage
@@ -40,7 +41,7 @@ SPACING = {"label": bundle.LABEL_SPACING, "segment": bundle.SEGMENT_SPACING}
 REFERENCE = Path(__file__).resolve().parents[1] / "reference"  # the committed bundle
 RATE = {"label": 3e-3, "segment": 3e-3, "vertebra": 3e-3}
 FEWEST = 24  # files to wait for before the first step
-ALONE = {"restore": train_restore.train, "damage": train_damage.train}  # schedules of two networks against each other
+GANS = {gan.name: gan for gan in (train_restore.GAN, train_damage.GAN)}
 INVERSE = 1 / 3  # of a schedule: the inverse GAN learns for so long, then paints for so long, beside the stages
 PRODUCER_SEEDS = 500_000  # training seeds of one producer; all of them stay below the held-out ones
 CAPACITY = {"label": 2500, "segment": 1500}  # files in memory (1 and 2 MB); crops: the device's
@@ -216,8 +217,8 @@ def main() -> None:
         train_all(a.work, minutes, a.out, a.profile, a.cases, a.fresh, device)
         return
     given = (a.work, minutes, a.resume, a.warm, a.seed, a.rate, device)
-    if a.stage in ALONE:
-        ALONE[a.stage](*given)
+    if a.stage in GANS:
+        adversarial.train(GANS[a.stage], *given)
     else:
         train(a.stage, *given)
 

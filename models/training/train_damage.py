@@ -7,27 +7,18 @@ Weights and the plans to draw from go to ``DIR/damage.pt``; ``cases.py --kind da
 
 from __future__ import annotations
 
-import math
-from pathlib import Path
-
 import numpy as np
 import torch
 from torch import Tensor
 
 import bundle
+from adversarial import Gan, Painted
 from augment import AIR, intensity, shift
 from damager import DARK, FRONT, SIGNS_SCALE, DamageNet, damage_loss, reach, shown
 from devices import Device
-from networks import parameters
 from pool import PairFolder, windowed
-from restorer import Critics, critic_loss
-from schedule import Ema, Schedule, rate, save
-from warm import warm_weights
 
-RATE = 2e-3  # peak, generator; the critics learn at a fifth of it
-FEWEST = 12  # files to wait for before the first step
 WHOLE = 0.1  # share of whole vertebrae with an empty plan
-CRITICS_FROM = 0.15  # of the schedule
 BITS = {"whole": 1, "body": 2, "fracture": 4, "undamaged": 8}
 
 
@@ -90,71 +81,14 @@ def signs(healthy: Tensor, undamaged: Tensor, seen: Tensor, body: Tensor) -> Ten
     return change * torch.tensor(SIGNS_SCALE)
 
 
-def train(
-    work: Path, minutes: float, resume: bool, warm: Path | None, seed: int, peak: float | None, device: Device
-) -> None:
-    """Run one schedule of ``minutes`` of training time."""
-    torch.manual_seed(seed)
-    net, critics = DamageNet(), Critics()
-    if warm is not None:
-        net.load_state_dict(warm_weights(warm, net.state_dict()), strict=False)
-    net, critics = net.to(device.name), critics.to(device.name)
-    ema, peak = Ema(net), peak or RATE
-    painter = torch.optim.AdamW(net.parameters(), lr=1e-4, betas=(0.9, 0.98), weight_decay=0.01)
-    judges = torch.optim.AdamW(critics.parameters(), lr=1e-4, betas=(0.5, 0.99), weight_decay=0.0)
-    schedule, checkpoint = Schedule("damage", minutes), work / "damage.ckpt"
-    parts = {"net": net, "critics": critics, "ema": ema.net, "painter": painter, "judges": judges}
-    if resume and checkpoint.exists():
-        state = torch.load(checkpoint, map_location=device.name, weights_only=True)
-        for name, part in parts.items():
-            part.load_state_dict(state[name])
-        schedule.spent, schedule.steps = state["spent"], state["steps"]
-        ema.steps = schedule.steps
-    pool = BrokenPool(work / "pairs")
-    schedule.wait(pool.refresh, FEWEST)
-    print(f"damage: {parameters(net) / 1e6:.2f} M parameters, {len(pool.damaged)} fractures", flush=True)
-    source = device.batches(lambda rng: pool.batch(device.batch["damage"], rng), seed, schedule.steps)
-
-    def step(progress: float) -> dict[str, float]:
-        painter.param_groups[0]["lr"], judges.param_groups[0]["lr"] = peak * rate(progress), 0.2 * peak * rate(progress)
-        found = turn(net, critics, painter, judges, device.place(next(source)), device, progress >= CRITICS_FROM)
-        if math.isfinite(found["loss"]):
-            ema.update(net)
-        return found
-
-    def write() -> None:
-        steps, minutes = schedule.steps, schedule.spent / 60
-        about = f"{steps} steps of {device.batch['damage']} in {minutes:.0f} minutes over {len(pool.damaged)} fractures"
-        save(work / "damage.pt", {"ema": ema.net.state_dict(), "plans": pool.plans(), "about": about})
-        state = {k: v.state_dict() for k, v in parts.items()}
-        save(checkpoint, {**state, "spent": schedule.spent, "steps": schedule.steps})
-
-    schedule.run(step, write, pool.refresh)
-
-
-def turn(net, critics, painter, judges, batch: list[Tensor], device: Device, criticised: bool) -> dict[str, float]:
-    """One update of the generator and, where ``criticised``, of the critics; none on a loss that is not finite."""
+def paint(net: DamageNet, batch: list[Tensor], device: Device) -> Painted:
+    """A batch of `BrokenPool` through the generator; the critics judge it on the restoring stage's grid."""
     crop, body, whole, plan, seen, broken, fracture = batch
     near = reach(body)
     with device.autocast():
         out = net(crop, body, whole, plan)
-    critics.requires_grad_(False)
-    painted, region = shown(out.picture, near)
-    verdicts = critics(painted, region) if criticised else []  # small, and bfloat16 ruins their spectral norm
-    loss, parts = damage_loss(out, seen, broken, fracture, near, verdicts)
-    parts["loss"], parts["critic"] = float(loss.detach()), 0.0
-    painter.zero_grad(set_to_none=True)
-    loss.backward()
-    size = float(torch.nn.utils.clip_grad_norm_(net.parameters(), 2.0))
-    if not (math.isfinite(parts["loss"]) and math.isfinite(size)):
-        return {**parts, "loss": math.nan}
-    painter.step()
-    if criticised:
-        critics.requires_grad_(True)
-        wrong = critic_loss(critics(shown(seen, near)[0], region), critics(painted.detach(), region))
-        parts["critic"] = float(wrong.detach())
-        judges.zero_grad(set_to_none=True)
-        if math.isfinite(parts["critic"]):
-            wrong.backward()
-            judges.step()
-    return parts
+    picture, region = shown(out.picture, near)
+    return Painted(picture, shown(seen, near)[0], region, lambda said: damage_loss(out, seen, broken, fracture, near, said))
+
+
+GAN = Gan("damage", DamageNet, BrokenPool, paint, critics_from=0.15, kept=lambda pool: {"plans": pool.plans()})

@@ -1,13 +1,9 @@
 """Trains the restoring GAN on pairs from ``pairs.py``; ``python models/training/train.py restore`` runs it.
 
-The schedule is ``train.py``'s (clock-driven cosine, EMA, bfloat16, checkpoints ``DIR/restore.ckpt`` and ``restore.pt``).
-Generator and critics take turns; the critics join after a tenth of the time, when there is something to criticise.
+In go the crop, its neighbours' picture and the region to paint; out comes the picture without the damage (`adversarial.py`).
 """
 
 from __future__ import annotations
-
-import math
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,20 +11,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import bundle
+from adversarial import Gan, Painted
 from augment import intensity, uniform
-from devices import CPU, Device
-from networks import CROP_SPACING, parameters
+from devices import Device
+from networks import CROP_SPACING
 from ovcf_node.domain.findings import Heights
 from ovcf_node.infer.restore import region_of
 from pool import PairFolder, windowed
-from restorer import PLANES, Critics, RestoreNet, critic_loss, restore_loss
-from schedule import Ema, Schedule, rate, save
-from warm import warm_weights
+from restorer import PLANES, RestoreNet, restore_loss
 
-RATE = 2e-3  # peak, generator; the critics learn at a fifth of it
-FEWEST = 12  # files to wait for before the first step
 DAMAGED = 0.6  # share of fractured or deformed vertebrae in a batch
-CRITICS_FROM = 0.1  # of the schedule
 CUT = 0.02  # a pair whose undamaged body leaves the region by more than this share is left out
 
 
@@ -95,81 +87,14 @@ def prepared(row: dict, rng: np.random.Generator | None) -> list[Tensor]:
     return [seen, context, region, healthy, target]
 
 
-def train(
-    work: Path, minutes: float, resume: bool, warm: Path | None, seed: int, peak: float | None, device: Device
-) -> None:
-    """Run one schedule of ``minutes`` of training time."""
-    torch.manual_seed(seed)
-    net, critics = RestoreNet(), Critics()
-    if warm is not None:
-        fitting = warm_weights(warm, net.state_dict())
-        net.load_state_dict(fitting, strict=False)
-        print(f"warm start from {warm.name}: {len(fitting)} of {len(net.state_dict())} tensors", flush=True)
-    net, critics = net.to(device.name), critics.to(device.name)
-    ema, peak = Ema(net), peak or RATE
-    painter = torch.optim.AdamW(net.parameters(), lr=1e-4, betas=(0.9, 0.98), weight_decay=0.01)
-    judges = torch.optim.AdamW(critics.parameters(), lr=1e-4, betas=(0.5, 0.99), weight_decay=0.0)
-    schedule, checkpoint = Schedule("restore", minutes), work / "restore.ckpt"
-    parts = {"net": net, "critics": critics, "ema": ema.net, "painter": painter, "judges": judges}
-    if resume and checkpoint.exists():
-        state = torch.load(checkpoint, map_location=device.name, weights_only=True)
-        for name, part in parts.items():
-            part.load_state_dict(state[name])
-        schedule.spent, schedule.steps = state["spent"], state["steps"]
-        ema.steps = schedule.steps
-    pool = PairPool(work / "pairs")
-    schedule.wait(pool.refresh, FEWEST)
-    print(f"restore: {parameters(net) / 1e6:.2f} M parameters on {device.name}", flush=True)
-    size = device.batch["restore"]
-    batches = device.batches(lambda rng: pool.batch(size, rng), seed, schedule.steps)
-
-    def one(progress: float) -> dict[str, float]:
-        painter.param_groups[0]["lr"], judges.param_groups[0]["lr"] = peak * rate(progress), 0.2 * peak * rate(progress)
-        batch = device.place(next(batches))
-        found = step(net, critics, painter, judges, batch, progress >= CRITICS_FROM, device)
-        if math.isfinite(found["loss"]):
-            ema.update(net)
-        return found
-
-    def write() -> None:
-        count = len(pool.damaged) + len(pool.whole)
-        about = f"{schedule.steps} steps of {size} in {schedule.spent / 60:.0f} minutes over {count} cached pairs"
-        save(work / "restore.pt", {"ema": ema.net.state_dict(), "about": about})
-        state = {k: v.state_dict() for k, v in parts.items()}
-        save(checkpoint, {**state, "spent": schedule.spent, "steps": schedule.steps})
-
-    schedule.run(one, write, pool.refresh, every=50)
-
-
-def step(
-    net, critics, painter, judges, batch: list[Tensor], criticised: bool, device: Device = CPU
-) -> dict[str, float]:
-    """One update of the generator and, where ``criticised``, of the critics; nothing is updated on a loss that is not
-    finite.
-    """
+def paint(net: RestoreNet, batch: list[Tensor], device: Device) -> Painted:
+    """A batch of `PairPool` through the generator."""
     crop, context, region, healthy, body = batch
     with device.autocast():
-        picture, logits = net.paint(crop, context, region)
-        shown = crop * (1 - region) + picture * region
-    critics.requires_grad_(False)
-    verdicts = critics(shown.float(), region) if criticised else []  # small, and bfloat16 ruins their spectral norm
-    loss, parts = restore_loss((picture, logits), healthy, body, region, verdicts)
-    parts["loss"] = float(loss.detach())
-    painter.zero_grad(set_to_none=True)
-    loss.backward()
-    size = float(torch.nn.utils.clip_grad_norm_(net.parameters(), 2.0))
-    if not (math.isfinite(parts["loss"]) and math.isfinite(size)):
-        return {**parts, "loss": math.nan}
-    painter.step()
-    if criticised:
-        critics.requires_grad_(True)
-        real, painted = critics(crop * (1 - region) + healthy * region, region), critics(shown.detach().float(), region)
-        wrong = critic_loss(real, painted)
-        parts["critic"] = float(wrong.detach())
-        judges.zero_grad(set_to_none=True)
-        if math.isfinite(parts["critic"]):
-            wrong.backward()
-            judges.step()
-    else:
-        parts["critic"] = 0.0
-    return parts
+        out = net.paint(crop, context, region)
+        shown = crop * (1 - region) + out[0] * region
+    real = crop * (1 - region) + healthy * region
+    return Painted(shown.float(), real, region, lambda said: restore_loss(out, healthy, body, region, said))
+
+
+GAN = Gan("restore", RestoreNet, PairPool, paint, critics_from=0.1)

@@ -1,4 +1,4 @@
-"""Small picture sheets for ``models/training/README.md``: every type and variant, analytic and from meshes."""
+"""Small picture sheets for ``models/training/README.md``: every type and variant, analytic, plain and from meshes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
+from . import plain
 from .acquisition import clean_acquisition, sample_acquisition
 from .case import sample_case
 from .damage import MIMICS
@@ -60,6 +61,23 @@ def meshes(solids, count: int = 3) -> Image.Image:
             pair = np.concatenate([grey(hu[::-1, :, 32]), grey(hu[::-1, 24, :])], axis=1)
             tiles.append(_titled(pair.repeat(2, 0).repeat(2, 1)[::1], kind))
     return _sheet(tiles, 2 * count)
+
+
+def plains(count: int = 3) -> Image.Image:
+    """Plain vertebrae of every kind: sagittal, coronal, and the masks in the sagittal slice."""
+    kinds = [name for name in plain.KINDS if name != "mimic"]
+    found: dict[str, list[np.ndarray]] = {name: [] for name in (*kinds, *plain.MIMICS, "patch", "dish")}
+    for seed in range(2000):
+        hu, masks, what = plain.crop(seed)
+        patch = any(name in what.lost and what.lost[name][1] == plain.SHAPES.index("patch") for name in ("top", "low"))
+        kind = "patch" if patch else "dish" if "dish" in what.lost else what.mimic or what.kind
+        if len(found[kind]) < count:
+            shades = np.select([masks & 4 > 0, masks & 2 > 0, masks & 1 > 0], [255, 150, 70], 0).astype(np.uint8)
+            views = [grey(hu[::-1, :, 16]), grey(hu[::-1, 30, :]), shades[::-1, :, 16]]
+            found[kind].append(_titled(np.concatenate(views, axis=1).repeat(2, 0).repeat(2, 1), kind))
+        if all(len(tiles) == count for tiles in found.values()):
+            break
+    return _sheet([tile for tiles in found.values() for tile in tiles], count)
 
 
 def variants() -> Image.Image:
@@ -126,6 +144,7 @@ def write_sheets(folder: Path, solids=()) -> list[Path]:
     torch.set_num_threads(1)
     folder.mkdir(parents=True, exist_ok=True)
     made = {"types": types(False), "types_scanned": types(True), "variants": variants(), "additions": additions()}
+    made["plain"] = plains()
     bare = [solid for solid in solids if solid.bare]
     if bare:
         made["meshes"] = meshes(bare)

@@ -1,6 +1,5 @@
 """Painted damage: bone and truth move together, a crop that does not show its plan is dropped, the format is the pool's."""
 
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,12 +7,11 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
+import adversarial  # noqa: E402
 import cases  # noqa: E402
 import damager  # noqa: E402
-import devices  # noqa: E402
 import painted  # noqa: E402
 import pool  # noqa: E402
-import restorer  # noqa: E402
 import train_damage  # noqa: E402
 from networks import CROP_SHAPE  # noqa: E402
 from tiny_samples import crop_file  # noqa: E402
@@ -187,11 +185,12 @@ def test_one_turn_teaches_both(tmp_path):
     assert len(pairs.damaged) == len(pairs.whole) == 1
     plan = pairs.plans()[0]
     assert plan[:4].tolist() == [1, 0, 0, 0] and plan[4:7].tolist() == pytest.approx([6 / 28] * 3)
-    net, critics = damager.DamageNet(), restorer.Critics()
-    painter, judges = (torch.optim.AdamW(part.parameters(), lr=1e-3) for part in (net, critics))
+    rivals = adversarial.Rivals(train_damage.GAN)
+    rivals.pace(1e-3)
+    net, critics = rivals.net, rivals.critics
     before = net.flow.weight.detach().clone(), critics.critics[0].net[0].weight_orig.detach().clone()
     batch = pairs.batch(2, np.random.default_rng(0))
-    parts = train_damage.turn(net, critics, painter, judges, batch, replace(devices.CPU), True)
+    parts = rivals.turn(batch, True)
     assert all(np.isfinite(v) for v in parts.values()) and parts["critic"] > 0
     assert not torch.equal(before[0], net.flow.weight) and not torch.equal(before[1], critics.critics[0].net[0].weight_orig)
 

@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "models" / "trainin
 
 from scipy import ndimage  # noqa: E402
 
+import adversarial  # noqa: E402
 import bundle  # noqa: E402
 import export_restore  # noqa: E402
 import pairs  # noqa: E402
@@ -103,20 +104,19 @@ def test_what_the_region_holds_cannot_reach_the_answer():
 
 def test_a_few_steps_learn_and_stay_finite():
     torch.manual_seed(0)
-    net, critics = restorer.RestoreNet(), restorer.Critics()
-    painter = torch.optim.AdamW(net.parameters(), lr=3e-3)
-    judges = torch.optim.AdamW(critics.parameters(), lr=1e-3)
+    rivals = adversarial.Rivals(train_restore.GAN)
+    rivals.pace(3e-3)
     crop, context, region = restorer.example(1)
     low = [torch.nn.functional.avg_pool3d(x, restorer.PLANES) for x in (crop, region)]
     batch = [low[0], context, low[1].ceil(), low[0] * 0.2, low[1]]
-    losses = [train_restore.step(net, critics, painter, judges, batch, n >= 1) for n in range(5)]
+    losses = [rivals.turn(batch, n >= 1) for n in range(5)]
     assert all(np.isfinite(list(part.values())).all() for part in losses)
     assert losses[-1]["l1"] < losses[0]["l1"] and losses[1]["critic"] > 0
     bad = [torch.full_like(crop, float("nan")) if n == 3 else x for n, x in enumerate(batch)]
     bad[3] = torch.full_like(batch[3], float("nan"))
-    before = [p.clone() for p in net.parameters()]
-    assert np.isnan(train_restore.step(net, critics, painter, judges, bad, False)["loss"])
-    assert all(torch.equal(a, b) for a, b in zip(before, net.parameters(), strict=True))
+    before = [p.clone() for p in rivals.net.parameters()]
+    assert np.isnan(rivals.turn(bad, False)["loss"])
+    assert all(torch.equal(a, b) for a, b in zip(before, rivals.net.parameters(), strict=True))
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
+import adversarial  # noqa: E402
 import cases  # noqa: E402
 import damager  # noqa: E402
 import devices  # noqa: E402
@@ -166,9 +167,9 @@ def test_the_inverse_trains_paints_and_feeds_the_vertebra_stage_for_real(tmp_pat
     pair = {**{k: crops[k] for k in ("evidence", "type", "old")}, "seen": crops["hu"], "healthy": crops["hu"],
             "masks": after, "heights": np.full((4, 3), 22), "healthy_heights": np.full((4, 3), 28)}
     cases.save(tmp_path / "pairs", "1", pair)
-    monkeypatch.setattr(train_damage, "FEWEST", 1)
+    monkeypatch.setattr(adversarial, "FEWEST", 1)
     monkeypatch.setattr(train, "FEWEST", 1)
-    train_damage.train(tmp_path, 0.001, False, None, 1, None, devices.CPU)
+    adversarial.train(train_damage.GAN, tmp_path, 0.001, False, None, 1, None, devices.CPU)
     net, plans = painted.load(tmp_path / "damage.pt")
     assert isinstance(net, damager.DamageNet) and plans.shape == (2, len(damager.PLAN))
     limits = {"STRAY": 99, "STILL": 99, "PRESSED": -99, "LEAST": -9, "FEWEST_VOXELS": 0}  # nothing was learned in one step
