@@ -1,6 +1,5 @@
 """Painted damage: bone and truth move together, a crop that does not show its plan is dropped, the format is the pool's."""
 
-
 import numpy as np
 import pytest
 
