@@ -3,7 +3,8 @@
 ``python models/training/assess.py --bundle models/reference --n 60 --out DIR [--jobs 2] [--minutes M] [--cohort NAME ...]``
 
 ``--n study=220,natural=60,negatives=200,second=60`` is the reference study's protocol (its 220 patients:
-40 / 45 / 39 / 55 of A-D, 41 of none) beside 200 negatives. A cohort that such a list leaves out is not made.
+40 / 45 / 39 / 55 of A-D, 41 of none) beside 200 negatives; ``third=60`` adds the third generator. A cohort that such a list
+leaves out is not made.
 
 Records of scored cases lie in ``DIR/records.jsonl``: a stopped run goes on where it was. Ends with ``DIR/EVALUATION.md``,
 ``DIR/evaluation.json``, pictures of cases with an error, and a sheet of them for each cohort. ``--minutes`` stops taking
@@ -90,14 +91,15 @@ def operating_points(records: evaluate.Records) -> str:
         f"Operating points are fixed beforehand: `calibrate.py` chooses them on patients of seeds {there}; those read here "
         f"have seeds {here}. The second generator never trained anything, but seeds from {second.SELECTION} of it chose "
         "checkpoints and took part in that calibration, with as much weight as the first (`calibrate.balance`): `second` "
-        "shows patients that nothing has seen, of a generator that the operating points have."
+        "shows patients that nothing has seen, of a generator that the operating points have. `third`, where it is read, is "
+        "of a generator whose author had seen neither of the others: it chose and calibrated nothing."
     )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path, default=Path("models/reference"))
-    parser.add_argument("--n", default="60", help="patients of each cohort, or NAME=N,NAME=N")
+    parser.add_argument("--n", default="60", help="patients of each cohort but `third`, or NAME=N,NAME=N")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--minutes", type=float, default=1e9)

@@ -17,19 +17,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import torch
 
 import phantoms
 import second
+import third
 from casefolder import REPORTED, axial, whole_bodies, write_case
 from ovcf_node.evaluate.study import CASE_MIX, NATURAL_MIX
 
 GRADED = REPORTED[:-1]
-COHORTS = ("study", "natural", "negatives", "second")
+COHORTS = ("study", "natural", "negatives", "second", "third")
+USUAL = COHORTS[:-1]  # those of one number for all; the third is asked for by name
 FIRST_SEED = {  # moved on with each bundle whose builders have looked at the failures of the one before; then extend `SEEN`
     "study": 6_900_000, "natural": 6_930_000, "negatives": 6_960_000, "second": second.EVALUATION + 500_000,
+    "third": 9_000_000,
 }
 SPAN = 30_000  # seeds that a cohort may search: 200 negatives take 1400
 SEEN = {  # by generator: first seed, first one beyond, who has looked at those between; never evaluated again
@@ -52,6 +56,7 @@ NEGATIVES = (
     "wedge", "biconcave", "short", "schmorl", "limbus", "osteophytes", "sclerosis", "lines", "haemangioma", "cupid",
     "lesion", "scheuermann", "cement", "screws", "old", "sacralised", "lumbarised", "T13", "L6", "four_lumbar",
 )
+OTHERS = {"second": second, "third": third}
 SIGNS = ("superior", "inferior", "anterior", "posterior")  # only `calibrate.py` reads them
 LIMIT = 7_000_000  # voxels of one series
 TRANSITIONAL = ("T13", "L6", "four_lumbar")
@@ -81,9 +86,9 @@ def quotas(shares: dict[str, float], n: int) -> dict[str, int]:
 
 
 def sizes(text: str) -> dict[str, int]:
-    """Patients of each cohort: ``60`` of every one, or ``study=220,negatives=200`` of those alone. Raises ValueError."""
+    """Patients of each cohort: ``60`` of every `USUAL` one, or ``study=220,third=60`` of those alone. Raises ValueError."""
     if "=" not in text:
-        return dict.fromkeys(COHORTS, _size(text))
+        return dict.fromkeys(USUAL, _size(text))
     pairs = [part.split("=", 1) for part in text.split(",")]
     wrong = [pair[0] for pair in pairs if len(pair) != 2 or pair[0] not in COHORTS]
     if wrong or len(dict(pairs)) < len(pairs):
@@ -109,7 +114,7 @@ def patients(cohort: str, n: int, first: int | None = None) -> list[Patient]:
         wanted = {k: n // len(NEGATIVES) + (i < n % len(NEGATIVES)) for i, k in enumerate(NEGATIVES)}
         found = list(_search(cohort, wanted, "training", _negative_kind, first))
     else:
-        mix = quotas({**CASE_MIX, "burst": 9}, n)
+        mix = quotas({**CASE_MIX, "burst": 9} if cohort == "second" else CASE_MIX, n)
         kinds = [k for k, m in mix.items() for _ in range(m)]
         found = [Patient(cohort, k, first + i) for i, k in enumerate(kinds)]
     order = np.random.default_rng(n).permutation(len(found))
@@ -149,7 +154,7 @@ def _negative_kind(case, left: dict[str, int]) -> str | None:
 
 def make(patient: Patient, folder: Path) -> Path:
     """Render one patient into a case folder."""
-    return _second(patient, folder) if patient.cohort == "second" else _first(patient, folder)
+    return _other(patient, folder, OTHERS[patient.cohort]) if patient.cohort in OTHERS else _first(patient, folder)
 
 
 def field_around(rng: np.random.Generator, centres: np.ndarray, slice_mm: float) -> tuple[np.ndarray, np.ndarray, float]:
@@ -209,16 +214,16 @@ def graded_scan(seed: int, profile: str = "study"):
     return replace(acquisition, slice_mm=thickness, noise_sd=float(min(noise, 60.0)))
 
 
-def _second(patient: Patient, folder: Path) -> Path:
-    kind = patient.kind
-    made_of = second.sample_patient(patient.seed, kind=kind)
-    how = second.choose_scan(made_of, patient.seed)
-    picture = second.scan(made_of, how, patient.seed)
+def _other(patient: Patient, folder: Path, generator: ModuleType) -> Path:
+    """Render a patient of a generator that never trains; `second` and `third` are used alike."""
+    made_of = generator.sample_patient(patient.seed, kind=patient.kind)
+    how = generator.choose_scan(made_of, patient.seed)
+    picture = generator.scan(made_of, how, patient.seed)
     labels, complete = _labels(((i + 1, v.level) for i, v in enumerate(made_of.vertebrae)), picture.instance, picture.body)
     shown = [v for v in made_of.vertebrae if v.level in (*REPORTED, "T13", "L6")]
     truth = {
         "cohort": patient.cohort, "variant": made_of.variant, "named": True, "complete": complete,
-        "facts": {"kind": kind, "generator": "second", "seed": patient.seed},
+        "facts": {"kind": patient.kind, "generator": patient.cohort, "seed": patient.seed},
         "vertebrae": [
             {
                 "level": v.level, "centre_mm": [round(float(x), 3) for x in v.centre], "fracture": v.denis is not None,

@@ -11,7 +11,7 @@ from ovcf_node.evaluate.markdown import table
 Figures = dict[str, Any]
 ANSWER = {True: "yes", False: "**no**"}
 BELOW = 3.0
-"""Points by which the second generator may stay below `study`."""
+"""Points by which other generators may stay below `study`."""
 
 
 @dataclass(frozen=True)
@@ -71,18 +71,19 @@ def lines(cohorts: dict[str, Figures]) -> list[str]:
         "## Targets, and what was reached", "",
         "Whether a value as it stands reaches the target; the intervals below say how sure that is. `-`: no such case, or "
         "not defined.", "",
-        *table(("", "wanted", *cohorts), [*rows, *_second(cohorts)]), "",
+        *table(("", "wanted", *cohorts), [*rows, *_others(cohorts)]), "",
     ]
 
 
-def _second(cohorts: dict[str, Figures]) -> Iterator[tuple[str, ...]]:
-    """How far the second generator stays below the first, where both were read."""
-    if not {"study", "second"} <= set(cohorts):
-        return
-    for target in DETECTION:
-        first, other = target.pick(cohorts["study"]), target.pick(cohorts["second"])
-        if first is not None and other is not None:
-            points = round(100 * (first - other), 6)
-            said = f"{points:.1f} {ANSWER[points <= BELOW]}"
-            name = f"{target.name}: points of `second` below `study`"
-            yield name, f"<= {BELOW:g}", *(said if cohort == "second" else "" for cohort in cohorts)
+def _others(cohorts: dict[str, Figures]) -> Iterator[tuple[str, ...]]:
+    """How far other generators stay below the first, where they were read."""
+    for other in ("second", "third"):
+        if not {"study", other} <= set(cohorts):
+            continue
+        for target in DETECTION:
+            ours, theirs = target.pick(cohorts["study"]), target.pick(cohorts[other])
+            if ours is not None and theirs is not None:
+                points = round(100 * (ours - theirs), 6)
+                said = f"{points:.1f} {ANSWER[points <= BELOW]}"
+                name = f"{target.name}: points of `{other}` below `study`"
+                yield name, f"<= {BELOW:g}", *(said if cohort == other else "" for cohort in cohorts)

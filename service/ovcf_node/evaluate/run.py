@@ -16,6 +16,7 @@ from ovcf_node.evaluate.truth import cases
 from ovcf_node.workflow.reading import SOFTWARE
 
 RECORDS, PICTURES = "records.jsonl", "pictures"
+ORDER = ("study", "natural", "negatives", "second", "third")  # of the report; other cohorts follow
 
 
 class Records:
@@ -88,8 +89,7 @@ def summarise(records: list[dict[str, Any]], bundle: Path) -> dict[str, Any]:
     by: dict[str, list] = defaultdict(list)
     for row in sorted(records, key=lambda r: (r["cohort"], r["case"])):
         by[row["cohort"]].append(row)
-    order = [n for n in ("study", "natural", "negatives", "second") if n in by] + [n for n in by if n not in (
-        "study", "natural", "negatives", "second")]
+    order = [n for n in ORDER if n in by] + [n for n in by if n not in ORDER]
     return {
         "bundle": asdict(infer.load_identity(bundle)), "software": SOFTWARE, "code": code.digest(),
         "minutes": _minutes(records),

@@ -29,7 +29,7 @@ def test_quotas_keep_the_mix_and_the_sum():
         assert sum(found.values()) == n and all(abs(found[k] - n * v / 220) < 1 for k, v in CASE_MIX.items())
 
 
-@pytest.mark.parametrize(("cohort", "n"), [("study", 4), ("natural", 4), ("negatives", 2), ("second", 20)])
+@pytest.mark.parametrize(("cohort", "n"), [("study", 4), ("natural", 4), ("negatives", 2), ("second", 20), ("third", 20)])
 def test_patients_are_deterministic_and_as_many_as_asked(cohort, n):
     found = cohorts.patients(cohort, n)
     assert found == cohorts.patients(cohort, n) and len({p.name for p in found}) == n
@@ -47,10 +47,9 @@ def test_the_studys_protocol_is_its_220_patients_of_each_type():
 def test_no_patient_was_looked_at_before_it_is_evaluated():
     taken = {name: (first, first + cohorts.SPAN) for name, first in cohorts.FIRST_SEED.items()}
     for name, (first, beyond) in taken.items():
-        generator = "second" if name == "second" else "first"
-        assert all(first >= seen[1] for seen in cohorts.SEEN[generator]), name
+        seen = [pair[:2] for ranges in cohorts.SEEN.values() for pair in ranges]  # of any generator: one number, one patient
+        assert all(first >= end or beyond <= start for start, end in seen), name
         assert all(first >= other[1] or beyond <= other[0] for who, other in taken.items() if who != name), name
-    assert max(taken[name][1] for name in taken if name != "second") <= second.SELECTION  # one number, one patient
     for ranges in cohorts.SEEN.values():
         assert all(before[1] == after[0] for before, after in pairwise(ranges))
 
@@ -64,8 +63,8 @@ def test_all_that_was_trained_calibrated_and_chosen_on_has_been_seen():
 
 
 def test_sizes_are_one_number_or_one_for_each_cohort_named():
-    assert cohorts.sizes("60") == dict.fromkeys(cohorts.COHORTS, 60)
-    assert cohorts.sizes("study=220,negatives=200") == {"study": 220, "negatives": 200}
+    assert cohorts.sizes("60") == dict.fromkeys(cohorts.USUAL, 60)
+    assert cohorts.sizes("study=220,third=60") == {"study": 220, "third": 60}
     for text in ("", "many", "0", "-3", "study", "study=", "study=220,200", "other=5", "study=1,study=2"):
         with pytest.raises(ValueError, match="not"):
             cohorts.sizes(text)

@@ -266,6 +266,15 @@ def test_varied_fractures_are_frayed_uneven_and_seen_to_break(patients):
     assert 0.2 < np.mean([p.turn != 0 for p in seen[True]]) < 0.5 and 0.35 < np.mean([p.fray > 0 for p in seen[True]]) < 0.65
 
 
+def test_osteophytes_date_no_varied_fracture_without_signs(patients):
+    healthy, rng = replace(patients[0].find("L2").body, damage=Damage(), details=Details()), np.random.default_rng(4)
+    drawn = {k: [fracture(rng, healthy, "B", 0.3, varied=k)[0] for _ in range(150)] for k in (False, True)}
+    smooth = [b for b in drawn[True] if not (p := b.damage.superior).line and not p.band_hu and not p.ripple]
+    assert 0.3 < np.mean([b.details.lip > 0 and b.details.lip_inferior > 0 for b in smooth]) < 0.7
+    assert all(b.details.endplate_factor == 1 and b.details.sclerosis_hu == 0 for b in smooth)
+    assert not any(b.details.lip for b in drawn[False])
+
+
 @pytest.mark.parametrize(("turn", "fray"), [(0.0, 0.0), (0.8, 0.0), (-0.6, 0.15)])
 def test_a_dark_line_follows_the_edge_of_its_depression(patients, turn, fray):
     plate = EndplateDamage(5.0, front=-0.5, back=0.3, back_soft=0.05, front_soft=0.05, q_edge=0.9, line=True,
