@@ -16,12 +16,17 @@ import psycopg
 from absent import absent
 
 
+def found(name: str) -> str | None:
+    """Return the path of a server program, which Debian keeps off the PATH."""
+    return shutil.which(name) or next((str(p) for p in sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))), None)
+
+
 def program(name: str) -> str:
-    """Return the path of a server program, which Debian keeps off the PATH; skip without it, fail under CI."""
-    found = shutil.which(name) or next((str(p) for p in sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))), None)
-    if found is None:
+    """Return the path of a server program; skip without it, fail under CI."""
+    path = found(name)
+    if path is None:
         absent("PostgreSQL is not installed (Debian package postgresql)")
-    return found
+    return path
 
 
 @contextmanager

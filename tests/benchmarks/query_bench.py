@@ -6,10 +6,9 @@ import statistics
 import subprocess
 import sys
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
 from sqlalchemy import insert
 
 import postgresql
@@ -93,13 +92,11 @@ def serving(folder: Path, url: str):
 def measure_query(folder: Path) -> None:
     """Print the time from request to final response, on SQLite and, where it is installed, PostgreSQL."""
     _measure(folder / "sqlite", f"sqlite:///{folder / 'ledger.sqlite'}", "SQLite")
-    with ExitStack() as stack:
-        try:
-            socket_folder = stack.enter_context(postgresql.cluster())
-        except pytest.skip.Exception as missing:  # a benchmark is no test: it prints that PostgreSQL was not measured
-            print(f"query      {missing}")
-            return
-        _measure(folder / "postgresql", stack.enter_context(postgresql.database(socket_folder)), "PostgreSQL")
+    if postgresql.found("postgres") is None:
+        print("query      PostgreSQL is not installed (Debian package postgresql): not measured")
+        return
+    with postgresql.cluster() as socket_folder, postgresql.database(socket_folder) as url:
+        _measure(folder / "postgresql", url, "PostgreSQL")
 
 
 def _measure(folder: Path, url: str, name: str) -> None:

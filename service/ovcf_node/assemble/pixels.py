@@ -24,11 +24,10 @@ _BELOW_AIR_HU = -1900  # air is -1000 and noise does not reach here: GE's undecl
 _TISSUE_HU = (-900, 4000)  # a declared padding value in here is a mistake of the writer
 _JPEG_12_BIT = frozenset({"1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.53", "1.2.840.10008.1.2.4.55"})
 # Five decoders raise whatever their parser meets in hostile bytes; each of these means "this file cannot be decoded",
-# which is an answer (`unreadable_pixels`); NotImplementedError is pydicom's for a coding that no decoder here knows.
-# MemoryError and OSError are not in it: a retry can help there.
+# which is an answer (`unreadable_pixels`). RuntimeError takes in what pydicom raises for a coding that no decoder here
+# knows. MemoryError and OSError are not in it: a retry can help there.
 _DECODER_FAULTS = (
-    ArithmeticError, AttributeError, BufferError, EOFError, LookupError, NotImplementedError, RuntimeError, TypeError,
-    ValueError, struct.error,
+    ArithmeticError, AttributeError, BufferError, EOFError, LookupError, RuntimeError, TypeError, ValueError, struct.error,
 )
 
 

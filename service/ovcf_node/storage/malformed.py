@@ -9,9 +9,11 @@ MALFORMED = (
     ArithmeticError, AssertionError, AttributeError, BytesLengthException, EOFError, InvalidDicomError, LookupError,
     NotImplementedError, OSError, RecursionError, TypeError, ValueError, struct.error, zlib.error,
 )
-"""What pydicom and pynetdicom raise for malformed messages, files and values.
+"""What pydicom and pynetdicom raise for malformed messages, files and values; pydicom converts values on access, so that
+some show only there.
 
-pydicom converts values on access, so that some show only there; NotImplementedError is its word for a value representation
-that the standard does not know. OSError may also be the machine's doing: where that
+Those one would not expect: AssertionError, for pynetdicom checks the lengths of PDU items by `assert`; NotImplementedError,
+for pydicom raises it on a value representation that PS3.5 6.2 does not know (`pydicom.values.convert_value`), which any
+sender can write; RecursionError, from sequences nested without end. OSError may also be the machine's doing: where that
 matters it is caught before.
 """

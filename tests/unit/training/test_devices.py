@@ -23,8 +23,8 @@ from schedule import Ema, Schedule  # noqa: E402
 from tiny_samples import ball_field, crop_file  # noqa: E402
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
-def test_without_a_gpu_auto_takes_the_cpu_and_cuda_is_refused():
+def test_without_a_gpu_auto_takes_the_cpu_and_cuda_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert devices.chosen("auto") is devices.CPU
     with pytest.raises(SystemExit, match="no GPU"):
         devices.chosen("cuda")
