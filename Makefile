@@ -48,7 +48,8 @@ image-test: $(VENV)/.installed      ## build the container image without an engi
 	PYTHONPATH=tests $(BIN)/python tests/image/image_test.py build $(WORK)/image
 	PYTHONPATH=tests $(BIN)/python tests/image/image_test.py run $(WORK)/image
 
-# make evaluate N=study=220,natural=60,negatives=200,second=60,third=60: the study's protocol; N=60: 60 of all but `third`.
+# make evaluate N=study=220,natural=60,negatives=200,second=60: the study's protocol; N=60 is 60 patients of each of these.
+# N=third=60: the third generator, once a bundle is chosen.
 evaluate: $(VENV)/.installed $(VENV)/.training  ## the whole pipeline on phantoms, N patients a cohort; stopped, it goes on
 	$(BIN)/python models/training/assess.py --bundle $(or $(BUNDLE),models/reference) --n $(or $(N),60) --out $(or $(OUT),$(WORK)/evaluation)
 

@@ -51,6 +51,7 @@ class Gan:
     pool: Callable[[Path], PairFolder]
     paint: Callable[[nn.Module, list[Tensor], Device], Painted]
     critics_from: float  # of the schedule
+    every: int = 25  # steps between reports
     kept: Callable[[Any], dict[str, Tensor]] = lambda pool: {}
 
 
@@ -131,4 +132,4 @@ def train(
         state = {name: part.state_dict() for name, part in parts.items()}
         save(checkpoint, {**state, "spent": schedule.spent, "steps": schedule.steps})
 
-    schedule.run(step, write, pool.refresh)
+    schedule.run(step, write, pool.refresh, gan.every)

@@ -1,6 +1,6 @@
 """``make evaluate``: the whole pipeline on phantoms, from DICOM, streamed: render, read, score, delete, case by case.
 
-``python models/training/assess.py --bundle models/reference --n 60 --out DIR [--jobs 2] [--minutes M] [--cohort NAME ...]``
+``python models/training/assess.py --bundle models/reference --n 60 --out DIR [--jobs 2] [--minutes M]``
 
 ``--n study=220,natural=60,negatives=200,second=60`` is the reference study's protocol (its 220 patients:
 40 / 45 / 39 / 55 of A-D, 41 of none) beside 200 negatives; ``third=60`` adds the third generator. A cohort that such a list
@@ -103,11 +103,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--minutes", type=float, default=1e9)
-    parser.add_argument("--cohort", choices=cohorts.COHORTS, action="append", help="all when left out")
     parser.add_argument("--card", type=Path, help="model card whose section on the whole pipeline is replaced")
     a = parser.parse_args()
     try:
-        sizes = {name: n for name, n in cohorts.sizes(a.n).items() if name in (a.cohort or cohorts.COHORTS)}
+        sizes = cohorts.sizes(a.n)
     except ValueError as error:
         parser.error(f"--n: {error}")
     records = run(a.bundle, a.out, sizes, a.jobs, a.minutes)

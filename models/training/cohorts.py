@@ -4,10 +4,11 @@
 - ``natural``    25 % fractured, types as in Denis 1983 (16 / 62 / 6 / 15 %)
 - ``negatives``  no fracture, every mimic in turn, healed deformities, transitional anatomy
 - ``second``     the study's mix and some burst fractures, made by the second generator
+- ``third``      the study's mix, made by the third generator; read only when asked for by name, once a bundle is chosen
 
 Patients are seeds, searched in order until each quota is full; a list depends on N and nothing else. Seeds here were
 never trained, calibrated or selected on, nor looked at (`SEEN`).
-``python models/training/cohorts.py --out COHORT --n 6`` writes them all to disk.
+``python models/training/cohorts.py --out COHORT --n 6`` writes all but ``third`` to disk.
 """
 
 from __future__ import annotations
@@ -44,12 +45,12 @@ SEEN = {  # by generator: first seed, first one beyond, who has looked at those 
         (6_500_000, 6_600_000, "study, to 0.7.0 (last from 6_595_000)"),
         (6_600_000, 6_700_000, "natural, to 0.7.0 (last from 6_695_000)"),
         (6_700_000, 6_800_000, "negatives, to 0.7.0 (last from 6_795_000)"),
-        (6_800_000, 6_900_000, "study, natural and negatives of weights that were not taken after 0.8.0"),
+        (6_800_000, 6_900_000, "study, natural and negatives of 0.8.0 and of weights that were not taken"),
     ),
     "second": (
         (second.SELECTION, second.EVALUATION, "checkpoints, calibration, numbering, choice between trainings"),
         (second.EVALUATION, second.EVALUATION + 400_000, "evaluate.py; second, to 0.7.0 (last from 8_395_000)"),
-        (second.EVALUATION + 400_000, second.EVALUATION + 500_000, "second of weights that were not taken after 0.8.0"),
+        (second.EVALUATION + 400_000, second.EVALUATION + 500_000, "second of 0.8.0 and of weights that were not taken"),
     ),
 }
 NEGATIVES = (
@@ -254,10 +255,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--n", type=int, default=6, help="patients of each cohort")
-    parser.add_argument("--cohort", choices=COHORTS, action="append", help="all when left out")
+    parser.add_argument("--cohort", choices=COHORTS, action="append", help="all but `third` when left out")
     a = parser.parse_args()
     torch.set_num_threads(1)
-    for cohort in a.cohort or COHORTS:
+    for cohort in a.cohort or USUAL:
         for patient in patients(cohort, a.n):
             folder = a.out / cohort / patient.name
             if not folder.exists():

@@ -22,12 +22,14 @@ def mean(stage: str, files: list[Path]) -> dict[str, torch.Tensor]:
     """The mean of the weights of these .pt or .onnx files.
 
     An exported file lacks what only training uses: such a tensor is the mean of the files that have it, or its
-    initial value. A checkpoint that lacks a tensor, or has it in another shape, is of another network: `ValueError`.
+    initial value. A checkpoint that lacks a tensor, or has it in another shape, and an exported file that has less
+    than half of them are of another network: `ValueError`.
     """
     fresh = NETWORKS[stage]().state_dict()
     each = [(file, warm_weights(file, fresh)) for file in files]
     for file, weights in each:
-        if file.suffix != ".onnx" and (lacking := fresh.keys() - weights.keys()):
+        lacking = fresh.keys() - weights.keys()
+        if len(lacking) > (len(fresh) // 2 if file.suffix == ".onnx" else 0):
             raise ValueError(f"{file} is not of this {stage} network: no {', '.join(sorted(lacking))}")
     having = {name: [weights[name] for _, weights in each if name in weights] for name in fresh}
     return {name: sum(found) / len(found) if found else fresh[name] for name, found in having.items()}

@@ -97,4 +97,4 @@ def paint(net: RestoreNet, batch: list[Tensor], device: Device) -> Painted:
     return Painted(shown.float(), real, region, lambda said: restore_loss(out, healthy, body, region, said))
 
 
-GAN = Gan("restore", RestoreNet, PairPool, paint, critics_from=0.1)
+GAN = Gan("restore", RestoreNet, PairPool, paint, critics_from=0.1, every=50)

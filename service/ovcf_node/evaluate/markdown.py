@@ -42,9 +42,9 @@ def card(result: dict[str, Any]) -> str:
     return "\n".join([
         CARD_BEGINS, "## Whole pipeline, from DICOM", "",
         "Phantom series read by the node's own code (`EVALUATION.md` has everything, with the reference study's tables). "
-        "`second` and `third` come from generators that nothing was trained on. Counts and Wilson 95 % intervals (*p*: "
-        "resampling patients); refused and undetermined patients count as errors. Phantoms say nothing certain about "
-        "patients.", "",
+        "`second` and, where it is read, `third` come from generators that nothing was trained on. Counts and Wilson 95 % "
+        "intervals (*p*: resampling patients); refused and undetermined patients count as errors. Phantoms say nothing "
+        "certain about patients.", "",
         *_overview(result["cohorts"]), CARD_ENDS,
     ])
 

@@ -83,3 +83,5 @@ def test_the_mean_refuses_another_network(tmp_path):
     name = next(iter(state))
     with pytest.raises(ValueError, match=name):
         mean("vertebra", [checkpoint(tmp_path / "less.pt", state, 1.0, without=(name,))])
+    with pytest.raises(ValueError, match="label"):
+        mean("vertebra", [ROOT / "models" / "reference" / "label.onnx", checkpoint(tmp_path / "one.pt", state, 1.0)])
