@@ -50,8 +50,8 @@ def test_no_patient_was_looked_at_before_it_is_evaluated():
         seen = [pair[:2] for ranges in cohorts.SEEN.values() for pair in ranges]  # of any generator: one number, one patient
         assert all(first >= end or beyond <= start for start, end in seen), name
         assert all(first >= other[1] or beyond <= other[0] for who, other in taken.items() if who != name), name
-    for ranges in cohorts.SEEN.values():
-        assert all(before[1] == after[0] for before, after in pairwise(ranges))
+    every = sorted(pair for ranges in cohorts.SEEN.values() for pair in ranges)
+    assert all(before[1] <= after[0] for before, after in pairwise(every))
 
 
 def test_all_that_was_trained_calibrated_and_chosen_on_has_been_seen():
