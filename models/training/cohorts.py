@@ -45,16 +45,16 @@ SEEN = {  # by generator: first seed, first one beyond, who has looked at those 
         (6_500_000, 6_600_000, "study, to 0.7.0 (last from 6_595_000)"),
         (6_600_000, 6_700_000, "natural, to 0.7.0 (last from 6_695_000)"),
         (6_700_000, 6_800_000, "negatives, to 0.7.0 (last from 6_795_000)"),
-        (6_800_000, 6_900_000, "study, natural and negatives of weights that were not taken"),
-        (6_900_000, 7_000_000, "study, natural and negatives of 0.8.0"),
+        (6_800_000, 6_900_000, "study, natural and negatives of 0.8.0 and of weights that were not taken"),
+        (6_900_000, 7_000_000, "study, natural and negatives of 0.8.0, all of them"),
     ),
     "second": (
         (second.SELECTION, second.EVALUATION, "checkpoints, calibration, numbering, choice between trainings"),
         (second.EVALUATION, second.EVALUATION + 400_000, "evaluate.py; second, to 0.7.0 (last from 8_395_000)"),
-        (second.EVALUATION + 400_000, second.EVALUATION + 500_000, "second of weights that were not taken"),
-        (second.EVALUATION + 500_000, second.EVALUATION + 600_000, "second of 0.8.0"),
+        (second.EVALUATION + 400_000, second.EVALUATION + 500_000, "second of 0.8.0 and of weights that were not taken"),
+        (second.EVALUATION + 500_000, second.EVALUATION + 600_000, "second of 0.8.0, all of them"),
     ),
-    "third": ((9_000_000, 9_030_000, "third of 0.8.0"),),
+    "third": ((9_000_000, 9_030_000, "third of 0.8.0"), (9_500_000, 9_530_000, "tests")),
 }
 NEGATIVES = (
     "wedge", "biconcave", "short", "schmorl", "limbus", "osteophytes", "sclerosis", "lines", "haemangioma", "cupid",
