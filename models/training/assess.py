@@ -74,10 +74,19 @@ def run(bundle: Path, out: Path, sizes: dict[str, int], jobs: int, minutes: floa
                 print(f"{gone}: {record['cohort']} {record['case']}", flush=True)
 
 
-def preface(result: dict[str, Any], records: evaluate.Records) -> list[str]:
+def preface(result: dict[str, Any], records: evaluate.Records, sizes: dict[str, int]) -> list[str]:
     """Lines of EVALUATION.md that only the maker of these cohorts can say."""
     shown = "Cases with an error are shown on `errors-COHORT.jpg`, one sheet a cohort."
-    return [operating_points(records), "", shown, "", *targets.lines(result["cohorts"])]
+    return [*unfinished(records, sizes), operating_points(records), "", shown, "", *targets.lines(result["cohorts"])]
+
+
+def unfinished(records: evaluate.Records, sizes: dict[str, int]) -> list[str]:
+    """What a stopped run has left out, as a paragraph; none where every patient was read."""
+    read = {name: sum(row["cohort"] == name for row in records.rows) for name in sizes}
+    if read == sizes:
+        return []
+    parts = ", ".join(f"{name} {read[name]} of {n}" for name, n in sizes.items())
+    return [f"**Stopped before its end: {parts}.** Cohorts take turns, each in an order fixed beforehand.", ""]
 
 
 def operating_points(records: evaluate.Records) -> str:
@@ -110,12 +119,13 @@ def main() -> None:
     except ValueError as error:
         parser.error(f"--n: {error}")
     records = run(a.bundle, a.out, sizes, a.jobs, a.minutes)
-    result = evaluate.write_report(records, a.bundle, a.out, lambda result: preface(result, records))
+    result = evaluate.write_report(records, a.bundle, a.out, lambda result: preface(result, records, sizes))
     failures.sheets(a.out / evaluate.PICTURES, records.rows, a.out)
     if a.card:
         before, _, rest = a.card.read_text().partition(evaluate.CARD_BEGINS)
         after = rest.partition(evaluate.CARD_ENDS)[2]
-        a.card.write_text(f"{before.rstrip()}\n\n{evaluate.card(result)}\n{after.lstrip()}")
+        said = evaluate.card(result, unfinished(records, sizes))
+        a.card.write_text(f"{before.rstrip()}\n\n{said}\n{after.lstrip()}")
     print((a.out / "EVALUATION.md").read_text())
 
 

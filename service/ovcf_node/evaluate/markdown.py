@@ -37,10 +37,10 @@ def page(result: dict[str, Any], preface: Sequence[str] = ()) -> str:
     return "\n".join(lines) + "\n"
 
 
-def card(result: dict[str, Any]) -> str:
-    """Return the section of a model card that sums the evaluation up, between its marks."""
+def card(result: dict[str, Any], opening: Sequence[str] = ()) -> str:
+    """Return the section of a model card that sums the evaluation up, between its marks; `opening` follows the heading."""
     return "\n".join([
-        CARD_BEGINS, "## Whole pipeline, from DICOM", "",
+        CARD_BEGINS, "## Whole pipeline, from DICOM", "", *opening,
         "Phantom series read by the node's own code (`EVALUATION.md` has everything, with the reference study's tables). "
         "`second` and, where it is read, `third` come from generators that nothing was trained on. Counts and Wilson 95 % "
         "intervals (*p*: resampling patients); refused and undetermined patients count as errors. Phantoms say nothing "

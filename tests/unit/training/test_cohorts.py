@@ -55,12 +55,19 @@ def test_no_patient_was_looked_at_before_it_is_evaluated():
 
 
 def test_all_that_was_trained_calibrated_and_chosen_on_has_been_seen():
-    used = [(*(first for name, first in calibrate.FIRST.items() if name != "second"), cases.HELD, cases.EVALUATION,
-             5_760_000, 5_820_000, 5_830_000, 6_595_000, 6_695_000, 6_795_000, 6_900_000, 6_930_000, 6_960_000),
-            (calibrate.FIRST["second"], second.SELECTION, second.EVALUATION, 7_760_000, 7_820_000, 8_395_000, 8_500_000),
-            (9_000_000,)]
-    for seeds, ranges in zip(used, cohorts.SEEN.values(), strict=True):
-        assert all(any(first <= seed < beyond for first, beyond, _ in ranges) for seed in seeds)
+    used = {
+        "first": (
+            *(first for name, first in calibrate.FIRST.items() if name != "second"), cases.HELD, cases.EVALUATION,
+            5_760_000, 5_820_000, 5_830_000, 6_595_000, 6_695_000, 6_795_000, 6_900_000, 6_930_000, 6_960_000,
+        ),
+        "second": (
+            calibrate.FIRST["second"], second.SELECTION, second.EVALUATION, 7_760_000, 7_820_000, 8_395_000, 8_500_000,
+        ),
+        "third": (9_000_000,),
+    }
+    assert used.keys() == cohorts.SEEN.keys()
+    for name, seeds in used.items():
+        assert all(any(first <= seed < beyond for first, beyond, _ in cohorts.SEEN[name]) for seed in seeds), name
 
 
 def test_sizes_are_one_number_or_one_for_each_cohort_named():
@@ -80,6 +87,7 @@ def test_patients_of_another_size_stay_out_of_the_report(tmp_path):
     found = assess.run(BUNDLE, tmp_path, {"second": 5}, jobs=1, minutes=0)
     assert [r["case"] for r in found.rows] == [five[0].name, "other"]
     assert len(Records(tmp_path, BUNDLE).rows) == 3
+    assert "second 1 of 5" in assess.unfinished(found, {"second": 5})[0] and not assess.unfinished(found, {"second": 1})
 
 
 @pytest.mark.slow
