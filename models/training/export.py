@@ -25,7 +25,7 @@ import bundle
 import export_restore
 from networks import CROP_SHAPE, NETWORKS, gmac, parameters
 
-VERSION = "0.9.0"
+VERSION = "0.10.0"
 TRAINED_ON = (
     "synthetic CT painted by this project (models/training) on analytic and plain shapes, on the label map of one CT "
     "(TotalSegmentator data set s0327, CC BY 4.0) and on two open mesh models (remus BSD-3, clouthier MIT); no patient image"

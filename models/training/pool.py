@@ -16,7 +16,6 @@ from networks import CROP_SPACING
 
 LIMIT = {6.0: 130_000, 3.0: 180_000}  # voxels of a training sample, by its spacing in mm: a field, a part of a spine
 PAINTED = 0.1  # of the crops, at most: those with painted damage and their whole twins
-FRESH = 3.0  # newer crops are drawn more often: with 3 the newest fifth makes half of the batches
 
 
 def windowed(hu: Tensor, limits) -> Tensor:
@@ -228,7 +227,7 @@ class CropSampler:
         names = [g for g in share if g in groups]
         weight = np.array([share[g] for g in names])
         group = groups[names[int(rng.choice(len(names), p=weight / weight.sum()))]]
-        return group[int(len(group) * rng.random() ** (1 / FRESH))]  # in the order of their files
+        return group[int(rng.integers(len(group)))]
 
     def batch(self, size: int, rng: np.random.Generator, vary: bool = True, device: str = "cpu") -> list[Tensor]:
         return crop_tensors([self.pick(rng) for _ in range(size)], rng, vary, device)

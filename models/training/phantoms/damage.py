@@ -132,7 +132,7 @@ def fracture(
 
     One in three of A, B and C carries no sign of recent failure but the deformity itself, which is then severe enough.
     `varied`: depressions aslant and frayed; plates of type A that sank unevenly, by less than 2 mm where the
-    cortex is seen to be broken; every other one without such a sign has osteophytes.
+    cortex is seen to be broken; one in four without such a sign has osteophytes.
     """
     healthy = heights(body)
     superior = inferior = None
@@ -142,7 +142,7 @@ def fracture(
         shape = str(rng.choice(list(UNDATED), p=[0.6, 0.27, 0.13]))
         loss = loss if loss > UNDATED[shape] else float(rng.uniform(UNDATED[shape], UNDATED[shape] + 0.2))
         superior, inferior = undated_plates(rng, healthy, denis, shape, loss)
-        if varied and rng.random() < 0.5:  # beside plates of usual thickness osteophytes date nothing
+        if varied and rng.random() < 0.25:  # beside plates of usual thickness osteophytes date nothing
             lips = [max(had, float(rng.uniform(3, 10))) for had in (body.details.lip, body.details.lip_inferior)]
             body = replace(body, details=replace(body.details, lip=lips[0], lip_inferior=lips[1]))
     elif denis == "A":
