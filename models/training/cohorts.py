@@ -47,7 +47,7 @@ SEEN = {  # by generator: first seed, first one beyond, who has looked at those 
         (6_700_000, 6_800_000, "negatives, to 0.7.0 (last from 6_795_000)"),
         (6_800_000, 6_900_000, "study, natural and negatives of 0.8.0 and of weights that were not taken"),
         (6_900_000, 7_000_000, "study, natural and negatives of 0.8.0, all of them"),
-        (9_100_000, 9_200_000, "study, natural and negatives of 0.9.0, the first 194 of them"),
+        (9_100_000, 9_200_000, "study, natural and negatives of 0.9.0, 194 of them"),
     ),
     "second": (
         (second.SELECTION, second.EVALUATION, "checkpoints, calibration, numbering, choice between trainings"),
@@ -56,7 +56,7 @@ SEEN = {  # by generator: first seed, first one beyond, who has looked at those 
         (second.EVALUATION + 500_000, second.EVALUATION + 600_000, "second of 0.8.0, all of them"),
         (second.EVALUATION + 600_000, second.EVALUATION + 700_000, "second of 0.9.0, all of them"),
     ),
-    "third": ((9_000_000, 9_030_000, "third of 0.8.0"), (9_500_000, 9_530_000, "tests")),
+    "third": ((9_000_000, 9_030_000, "third of 0.8.0 and 0.9.0"), (9_500_000, 9_530_000, "tests")),
 }
 NEGATIVES = (
     "wedge", "biconcave", "short", "schmorl", "limbus", "osteophytes", "sclerosis", "lines", "haemangioma", "cupid",

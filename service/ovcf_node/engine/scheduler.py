@@ -85,7 +85,8 @@ def _json_value(function: Callable[..., Any], *args: Any) -> Any:
     except OvcfError:
         raise
     except Exception as error:
-        # DBOS keeps the message of what a step raised in its database, and a library's may quote the data set.
+        # Raised again, as its kind alone: DBOS keeps the message of what a step raised in its database, and a library's may
+        # quote the data set. The chain stays for the log, which drops foreign messages.
         raise RuntimeError(f"a defect: {type(error).__name__}") from error
 
 

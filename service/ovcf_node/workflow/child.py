@@ -292,7 +292,9 @@ def main() -> None:
         job = jobs.get()
         try:
             answer = {"done": _perform(job)}
-        except Exception as error:  # noqa: BLE001 - the parent reads one coded line an answer, or waits
+        # The boundary of the process. Let through, a defect would end the child: its parent would count a crash where it can
+        # be told kind and place (`_failure`), and the traceback on standard error may quote the data set.
+        except Exception as error:  # noqa: BLE001
             answer = {"error": _failure(error)}
         _say(answer)
 
