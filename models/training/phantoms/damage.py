@@ -72,15 +72,6 @@ def _deep_enough(plate: EndplateDamage, least: float) -> EndplateDamage:
     return plate if plate.amount >= least else replace(plate, amount=least)
 
 
-def _varied(rng: np.random.Generator, plate: EndplateDamage) -> EndplateDamage:
-    """Aslant in one of three, and with edges that wander in one of two."""
-    if rng.random() < 0.35:
-        plate = replace(plate, turn=float(rng.uniform(-0.8, 0.8)))
-    if rng.random() < 0.5:
-        plate = replace(plate, fray=float(rng.uniform(0.03, 0.15)), fray_phase=float(rng.uniform(0, 6.28)))
-    return plate
-
-
 def _seen_to_break(rng: np.random.Generator, plate: EndplateDamage | None) -> EndplateDamage | None:
     """A mild failure shows a band, a line or an uneven plate at least: a mild shape alone is no fracture."""
     if plate is None or not plate.broken or plate.line or plate.band_hu > 0 or plate.ripple > 0.35:
@@ -91,6 +82,23 @@ def _seen_to_break(rng: np.random.Generator, plate: EndplateDamage | None) -> En
     if cue == "band":
         return replace(plate, band_hu=float(rng.uniform(70, 250)))
     return replace(plate, ripple=float(rng.uniform(0.4, 0.8)), back_soft=min(plate.back_soft, 0.1))
+
+
+def _varied(rng: np.random.Generator, plate: EndplateDamage) -> EndplateDamage:
+    """Aslant in one of three, with edges that wander in one of two; one in five sinks from rim to rim, seen to break.
+
+    Two of three bands end in flames, as trabeculae that were pushed into each other do.
+    """
+    if rng.random() < 0.35:
+        plate = replace(plate, turn=float(rng.uniform(-0.8, 0.8)))
+    if rng.random() < 0.5:
+        plate = replace(plate, fray=float(rng.uniform(0.03, 0.15)), fray_phase=float(rng.uniform(0, 6.28)))
+    if rng.random() < 0.2:  # beside a buckled wall the break alone tells it from the tilted, unbroken plate of type D
+        plate = replace(plate, front=-1.6, back=1.7, q_edge=1.5, q_centre=0.0, wedge=float(rng.uniform(0.1, 0.9)))
+        plate = _seen_to_break(rng, plate)
+    if rng.random() < 0.65:
+        plate = replace(plate, band_flames=float(rng.uniform(1.5, 7.0)))
+    return plate
 
 
 def _front(rng: np.random.Generator, body: BodyShape, top: float, height: float, *, strong: bool, low: bool) -> WallDamage:
@@ -131,7 +139,7 @@ def fracture(
     """The body with a compression fracture of a Denis type and a height loss; evidence S, I, N, P as a dict.
 
     One in three of A, B and C carries no sign of recent failure but the deformity itself, which is then severe enough.
-    `varied`: depressions aslant and frayed; plates of type A that sank unevenly, by less than 2 mm where the
+    `varied`: depressions aslant, frayed or from rim to rim; plates of type A that sank unevenly, by less than 2 mm where the
     cortex is seen to be broken; one in four without such a sign has osteophytes.
     """
     healthy = heights(body)

@@ -25,7 +25,8 @@ BAND_Q = 0.2
 class EndplateDamage:
     """Depression of one endplate.  `amount` mm scales (1 - wedge) * bump + wedge * anterior drop; edges in s and q units.
 
-    `turn` (radians) makes it run aslant across the plate; `fray` (s units) lets its edges wander.
+    `turn` (radians) makes it run aslant across the plate; `fray` (s units) lets its edges wander; `band_flames` (mm) is how
+    far the band's far edge wanders.
     """
 
     amount: float
@@ -49,6 +50,7 @@ class EndplateDamage:
     turn: float = 0.0
     fray: float = 0.0
     fray_phase: float = 0.0
+    band_flames: float = 0.0
 
 
 @dataclass(frozen=True)

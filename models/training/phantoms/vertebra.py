@@ -111,7 +111,10 @@ def marrow_hu(shape: BodyShape, f: BodyField, u: Tensor, v: Tensor, w: Tensor, b
     hu = base
     for share, plate, depth in ((f.share_sup, damage.superior, f.below_top), (f.share_inf, damage.inferior, f.above_bottom)):
         if share is not None and plate.band_hu > 0:
-            band = _slab(depth, plate.band_offset, plate.band_thick, plate.band_soft) * ((share - 0.15) * 3).clamp(0, 1)
+            thick = plate.band_thick
+            if plate.band_flames:
+                thick = (thick + plate.band_flames * (uneven - 1)).clamp(min=1.0)
+            band = _slab(depth, plate.band_offset, thick, plate.band_soft) * ((share - 0.15) * 3).clamp(0, 1)
             hu = hu + plate.band_hu * uneven * band
     wall = damage.anterior
     if wall is not None and wall.band_hu > 0:

@@ -22,7 +22,7 @@ from phantoms.metal import hardware, paint_streaks  # noqa: E402
 from phantoms.norms import NECK, count_of, label_index  # noqa: E402
 from phantoms.shape import Damage, Details, EndplateDamage, endplates, heights  # noqa: E402
 from phantoms.soft import Capsule  # noqa: E402
-from phantoms.vertebra import body_field, discontinuities  # noqa: E402
+from phantoms.vertebra import body_field, discontinuities, marrow_hu  # noqa: E402
 
 #: Of the code before there were additions: digest of the patient; mean and SD (HU), some voxels and the sum of labels of
 #: a coarse series from the pelvis to above T1; first voxel (LPS mm) and shape of a sampled field.
@@ -46,7 +46,7 @@ def patients():
     return [P.sample_case(seed) for seed in range(150)]
 
 
-LATER = {"turn", "fray", "fray_phase"}  # fields that came after the digests; zero where nothing is varied
+LATER = {"turn", "fray", "fray_phase", "band_flames"}  # fields that came after the digests; zero where nothing is varied
 
 
 def text_of(value) -> str:
@@ -273,6 +273,34 @@ def test_osteophytes_date_no_varied_fracture_without_signs(patients):
     assert 0.1 < np.mean([b.details.lip > 0 and b.details.lip_inferior > 0 for b in smooth]) < 0.45
     assert all(b.details.endplate_factor == 1 and b.details.sclerosis_hu == 0 for b in smooth)
     assert not any(b.details.lip for b in drawn[False])
+
+
+def test_varied_plates_that_sink_from_rim_to_rim_are_seen_to_break(patients):
+    healthy, rng = replace(patients[0].find("L2").body, damage=Damage(), details=Details()), np.random.default_rng(5)
+    drawn = [fracture(rng, healthy, "BC"[k % 2], 0.4, varied=True)[0].damage for k in range(300)]
+    plates = [d.superior or d.inferior for d in drawn]
+    recent = [p for p in plates if p.line or p.band_hu or p.ripple]
+    whole = [p for p in plates if p.front <= -1.6 and p.back == 1.7]  # undated ones end before the rim or beyond it
+    assert 0.1 < len(whole) / len(recent) < 0.3
+    assert all(p.line or p.band_hu > 0 or p.ripple > 0.35 for p in whole)
+
+
+def test_flames_move_the_far_edge_of_a_band_and_not_its_near_one(patients):
+    plate = EndplateDamage(4.0, front=-1.5, back=1.5, band_hu=200, band_thick=4, band_offset=1, band_soft=0.6)
+    u, v, uneven = torch.zeros(3, 1), torch.zeros(3, 1), torch.tensor([[0.5], [1.0], [1.5]])
+    edges = {}
+    for flames in (0.0, 6.0):
+        with_plate = lambda p: replace(patients[0].find("L2").body, damage=Damage(superior=p), details=Details())  # noqa: E731
+        body, no_band = with_plate(replace(plate, band_flames=flames)), with_plate(replace(plate, band_hu=0))
+        surface = endplates(body, torch.zeros(1), torch.zeros(1))["top"]
+        w = surface - torch.arange(0, 14, 0.05)[None].expand(3, -1)
+        field = body_field(body, u.expand_as(w), v.expand_as(w), w, 1.0)
+        hu = [marrow_hu(b, field, u, v, w, torch.zeros_like(w), uneven) for b in (body, no_band)]
+        dense = hu[0] - hu[1] > 0.5 * 200 * uneven
+        edges[flames] = [0.05 * np.flatnonzero(row)[[0, -1]] for row in dense.numpy()]
+    near, far = (np.array([e[k] for e in edges[6.0]]) for k in (0, 1))
+    assert np.ptp(near) < 0.1 and np.allclose(far - far[1], [-3, 0, 3], atol=0.15)
+    assert np.ptp([e[1] for e in edges[0.0]]) < 0.1
 
 
 @pytest.mark.parametrize(("turn", "fray"), [(0.0, 0.0), (0.8, 0.0), (-0.6, 0.15)])
