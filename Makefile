@@ -57,8 +57,9 @@ train: $(VENV)/.installed $(VENV)/.training   ## 100 minutes on two cores, 30 on
 	$(BIN)/python models/training/train.py all --work $(WORK)/training --device $(or $(DEVICE),auto) \
 	  $(if $(MINUTES),--minutes $(MINUTES))
 
-export: $(VENV)/.installed $(VENV)/.training   ## weights of WORK/training -> the bundle folder OUT (models/reference)
-	$(BIN)/python models/training/export.py --work $(WORK)/training --out $(or $(OUT),models/reference)
+export: $(VENV)/.installed $(VENV)/.training   ## weights of WORK/training -> bundle OUT (WORK/training/bundle); VERSION of a release
+	$(BIN)/python models/training/export.py --work $(WORK)/training --out $(or $(OUT),$(WORK)/training/bundle) \
+	  $(if $(VERSION),--version $(VERSION))
 
 ablate: $(VENV)/.installed $(VENV)/.training  ## what attention and randomised appearance add: MINUTES of processor time an arm
 	PYTHONPATH=models/training $(BIN)/python -m second.samples --out $(WORK)/training/selection --count 18

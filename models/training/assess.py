@@ -32,6 +32,11 @@ import second
 import targets
 from ovcf_node import evaluate
 
+LEGEND = (
+    "Mimics: `cupid` a Cupid's bow, `lines` growth-arrest lines, `island` a bone island, `lesion` a lytic focus, `short` a "
+    "low vertebra, `old` a healed deformity. Reasons to abstain are spelled out in `service/ovcf_node/domain/reasons.py`."
+)
+
 
 def one(patient: cohorts.Patient, bundle: Path, out: Path) -> dict[str, Any]:
     """Render, read and score one patient; its files are gone afterwards."""
@@ -47,8 +52,8 @@ def one(patient: cohorts.Patient, bundle: Path, out: Path) -> dict[str, Any]:
 def run(bundle: Path, out: Path, sizes: dict[str, int], jobs: int, minutes: float) -> evaluate.Records:
     """Score what is missing of cohorts of these sizes, `jobs` patients at a time.
 
-    Records of patients whom cohorts of other sizes had, or other seeds, stay in the file and out of the report; so do those
-    of other code, whose patients are read again.
+    Records of patients whom these cohorts had at other sizes or seeds stay in the file and out of the report, and so do
+    those of other code, whose patients are read again; what the file holds of other cohorts stays in both.
     """
     records = evaluate.Records(out, bundle)
     if records.outdated:
@@ -77,7 +82,9 @@ def run(bundle: Path, out: Path, sizes: dict[str, int], jobs: int, minutes: floa
 def preface(result: dict[str, Any], records: evaluate.Records, sizes: dict[str, int]) -> list[str]:
     """Lines of EVALUATION.md that only the maker of these cohorts can say."""
     shown = "Cases with an error are shown on `errors-COHORT.jpg`, one sheet a cohort."
-    return [*unfinished(records, sizes), operating_points(records), "", shown, "", *targets.lines(result["cohorts"])]
+    return [
+        *unfinished(records, sizes), operating_points(records), "", shown, "", LEGEND, "", *targets.lines(result["cohorts"])
+    ]
 
 
 def unfinished(records: evaluate.Records, sizes: dict[str, int]) -> list[str]:

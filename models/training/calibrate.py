@@ -3,9 +3,9 @@
 ``python models/training/calibrate.py --bundle DIR/bundle --cohort DIR/calibration --out DIR [--n 18]``
 
 Crops that a generator renders are not what the node sees: a series has slices, the first stage places the crop, and three
-looks are averaged. Here patients of calibration seeds (never trained on, never evaluated) become DICOM series, the label
-and vertebra stages read them, and the looks of each vertebra are set against its truth. Points are chosen for patients: a
-patient has six graded vertebrae, and one false alarm among them spoils the answer. Writes ``calibration.json``.
+looks are averaged. Here patients of calibration seeds (never trained on, never evaluated) become DICOM series, the bundle
+reads them, and the looks of each vertebra are set against its truth. Points are chosen for patients: a patient has six
+graded vertebrae, and one false alarm among them spoils the answer. Writes ``calibration.json``.
 Rendered cases are kept in the cohort folder, so another bundle is calibrated without rendering again.
 """
 

@@ -139,7 +139,7 @@ def crops(
     rng = np.random.default_rng([seed, 2])
     case = phantoms.sample_case(seed, profile=profile if every or seed % 2 == 0 else "study", varied=not every)
     wanted: list[int] = []
-    plain = []
+    rest = []
     for k, v in enumerate(case.vertebrae):
         e, _, old = truth(v)
         if v.level not in CROP_LEVELS and (every or not any(e) or v.level not in SPARE_LEVELS):
@@ -151,10 +151,10 @@ def crops(
         elif old:
             wanted += [k] * 3
         else:
-            plain.append(k)
+            rest.append(k)
     if not every:
-        rng.shuffle(plain)
-        wanted += plain[: max(3, min(len(plain), len(wanted)))]
+        rng.shuffle(rest)
+        wanted += rest[: max(3, min(len(rest), len(wanted)))]
     rows = {name: [] for name in COLUMNS}
     for n, k in enumerate(wanted):
         v = case.vertebrae[k]

@@ -33,7 +33,7 @@ GRADED = REPORTED[:-1]
 COHORTS = ("study", "natural", "negatives", "second", "third")
 USUAL = COHORTS[:-1]  # those of one number for all; the third is asked for by name
 FIRST_SEED = {  # moved on with each bundle whose builders have looked at the failures of the one before; then extend `SEEN`
-    "study": 9_200_000, "natural": 9_230_000, "negatives": 9_260_000, "second": second.EVALUATION + 700_000,
+    "study": 9_300_000, "natural": 9_330_000, "negatives": 9_360_000, "second": second.EVALUATION + 800_000,
     "third": 9_030_000,
 }
 SPAN = 30_000  # seeds that a cohort may search: 200 negatives take 1400
@@ -48,6 +48,7 @@ SEEN = {  # by generator: first seed, first one beyond, who has looked at those 
         (6_800_000, 6_900_000, "study, natural and negatives of 0.8.0 and of weights that were not taken"),
         (6_900_000, 7_000_000, "study, natural and negatives of 0.8.0, all of them"),
         (9_100_000, 9_200_000, "study, natural and negatives of 0.9.0, 194 of them"),
+        (9_200_000, 9_300_000, "study, natural and negatives of 0.10.0, 415 of them"),
     ),
     "second": (
         (second.SELECTION, second.EVALUATION, "checkpoints, calibration, numbering, choice between trainings"),
@@ -55,6 +56,7 @@ SEEN = {  # by generator: first seed, first one beyond, who has looked at those 
         (second.EVALUATION + 400_000, second.EVALUATION + 500_000, "second of 0.8.0 and of weights that were not taken"),
         (second.EVALUATION + 500_000, second.EVALUATION + 600_000, "second of 0.8.0, all of them"),
         (second.EVALUATION + 600_000, second.EVALUATION + 700_000, "second of 0.9.0, all of them"),
+        (second.EVALUATION + 700_000, second.EVALUATION + 800_000, "second of 0.10.0, all of them"),
     ),
     "third": ((9_000_000, 9_030_000, "third of 0.8.0 and 0.9.0"), (9_500_000, 9_530_000, "tests")),
 }

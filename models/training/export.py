@@ -1,6 +1,6 @@
 """Checkpoints -> a bundle folder: the ONNX files and ``bundle.toml``.
 
-``python models/training/export.py --work DIR --out models/reference``
+``python models/training/export.py --work DIR --out DIR/bundle [--version 1.2.3]``
 
 Reads ``DIR/label.pt``, ``DIR/vertebra.pt`` and, where it is there, ``DIR/segment.pt`` (EMA weights), exports opset 17
 with dynamic field size and crop count, compares torch with onnxruntime and refuses to write where they differ.
@@ -25,10 +25,18 @@ import bundle
 import export_restore
 from networks import CROP_SHAPE, NETWORKS, gmac, parameters
 
-VERSION = "0.10.0"
+LOCAL = "local"  # version of a bundle that nobody has given one: no two releases share theirs
 TRAINED_ON = (
     "synthetic CT painted by this project (models/training) on analytic and plain shapes, on the label map of one CT "
     "(TotalSegmentator data set s0327, CC BY 4.0) and on two open mesh models (remus BSD-3, clouthier MIT); no patient image"
+)
+LIMITS = (
+    "- Figures on our own generator (other seeds than training) flatter. The second never trained, but it chose among "
+    "weights, on the selection crops above among others, and has half the say in the calibration; the third did neither.",
+    "- Names come from counting in the fields at 6 and 3 mm; T13, L6 and four lumbar vertebrae are not decided here. With "
+    'an extra vertebra the true T12 may bear the name T11: then it is not graded, the patient may be answered "no '
+    'fracture" all the same, and the numbering is not always called uncertain.',
+    "- A vertebra upside down, back to front, at a tenth of its CT number or windowed to 8 bits passes as a usual picture.",
 )
 TOLERANCE = 2e-3  # largest |torch - onnxruntime| on random input, in SDs of an output (at least 1)
 
@@ -76,11 +84,12 @@ def to_onnx(net: torch.nn.Module, stage: str, path: Path) -> float:
 
 
 def card(
-    out: Path, facts: dict, evaluation: dict | None, second: dict | None, added: str | None, arms: dict | None, notes: str
+    out: Path, version: str, facts: dict, evaluation: dict | None, second: dict | None, added: str | None,
+    arms: dict | None, notes: str,
 ) -> None:
     """``MODEL_CARD.md``: what the bundle is, what it was trained on, what was measured, what it is not."""
     lines = [
-        f"# Model card: ovcf-reference {VERSION}",
+        f"# Model card: ovcf-reference {version}",
         "",
         "Research use only, not for diagnosis. No clinical image was used in training or for the figures below: all of them "
         "come from synthetic CT and say nothing certain about patients.",
@@ -128,8 +137,7 @@ def card(
         "",
         "## Limits",
         "",
-        "- Figures on our own generator (other seeds than training) flatter; those on the second show how much.",
-        "- Names come from counting in the fields at 6 and 3 mm; T13, L6 and four lumbar vertebrae are not decided here.",
+        *LIMITS,
         "- Probabilities are calibrated on phantoms only. CT signs suggest a recent fracture; MRI decides where it matters.",
         "",
     ]
@@ -142,7 +150,7 @@ def known(work: Path | None, name: str) -> dict | None:
     return json.loads(path.read_text()) if path and path.exists() else None
 
 
-def export(work: Path | None, out: Path) -> dict:
+def export(work: Path | None, out: Path, version: str = LOCAL) -> dict:
     """Write the whole bundle into ``out`` (replaced only when every check has passed) and return the facts."""
     facts = {}
     with tempfile.TemporaryDirectory() as scratch:
@@ -173,7 +181,7 @@ def export(work: Path | None, out: Path) -> dict:
         evaluation, second, arms = (known(work, name) for name in ("evaluation", "evaluation_second", "arms"))
         identity = {
             "name": "ovcf-reference",
-            "version": VERSION,
+            "version": version,
             "licence": "Apache-2.0",
             "status": "research",
             "trained_on": TRAINED_ON if work else "nothing: random weights, for wiring tests only",
@@ -190,7 +198,7 @@ def export(work: Path | None, out: Path) -> dict:
         bundle.read(folder)
         notes = work / "notes.md" if work else None
         written = notes.read_text().strip() if notes and notes.exists() else ""
-        card(folder, facts, evaluation, second, extra.get("added"), arms, written)
+        card(folder, version, facts, evaluation, second, extra.get("added"), arms, written)
         out.mkdir(parents=True, exist_ok=True)
         export_restore.add(folder, work, out)
         if not (out / "bundle.toml").exists() or (out / "bundle.toml").read_bytes() != (folder / "bundle.toml").read_bytes():
@@ -206,9 +214,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, help="folder with label.pt and vertebra.pt; without it: random weights")
     parser.add_argument("--out", type=Path, required=True, help="bundle folder")
+    parser.add_argument("--version", default=LOCAL, help="of the bundle, for a release")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    for stage, facts in export(args.work, args.out).items():
+    for stage, facts in export(args.work, args.out, args.version).items():
         print(stage, json.dumps(facts))
 
 

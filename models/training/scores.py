@@ -111,9 +111,9 @@ def operating_point(
 ) -> float:
     """Threshold in [low, high] with the best mean of sensitivity and ``specificity ** power``; 0.5 when undecided.
 
-    ``power`` is how many negatives one false alarm spoils: 7 vertebrae a patient. Of equally good thresholds the middle;
-    with ``noise``, the lowest of those that are no worse than the best by more than that: pictures made otherwise than
-    these get lower probabilities, so what cannot be told apart here is decided for sensitivity.
+    ``power`` is how many negatives one false alarm spoils: the six graded vertebrae of a patient. Of equally good
+    thresholds the middle; with ``noise``, the lowest of those that are no worse than the best by more than that: pictures
+    made otherwise than these get lower probabilities, so what cannot be told apart here is decided for sensitivity.
     """
     truth = np.asarray(truth, bool)
     if truth.all() or not truth.any():

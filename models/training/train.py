@@ -40,6 +40,7 @@ SAMPLES = {"label": "fields", "segment": "spines", "vertebra": "crops"}  # folde
 SPACING = {"label": bundle.LABEL_SPACING, "segment": bundle.SEGMENT_SPACING}
 REFERENCE = Path(__file__).resolve().parents[1] / "reference"  # the committed bundle
 RATE = {"label": 3e-3, "segment": 3e-3, "vertebra": 3e-3}
+WARM = 1 / 3  # of that rate, from weights that have learned
 FEWEST = 24  # files to wait for before the first step
 GANS = {gan.name: gan for gan in (train_restore.GAN, train_damage.GAN)}
 INVERSE = 1 / 3  # of a schedule: the inverse GAN learns for so long, then paints for so long, beside the stages
@@ -145,7 +146,7 @@ def train(
             source.update()
         return files
 
-    one = stepper(stage, net, ema, optimiser, batches, device, peak or RATE[stage])
+    one = stepper(stage, net, ema, optimiser, batches, device, peak or RATE[stage] * (WARM if warm else 1))
     schedule.run(one, write, refresh)
 
 
@@ -206,7 +207,7 @@ def main() -> None:
     parser.add_argument("--fresh", action="store_true", help="start from random weights (all)")
     parser.add_argument("--rate", type=float, help="peak learning rate")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=REFERENCE, help="bundle (all)")
+    parser.add_argument("--out", type=Path, help="bundle (all; DIR/bundle when left out)")
     parser.add_argument("--profile", default="study", help="case mix of the final evaluation (all)")
     parser.add_argument("--cases", type=int, default=40, help="patients of the final evaluation (all)")
     a = parser.parse_args()
@@ -214,7 +215,7 @@ def main() -> None:
     minutes = device.minutes if a.minutes is None else a.minutes
     torch.set_num_threads(1)
     if a.stage == "all":
-        train_all(a.work, minutes, a.out, a.profile, a.cases, a.fresh, device)
+        train_all(a.work, minutes, a.out or a.work / "bundle", a.profile, a.cases, a.fresh, device)
         return
     given = (a.work, minutes, a.resume, a.warm, a.seed, a.rate, device)
     if a.stage in GANS:

@@ -30,7 +30,7 @@ from ovcf_node.evaluate.statistics import (
 from ovcf_node.evaluate.study import TYPES
 
 Record = dict[str, Any]
-SEVERITY = ((0.0, 0.15), (0.15, 0.20), (0.20, 0.25), (0.25, 0.40), (0.40, 1.01))
+SEVERITY = ((0.0, 0.15), (0.15, 0.20), (0.20, 0.25), (0.25, 0.40), (0.40, 1.0))
 FEW = 6
 """Cohorts of at most this many cases are listed vertebra by vertebra."""
 THICKNESS = ((0.0, 1.25), (1.25, 2.0), (2.0, 3.0), (3.0, 99.0))

@@ -177,7 +177,7 @@ def _overview(cohorts: dict[str, Figures]) -> list[str]:
         ("vertebrae: sensitivity", lambda f: share(f["vertebrae"]["sensitivity"], True)),
         ("vertebrae: specificity", lambda f: share(f["vertebrae"]["specificity"], True)),
         ("vertebrae named right", lambda f: share(f["labels"]["vertebrae"])),
-        ("patients with every name right", lambda f: share(f["labels"]["patients"])),
+        ("ordinary patients with every name right", lambda f: share(f["labels"]["patients"])),
         ("numbering uncertain, ordinary", lambda f: share(f["labels"]["uncertain_normal"])),
         ("numbering uncertain, sacralised or lumbarised", lambda f: share(f["labels"]["uncertain_lumbosacral"])),
         ("numbering uncertain, extra or missing vertebra", lambda f: share(f["labels"]["uncertain_transitional"])),
@@ -241,4 +241,5 @@ def _failures(failures: list[dict[str, Any]]) -> list[str]:
     if not failures:
         return ["No case with an error.", ""]
     rows = ((x["case"], f"{x['facts'].get('slice_mm', '-')} mm", "; ".join(x["what"])) for x in failures)
-    return ["Cases with any error (their pictures lie in `pictures/`):", "", *table(("case", "slices", "what"), rows), ""]
+    about = "Cases with any error (`models evaluate` leaves their pictures in its `pictures/`):"
+    return [about, "", *table(("case", "slices", "what"), rows), ""]

@@ -52,7 +52,7 @@ def compare(case: TrueCase, done: Read, seconds: float) -> dict[str, Any]:
 
 
 def patient_type(findings: Findings) -> str | None:
-    """The type said of the patient: that of the most probable fracture; "review" for a posterior wall, None withheld."""
+    """The type said of the patient: that of the most probable fracture; "burst" for a posterior wall, None withheld."""
     broken = [v for v in findings.vertebrae if v.fracture]
     if not broken:
         return None
@@ -177,10 +177,12 @@ def errors(record: dict[str, Any]) -> list[str]:
     if record["variant"] not in NORMAL and not record["numbering_uncertain"]:
         out.append(f"{record['variant']}: numbering not called uncertain")
     for v in record["vertebrae"]:
-        said = said_of(record, v).get("fracture")
+        here = said_of(record, v)
+        said = here.get("fracture")
         if v["level"] in GRADED and v["fracture"] is False and said is True:
             out.append(f"{v['level']} false fracture ({v['mimic'] or ('old' if v['old_deformity'] else 'plain')})")
         if v["level"] in GRADED and v["fracture"] and said is not True:
             known = f"{v['denis'] or 'fracture'}" + (f", loss {v['height_loss']:.0%}" if v["height_loss"] else "")
-            out.append(f"{v['level']} {'undetermined' if said is None else 'missed'} ({known})")
+            answer = "not graded at its place" if not here else "undetermined" if said is None else "missed"
+            out.append(f"{v['level']} {answer} ({known})")
     return out
