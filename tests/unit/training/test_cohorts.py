@@ -62,8 +62,8 @@ def test_all_that_was_trained_calibrated_and_chosen_on_has_been_seen():
             9_100_000, 9_130_000, 9_160_000, 9_200_000, 9_230_000, 9_260_000,
         ),
         "second": (
-            calibrate.FIRST["second"], second.SELECTION, second.EVALUATION, 7_760_000, 7_820_000, 8_395_000, 8_500_000, 8_700_000,
-            8_600_000,
+            calibrate.FIRST["second"], second.SELECTION, second.EVALUATION, 7_760_000, 7_820_000, 8_395_000, 8_500_000,
+            8_600_000, 8_700_000,
         ),
         "third": (9_000_000,),
     }
