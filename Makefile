@@ -53,13 +53,13 @@ image-test: $(VENV)/.installed      ## build the container image without an engi
 evaluate: $(VENV)/.installed $(VENV)/.training  ## the whole pipeline on phantoms, N patients a cohort; stopped, it goes on
 	$(BIN)/python models/training/assess.py --bundle $(or $(BUNDLE),models/reference) --n $(or $(N),60) --out $(or $(OUT),$(WORK)/evaluation)
 
-train: $(VENV)/.installed $(VENV)/.training   ## 100 minutes on two cores, 30 on a GPU; DEVICE=cpu|cuda, MINUTES
+train: $(VENV)/.installed $(VENV)/.training   ## 100 minutes on two cores, 30 on a GPU -> WORK/training/bundle; DEVICE=cpu|cuda, MINUTES
 	$(BIN)/python models/training/train.py all --work $(WORK)/training --device $(or $(DEVICE),auto) \
 	  $(if $(MINUTES),--minutes $(MINUTES))
 
-export: $(VENV)/.installed $(VENV)/.training   ## weights of WORK/training -> bundle OUT (WORK/training/bundle); VERSION of a release
+export: $(VENV)/.installed $(VENV)/.training   ## weights of WORK/training -> bundle OUT (WORK/training/bundle); BUNDLE_VERSION of a release
 	$(BIN)/python models/training/export.py --work $(WORK)/training --out $(or $(OUT),$(WORK)/training/bundle) \
-	  $(if $(VERSION),--version $(VERSION))
+	  $(if $(BUNDLE_VERSION),--version $(BUNDLE_VERSION))
 
 ablate: $(VENV)/.installed $(VENV)/.training  ## what attention and randomised appearance add: MINUTES of processor time an arm
 	PYTHONPATH=models/training $(BIN)/python -m second.samples --out $(WORK)/training/selection --count 18

@@ -108,7 +108,8 @@ def operating_points(records: evaluate.Records) -> str:
         f"have seeds {here}. The second generator never trained anything, but seeds from {second.SELECTION} of it chose "
         "checkpoints and took part in that calibration, with as much weight as the first (`calibrate.balance`): `second` "
         "shows patients that nothing has seen, of a generator that the operating points have. `third`, where it is read, is "
-        "of a generator whose author had seen neither of the others: it chose and calibrated nothing."
+        "of a generator whose author had seen neither of the others: it calibrates nothing, and all that it chose is that "
+        "its first 60 patients had a say in taking 0.9.0."
     )
 
 

@@ -5,7 +5,7 @@ where it exists, ``DIR/ablation.json`` (``ablate.py``).
 ``python models/training/export_restore.py --bundle models/reference --before OTHER``: the stage of another bundle folder.
 
 ``export.py`` calls `add` after the other stages: with new weights where ``DIR`` has them, otherwise with the stage that the
-bundle had.
+bundle had, or the committed one has.
 """
 
 from __future__ import annotations

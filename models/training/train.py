@@ -1,7 +1,7 @@
 """Trains the networks of the reference bundle on cached phantom samples.
 
 ``python models/training/train.py label|segment|vertebra|restore|damage --work DIR --minutes M [--resume | --warm FILE]``
-``python models/training/train.py all --work DIR [--device auto|cpu|cuda] [--out models/reference]``
+``python models/training/train.py all --work DIR [--device auto|cpu|cuda] [--out DIR/bundle]``
 
 One schedule (``schedule.py``): AdamW, short warm-up, cosine to zero over the given minutes (the clock, not the step count,
 drives it, so a busy machine still ends on time), EMA of the weights, bfloat16 autocast; on a CPU or a GPU (``devices.py``).
@@ -40,7 +40,7 @@ SAMPLES = {"label": "fields", "segment": "spines", "vertebra": "crops"}  # folde
 SPACING = {"label": bundle.LABEL_SPACING, "segment": bundle.SEGMENT_SPACING}
 REFERENCE = Path(__file__).resolve().parents[1] / "reference"  # the committed bundle
 RATE = {"label": 3e-3, "segment": 3e-3, "vertebra": 3e-3}
-WARM = 1 / 3  # of that rate, from weights that have learned
+WARM = 1 / 3  # of that rate, from weights that have learned (the GANs have their own: their critics start anew)
 FEWEST = 24  # files to wait for before the first step
 GANS = {gan.name: gan for gan in (train_restore.GAN, train_damage.GAN)}
 INVERSE = 1 / 3  # of a schedule: the inverse GAN learns for so long, then paints for so long, beside the stages
@@ -117,13 +117,14 @@ def train(
     net = net.to(device.name).train()
     torch.backends.cudnn.benchmark = stage == "vertebra"  # whose inputs have one size
     ema, optimiser = Ema(net), optimiser_of(net)
+    peak = peak or RATE[stage] * (WARM if warm else 1)
     schedule, checkpoint = Schedule(stage, minutes), work / f"{stage}.ckpt"
     if resume and checkpoint.exists():
         state = torch.load(checkpoint, map_location=device.name, weights_only=True)
         net.load_state_dict(state["net"])
         ema.net.load_state_dict(state["ema"])
         optimiser.load_state_dict(state["optimiser"])
-        schedule.spent, schedule.steps = state["spent"], state["steps"]
+        schedule.spent, schedule.steps, peak = state["spent"], state["steps"], state["peak"]
         ema.steps = schedule.steps
     pool = Pool(work / SAMPLES[stage], CAPACITY.get(stage, device.crop_files))
     schedule.wait(pool.refresh, FEWEST)
@@ -138,7 +139,8 @@ def train(
         about = f"{schedule.steps} steps of {device.batch[stage]} in {spent / 60:.0f} minutes over {files} cached files"
         save(work / f"{stage}.pt", {"ema": ema.net.state_dict(), "about": about})
         state = {"net": net, "ema": ema.net, "optimiser": optimiser}
-        save(checkpoint, {**{k: v.state_dict() for k, v in state.items()}, "spent": spent, "steps": schedule.steps})
+        where = {"spent": spent, "steps": schedule.steps, "peak": peak}
+        save(checkpoint, {**{k: v.state_dict() for k, v in state.items()}, **where})
 
     def refresh() -> int:
         files = pool.refresh()
@@ -146,7 +148,7 @@ def train(
             source.update()
         return files
 
-    one = stepper(stage, net, ema, optimiser, batches, device, peak or RATE[stage] * (WARM if warm else 1))
+    one = stepper(stage, net, ema, optimiser, batches, device, peak)
     schedule.run(one, write, refresh)
 
 

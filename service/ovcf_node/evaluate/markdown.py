@@ -177,7 +177,7 @@ def _overview(cohorts: dict[str, Figures]) -> list[str]:
         ("vertebrae: sensitivity", lambda f: share(f["vertebrae"]["sensitivity"], True)),
         ("vertebrae: specificity", lambda f: share(f["vertebrae"]["specificity"], True)),
         ("vertebrae named right", lambda f: share(f["labels"]["vertebrae"])),
-        ("ordinary patients with every name right", lambda f: share(f["labels"]["patients"])),
+        ("every name right, patients without an extra or missing vertebra", lambda f: share(f["labels"]["patients"])),
         ("numbering uncertain, ordinary", lambda f: share(f["labels"]["uncertain_normal"])),
         ("numbering uncertain, sacralised or lumbarised", lambda f: share(f["labels"]["uncertain_lumbosacral"])),
         ("numbering uncertain, extra or missing vertebra", lambda f: share(f["labels"]["uncertain_transitional"])),

@@ -183,6 +183,6 @@ def errors(record: dict[str, Any]) -> list[str]:
             out.append(f"{v['level']} false fracture ({v['mimic'] or ('old' if v['old_deformity'] else 'plain')})")
         if v["level"] in GRADED and v["fracture"] and said is not True:
             known = f"{v['denis'] or 'fracture'}" + (f", loss {v['height_loss']:.0%}" if v["height_loss"] else "")
-            answer = "not graded at its place" if not here else "undetermined" if said is None else "missed"
+            answer = "not graded" if not here else "undetermined" if said is None else "missed"
             out.append(f"{v['level']} {answer} ({known})")
     return out

@@ -55,6 +55,17 @@ def reading(said: dict[str, str | None] | None = None, *, ovcf="auto", shift=0.0
     return Read(findings, masks, (), None)
 
 
+def test_errors_tell_a_vertebra_that_was_missed_from_one_left_open_and_one_not_graded():
+    case = true_case({"T12": "B"})
+    read = reading()
+    unread = replace(read.findings, vertebrae=tuple(v for v in read.findings.vertebrae if v.level != "T12"))
+    left_open = replace(read.findings, vertebrae=tuple(
+        replace(v, fracture=None) if v.level == "T12" else v for v in read.findings.vertebrae
+    ))
+    for findings, word in ((read.findings, "missed"), (left_open, "undetermined"), (unread, "not graded")):
+        assert f"T12 {word} (B, loss 22%)" in errors(compare(case, replace(read, findings=findings), 1.0))
+
+
 def test_a_right_reading_has_no_error():
     record = compare(true_case({"L1": "B"}), reading({"L1": "B"}), 1.0)
     assert errors(record) == []

@@ -61,6 +61,13 @@ def test_a_segment_stage_is_exported_where_it_was_trained(tmp_path):
     stage = bundle.read(tmp_path / "out")["stages"]["segment"]
     assert stage["spacing_mm"] == 3.0 and stage["margin_mm"] > 0 and stage["self_test"]["expected"]
     card = (tmp_path / "out" / "MODEL_CARD.md").read_text()
+    (tmp_path / "work" / "segment.pt").unlink()
+    export.export(tmp_path / "work", tmp_path / "other", "1.2.3")  # no new weights, none in the folder: the committed ones
+    for name in ("segment.onnx", "restore.onnx"):
+        assert (tmp_path / "other" / name).read_bytes() == (export.REFERENCE / name).read_bytes()
+    versions = [bundle.read(tmp_path / name)["bundle"]["version"] for name in ("out", "other")]
+    assert versions[0].startswith("local-") and len(versions[0]) == 14 and versions[1] == "1.2.3"
+    assert f"ovcf-reference {versions[0]}\n" in card
     assert "| segment |" in card and "### Ablations\n\n| attention bypassed |" in card
 
 

@@ -277,12 +277,15 @@ def test_osteophytes_date_no_varied_fracture_without_signs(patients):
 
 def test_varied_plates_that_sink_from_rim_to_rim_are_seen_to_break(patients):
     healthy, rng = replace(patients[0].find("L2").body, damage=Damage(), details=Details()), np.random.default_rng(5)
-    drawn = [fracture(rng, healthy, "BC"[k % 2], 0.4, varied=True)[0].damage for k in range(300)]
-    plates = [d.superior or d.inferior for d in drawn]
+    drawn = [fracture(rng, healthy, "ABC"[k % 3], 0.4, varied=True)[0].damage for k in range(300)]
+    plates = [p for d in drawn for p in (d.superior, d.inferior) if p]
     recent = [p for p in plates if p.line or p.band_hu or p.ripple]
     whole = [p for p in plates if p.front <= -1.6 and p.back == 1.7]  # undated ones end before the rim or beyond it
     assert 0.1 < len(whole) / len(recent) < 0.3
     assert all(p.line or p.band_hu > 0 or p.ripple > 0.35 for p in whole)
+    assert 0.5 < np.mean([p.band_flames > 0 for p in recent if p.band_hu]) < 0.8
+    unvaried, varied = (fracture(np.random.default_rng(1), healthy, "D", 0.3, varied=k)[0] for k in (False, True))
+    assert unvaried == varied
 
 
 def test_flames_move_the_far_edge_of_a_band_and_not_its_near_one(patients):

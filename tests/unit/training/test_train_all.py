@@ -136,6 +136,27 @@ def test_all_of_it_is_started_with_arguments_that_its_scripts_take(tmp_path, obs
     assert all(p.ended and p.waited for _, p in observed.started if p)
 
 
+def test_the_bundle_lies_in_the_work_folder_where_nothing_else_is_asked(tmp_path, observed, parsed, monkeypatch):
+    monkeypatch.setattr(devices, "chosen", lambda name: devices.CPU)
+    monkeypatch.setattr(sys, "argv", ["train.py", "all", "--work", str(tmp_path)])
+    train.main()
+    exported = [a.out for name, a in map(parsed, (command for command, _ in observed.started)) if name == "export"]
+    assert len(exported) == 4 and set(exported) == {tmp_path / "bundle"}
+
+
+def test_a_warm_start_is_slower_and_a_resumed_one_goes_on_as_it_was(tmp_path, monkeypatch):
+    """Zero minutes: what the schedule would have run at."""
+    monkeypatch.setattr(train, "FEWEST", 0)
+    peaks = []
+    monkeypatch.setattr(train, "stepper", lambda *given: peaks.append(given[-1]) or (lambda progress: {"loss": 0.0}))
+    warm = train.REFERENCE / "label.onnx"
+    for start in ({"warm": None}, {"warm": warm}, {"warm": None, "resume": True}, {"warm": warm, "peak": 7e-4}):
+        given = {"resume": False, "peak": None, "seed": 1, "device": devices.CPU, **start}
+        train.train("label", tmp_path, 0.0, **given)
+    full = train.RATE["label"]
+    assert peaks == pytest.approx([full, full / 3, full / 3, 7e-4])
+
+
 def test_minutes_and_a_fresh_start_reach_every_stage(tmp_path, observed, parsed, monkeypatch):
     asked(tmp_path, devices.CPU, monkeypatch, "--minutes", "3", "--fresh", "--cases", "2")
     read = [parsed(command) for command, _ in observed.started]
