@@ -139,8 +139,9 @@ def fracture(
     """The body with a compression fracture of a Denis type and a height loss; evidence S, I, N, P as a dict.
 
     One in three of A, B and C carries no sign of recent failure but the deformity itself, which is then severe enough.
-    `varied`: depressions aslant, frayed or from rim to rim; plates of type A that sank unevenly, by less than 2 mm where the
-    cortex is seen to be broken; one in four without such a sign has osteophytes.
+    `varied`: depressions aslant, frayed or from rim to rim; front walls of type C that mostly buckle low; plates of type A
+    that sank unevenly, by less than 2 mm where the cortex is seen to be broken; one in four without such a sign has
+    osteophytes.
     """
     healthy = heights(body)
     superior = inferior = None
@@ -181,6 +182,8 @@ def fracture(
     height = heights(bent)[0]
     front_top = body.r0 - body.r1 - (0.9 * superior.amount if superior and (denis == "D" or superior.front < -1.1) else 0.0)
     buckled = denis == "D" or (not undated and rng.random() < 0.45)
+    if varied and buckled and denis in "AC":  # the wall buckles beside a plate that broke: low does not mean type D
+        low = rng.random() < (0.8 if denis == "C" else 0.3)
     anterior = _front(rng, body, front_top, height, strong=denis == "D", low=low) if buckled else None
     posterior = None
     if denis != "D" and rng.random() < 0.28:

@@ -102,6 +102,8 @@ def _compress(out: Plan, rng: np.random.Generator, kind: str) -> None:
     out.loss = amount / out.heights[at]
     out.signs, out.type = [int(share > 0), int(share < 1), 0, 0], {"A": 1, "B": 2, "C": 3}[kind]
     out.break_seen = seen
+    if seen and out.kind != "old" and rng.random() < 0.4:  # beside broken plates too: a buckled wall alone is no type D
+        out.buckle, out.signs[2] = float(rng.uniform(1.2, 3.5)), 1
 
 
 def _sunk(parameters: np.ndarray, q: np.ndarray, r: np.ndarray) -> np.ndarray:
@@ -206,8 +208,9 @@ def _bone(hu, bits, what: Plan, u, v, w, marrow, cortex, arch, shell, rng) -> No
     level = np.clip((w - middle) / height * 2, -1, 1)
     waist = what.waist * (1 - level**2)
     front = 0.0
-    if what.buckle:  # the front wall folds outward or overlaps, between two whole plates
-        at, wide = rng.uniform(-0.4, 0.4), rng.uniform(0.12, 0.3)
+    if what.buckle:  # the front wall folds outward or overlaps, beside the one plate that broke or anywhere
+        beside = ("top" in what.lost) - ("low" in what.lost)
+        at, wide = 0.35 * beside + rng.uniform(-0.4, 0.4) * (0.6 if beside else 1), rng.uniform(0.12, 0.3)
         fold = np.exp(-(((level - at) / wide) ** 2)) * np.clip(1 - np.abs(r) / rng.uniform(0.6, 1.1), 0, 1) * (q < 0)
         front = what.buckle * fold * (1 if rng.random() < 0.65 else -1)
     depth = what.half_depth - waist * 0.6 + front

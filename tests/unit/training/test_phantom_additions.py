@@ -288,6 +288,17 @@ def test_varied_plates_that_sink_from_rim_to_rim_are_seen_to_break(patients):
     assert unvaried == varied
 
 
+def test_front_walls_of_varied_fractures_buckle_beside_the_plate_that_broke(patients):
+    healthy, rng = replace(patients[0].find("L2").body, damage=Damage(), details=Details()), np.random.default_rng(6)
+
+    def low(denis: str, varied: bool) -> float:
+        walls = [fracture(rng, healthy, denis, 0.2, varied=varied)[0].damage.anterior for _ in range(200)]
+        return float(np.mean([wall.w0 < 0 for wall in walls if wall]))
+
+    assert low("C", True) > 0.6 > 0.4 > low("A", True) > low("B", True)
+    assert low("B", True) < 0.25 and low("C", False) < 0.25
+
+
 def test_flames_move_the_far_edge_of_a_band_and_not_its_near_one(patients):
     plate = EndplateDamage(4.0, front=-1.5, back=1.5, band_hu=200, band_thick=4, band_offset=1, band_soft=0.6)
     u, v, uneven = torch.zeros(3, 1), torch.zeros(3, 1), torch.tensor([[0.5], [1.0], [1.5]])

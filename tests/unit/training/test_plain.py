@@ -43,6 +43,14 @@ def test_what_shows_no_break_counts_from_the_policys_loss():
     assert bowls and max(bowls) < UNDATED["biconcave"]
 
 
+def test_a_buckled_wall_does_not_name_the_type():
+    plans = [plain.plan(np.random.default_rng(k)) for k in range(900)]
+    for kind in "ABC":
+        mine = [p for p in plans if p.kind == kind and p.break_seen]
+        assert 0.2 < np.mean([p.signs[2] == 1 and p.buckle > 0 for p in mine]) < 0.6
+    assert not any(p.buckle for p in plans if p.kind == "old" or (any(p.signs) and not p.break_seen))
+
+
 def test_a_lost_height_is_seen_in_the_mask():
     rng = np.random.default_rng(1)
     tall, flat = plain.Plan("L2", "plain", 20, 15, np.array([26.0, 26, 26]), 3, 0, 0), None
