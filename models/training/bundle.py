@@ -18,6 +18,7 @@ from ovcf_node.infer import self_test
 from ovcf_node.infer.evidence import Signs, type_of
 from ovcf_node.infer.stages import LabelStage, RestoreStage, SegmentStage, VertebraStage
 
+REFERENCE = Path(__file__).resolve().parents[1] / "reference"  # the committed bundle
 LABEL_WINDOW = (-300.0, 900.0)  # HU
 VERTEBRA_WINDOW = (-300.0, 1300.0)  # HU
 LABEL_SPACING = 6.0  # mm

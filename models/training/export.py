@@ -26,7 +26,6 @@ import bundle
 import export_restore
 from networks import CROP_SHAPE, NETWORKS, gmac, parameters
 
-REFERENCE = Path(__file__).resolve().parents[1] / "reference"  # the committed bundle
 TRAINED_ON = (
     "synthetic CT painted by this project (models/training) on analytic and plain shapes, on the label map of one CT "
     "(TotalSegmentator data set s0327, CC BY 4.0) and on two open mesh models (remus BSD-3, clouthier MIT); no patient image"
@@ -164,7 +163,7 @@ def export(work: Path | None, out: Path, version: str = "") -> dict:
     """
     facts = {}
     with_segment, with_restore = (
-        next((place for place in (out, REFERENCE) if (place / name).exists() and (work or place == out)), out)
+        next((place for place in (out, bundle.REFERENCE) if (place / name).exists() and (work or place == out)), out)
         for name in ("segment.onnx", "restore.onnx")
     )
     with tempfile.TemporaryDirectory() as scratch:

@@ -28,6 +28,7 @@ import bundle
 import devices
 import train_damage
 import train_restore
+from bundle import REFERENCE
 from devices import Device
 from losses import label_loss, vertebra_loss
 from networks import NETWORKS, parameters
@@ -38,7 +39,6 @@ from warm import warm_weights
 STAGES = ("label", "segment", "vertebra", "restore")  # of the bundle
 SAMPLES = {"label": "fields", "segment": "spines", "vertebra": "crops"}  # folder of each stage's training samples
 SPACING = {"label": bundle.LABEL_SPACING, "segment": bundle.SEGMENT_SPACING}
-REFERENCE = Path(__file__).resolve().parents[1] / "reference"  # the committed bundle
 RATE = {"label": 3e-3, "segment": 3e-3, "vertebra": 3e-3}
 WARM = 1 / 3  # of that rate, from weights that have learned (the GANs have their own: their critics start anew)
 FEWEST = 24  # files to wait for before the first step

@@ -70,7 +70,8 @@ def _run(name: str, seed: int, seconds: float) -> Tally:
     begun = time.monotonic()
     try:
         tally = TARGETS[name](seed, lambda tried: time.monotonic() < deadline)
-    except Exception as error:  # noqa: BLE001 - what ends a target is for the report, and the other targets go on
+    # What ends a target is a finding, which fails the campaign; raised, it would take the other targets' findings with it.
+    except Exception as error:  # noqa: BLE001
         tally = Tally(name)
         tally.found(f"the target ended: {place(error)}: {error}", b"")
     # Of itself or of a child: hostile files are read in children.

@@ -109,7 +109,8 @@ class QueryAcceptor(Acceptor):
             files = self._handlers.retrieve(request)
             operations.run(files, send)
             self._handlers.retrieved(request, files, len(operations.failed))
-        except Exception as error:  # noqa: BLE001 - the boundary of a retrieval, for the reasons of a query's
+        # The boundary of a retrieval, as of a query; the final response says how many sub-operations were completed.
+        except Exception as error:  # noqa: BLE001
             refusal = _refusal(error)
             operations.respond(refusal.status, comment=refusal.text)
         self._done(event, "retrieved", begun, response.Status, completed=operations.completed, warnings=operations.warnings,

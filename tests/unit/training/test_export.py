@@ -64,7 +64,7 @@ def test_a_segment_stage_is_exported_where_it_was_trained(tmp_path):
     (tmp_path / "work" / "segment.pt").unlink()
     export.export(tmp_path / "work", tmp_path / "other", "1.2.3")  # no new weights, none in the folder: the committed ones
     for name in ("segment.onnx", "restore.onnx"):
-        assert (tmp_path / "other" / name).read_bytes() == (export.REFERENCE / name).read_bytes()
+        assert (tmp_path / "other" / name).read_bytes() == (bundle.REFERENCE / name).read_bytes()
     versions = [bundle.read(tmp_path / name)["bundle"]["version"] for name in ("out", "other")]
     assert versions[0].startswith("local-") and len(versions[0]) == 14 and versions[1] == "1.2.3"
     assert f"ovcf-reference {versions[0]}\n" in card

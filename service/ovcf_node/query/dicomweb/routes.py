@@ -95,7 +95,9 @@ def _route(path: str, permission: Permission, handler: Handler, service: Service
             later = isinstance(error, Transient)
             response = Problem(503, "not now", {"Retry-After": "10"}) if later else Problem(500, "failed")
             response = response.response()
-        except Exception as error:  # noqa: BLE001  a defect must not reach uvicorn, whose traceback would quote the request
+        # The boundary of a request. Let through, uvicorn would log a defect with a traceback whose message may quote
+        # identifiers; here its place is logged without foreign messages, and the caller gets 500.
+        except Exception as error:  # noqa: BLE001
             _LOG.error("dicomweb_failed", route=path, exc_info=error)
             response = Problem(500, "failed").response()
         _LOG.info("dicomweb", method=request.method, route=path, status=response.status_code, caller=caller,
