@@ -53,7 +53,7 @@ image-test: $(VENV)/.installed      ## build the container image without an engi
 evaluate: $(VENV)/.installed $(VENV)/.training  ## the whole pipeline on phantoms, N patients a cohort; stopped, it goes on
 	$(BIN)/python models/training/assess.py --bundle $(or $(BUNDLE),models/reference) --n $(or $(N),60) --out $(or $(OUT),$(WORK)/evaluation)
 
-train: $(VENV)/.installed $(VENV)/.training   ## 100 minutes on two cores, 30 on a GPU -> WORK/training/bundle; DEVICE=cpu|cuda, MINUTES
+train: $(VENV)/.installed $(VENV)/.training   ## 100 minutes on two cores (30 on a GPU) and an hour around them -> WORK/training/bundle; DEVICE=cpu|cuda, MINUTES
 	$(BIN)/python models/training/train.py all --work $(WORK)/training --device $(or $(DEVICE),auto) \
 	  $(if $(MINUTES),--minutes $(MINUTES))
 

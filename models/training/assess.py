@@ -81,7 +81,10 @@ def run(bundle: Path, out: Path, sizes: dict[str, int], jobs: int, minutes: floa
 
 def preface(result: dict[str, Any], records: evaluate.Records, sizes: dict[str, int]) -> list[str]:
     """Lines of EVALUATION.md that only the maker of these cohorts can say."""
-    shown = "Cases with an error are shown on `errors-COHORT.jpg`, one sheet a cohort."
+    shown = (
+        "Cases whose findings or names are wrong are shown on `errors-COHORT.jpg`, one sheet a cohort; there is no picture "
+        "where only a numbering was doubted or a whole vertebra left open."
+    )
     return [
         *unfinished(records, sizes), operating_points(records), "", shown, "", LEGEND, "", *targets.lines(result["cohorts"])
     ]

@@ -14,7 +14,7 @@ import numpy as np
 
 from ovcf_node.domain.levels import GRADED
 from ovcf_node.evaluate import reader
-from ovcf_node.evaluate.geometry import case_by_case, genant, heights, labels, overlaps
+from ovcf_node.evaluate.geometry import case_by_case, genant, heights, labels, misnumbered, overlaps
 from ovcf_node.evaluate.score import errors, said_of
 from ovcf_node.evaluate.statistics import (
     Share,
@@ -58,7 +58,8 @@ def summary(records: Sequence[Record]) -> dict[str, Any]:
         "genant": genant(records),
         "seconds_median": float(np.median([r["seconds"] for r in records])) if records else None,
         "case_by_case": case_by_case(records) if len(records) <= FEW else [],
-        "failures": [{"case": r["case"], "facts": r["facts"], "what": e} for r in records if (e := errors(r))],
+        "failures": [{"case": r["case"], "facts": r["facts"], "what": e} 
+                     for r in records if (e := [*errors(r), *misnumbered(r), *left_open(r)])],
     }
 
 
@@ -123,7 +124,7 @@ def paired(records: Sequence[Record]) -> dict[str, Any] | None:
 def types(records: Sequence[Record]) -> dict[str, Any]:
     """Denis types of patients: of the detected (the study's way), end to end, and the whole table."""
     table = np.zeros((len(SAID), len(TRUE)), int)
-    detected, right, truths = [], [], []
+    detected, right, truths, cells = [], [], [], []
     for r in records:
         if r["fracture"] and r["denis"] is None:
             continue  # a fracture of unknown type
@@ -134,6 +135,8 @@ def types(records: Sequence[Record]) -> dict[str, Any]:
             truths.append(true)
             detected.append(r["said_fracture"] is True)
             right.append(r["said_fracture"] is True and r["said_denis"] == true)
+            if said in TYPES:
+                cells.append(np.eye(16)[4 * TYPES.index(said) + TYPES.index(true)])
     found, correct = int(sum(detected)), int(sum(right))
     typed = table[:4, :4]
     withheld = int(table[SAID.index("withheld"), :4].sum())
@@ -142,7 +145,7 @@ def types(records: Sequence[Record]) -> dict[str, Any]:
         "of_called": _share(correct, int(table[:6].sum())),  # the study's way: its false positives are called too
         "of_detected": _share(correct, found), "end_to_end": _share(correct, len(truths)),
         "of_typed": _share(int(np.trace(typed)), int(typed.sum())), "withheld": _share(withheld, found),
-        "kappa_typed": kappa(typed),
+        "kappa_typed": kappa(typed), "kappa_typed_interval": clustered(np.array(cells), kappa_of_table),
         "false_positives_typed": {t: int(table[SAID.index(t), TRUE.index("none")]) for t in SAID[:6]},
         "recall": {t: _share(int(table[i, i]), int(table[:6, i].sum())) for i, t in enumerate(TYPES)},
         "precision": {t: _share(int(table[i, i]), int(table[i].sum())) for i, t in enumerate(TYPES)},
@@ -180,8 +183,20 @@ def vertebrae(records: Sequence[Record]) -> dict[str, Any]:
     }
 
 
+def left_open(record: Record) -> list[str]:
+    """Whole vertebrae of a case that were left undetermined, and types that were wrong of further fractures."""
+    out = []
+    for _, r, v in _graded([record]):
+        said = v["said"].get("fracture")
+        if not v["fracture"] and v["said"] and said is None and r["status"] in ("assessed", "limited"):
+            out.append(f"{v['level']} undetermined ({v['mimic'] or ('old' if v['old_deformity'] else 'plain')})")
+        if v["fracture"] and v["denis"] and said is True and v["said"]["denis"] != v["denis"]:
+            out.append(f"{v['level']} type {v['denis']}, said {v['said']['denis'] or 'withheld'}")
+    return out
+
+
 def groups(records: Sequence[Record]) -> dict[str, dict[str, Any]]:
-    """Sensitivity and specificity of vertebrae by level, severity, slices, contrast, kernel, mimic; patients by variant."""
+    """Sensitivity and specificity of vertebrae by level, severity, slices, contrast, kernel, mimic and variant."""
     rows = _graded(records)
 
     def split(key: Callable[[Record, dict], str | None]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from ovcf_node.domain.levels import GRADED, REPORTED
 from ovcf_node.evaluate.score import NORMAL, right_name, said_of
-from ovcf_node.evaluate.statistics import weighted_kappa, wilson
+from ovcf_node.evaluate.statistics import clustered, ratio, weighted_kappa, weighted_kappa_of_table, wilson
 
 Record = dict[str, Any]
 GENANT = (0.20, 0.25, 0.40)
@@ -43,7 +43,10 @@ def labels(records: Sequence[Record]) -> dict[str, Any]:
 
 
 def overlaps(records: Sequence[Record]) -> dict[str, Any]:
-    """Dice and mean surface distance per level of complete cases with ordinary names; a missed level is a Dice of 0."""
+    """Dice and mean surface distance per level of read cases with ordinary names; a level missed there is a Dice of 0.
+
+    Refused cases have no masks to compare: `figures.abstention` counts them. Intervals come from resampling patients.
+    """
     whole = [r for r in records if r["variant"] in NORMAL]
     out: dict[str, Any] = {}
     for level in REPORTED:
@@ -56,7 +59,18 @@ def overlaps(records: Sequence[Record]) -> dict[str, Any]:
             "surface_mm": float(np.mean(gaps)) if gaps else None,
         }
     graded = [out[level]["dice"] for level in GRADED if out[level]["dice"] is not None]
-    return {"levels": out, "dice_graded": float(np.mean(graded)) if graded else None, "dice_s1": out["S1"]["dice"]}
+    sums = np.array([
+        [n for level in REPORTED for n in _sum([v["dice"] for v in r["vertebrae"]
+                                                if v["level"] == level and v.get("dice") is not None])] for r in whole
+    ]).reshape(len(whole), -1)
+    return {
+        "levels": out, "dice_graded": float(np.mean(graded)) if graded else None, "dice_s1": out["S1"]["dice"],
+        "dice_graded_interval": clustered(sums[:, :-2], ratio), "dice_s1_interval": clustered(sums[:, -2:], ratio),
+    }
+
+
+def _sum(values: Sequence[float]) -> tuple[float, int]:
+    return float(np.sum(values)), len(values)
 
 
 def case_by_case(records: Sequence[Record]) -> list[dict[str, Any]]:
@@ -71,13 +85,16 @@ def case_by_case(records: Sequence[Record]) -> list[dict[str, Any]]:
 
 
 def heights(records: Sequence[Record]) -> dict[str, Any]:
-    """Errors of heights (mm) and of height loss (points) of rightly named vertebrae."""
-    rows = [v for r in records if r["variant"] in NORMAL for v in r["vertebrae"] if right_name(v)]
+    """Errors of heights (mm) and of height loss (points) of rightly named vertebrae; the interval resamples patients."""
+    named = [[v for v in r["vertebrae"] if right_name(v)] for r in records if r["variant"] in NORMAL]
+    rows = [v for mine in named for v in mine]
     out: dict[str, Any] = {}
     for position in ("anterior", "middle", "posterior"):
         found = np.array([v["height_error_mm"][position] for v in rows if position in v.get("height_error_mm", {})])
         out[position] = _errors(found)
     out["all"] = _errors(np.array([e for v in rows for e in v.get("height_error_mm", {}).values()]))
+    sums = [_sum([abs(e) for v in mine for e in v.get("height_error_mm", {}).values()]) for mine in named]
+    out["all"]["interval"] = clustered(np.array([s for s in sums if s[1]]), ratio)
     pairs = [(v["said"]["height_loss"], v["height_loss"]) for v in rows
              if v["said"].get("height_loss") is not None and v["height_loss"] is not None]
     lost = np.array([100 * (a - b) for a, b in pairs])
@@ -88,13 +105,32 @@ def heights(records: Sequence[Record]) -> dict[str, Any]:
 
 def genant(records: Sequence[Record]) -> dict[str, Any]:
     """Genant grades, said (rows) against the true height loss (columns), T12..L5; quadratic-weighted kappa."""
-    table = np.zeros((4, 4), int)
-    for r in records:
+    tables = np.zeros((len(records), 4, 4), int)
+    for table, r in zip(tables, records, strict=True):
         for v in r["vertebrae"]:
             said = said_of(r, v).get("genant")
             if v["level"] in GRADED and said is not None and v["height_loss"] is not None:
                 table[said, int(np.searchsorted(GENANT, v["height_loss"], side="right"))] += 1
-    return {"table": table.tolist(), "weighted_kappa": weighted_kappa(table)}
+    table = tables.sum(axis=0)
+    return {
+        "table": table.tolist(), "weighted_kappa": weighted_kappa(table),
+        "interval": clustered(tables.reshape(len(records), 16), weighted_kappa_of_table),
+    }
+
+
+def misnumbered(record: Record) -> list[str]:
+    """What is wrong with the names of a read case beyond what `score.errors` keeps its picture for."""
+    if record["status"] not in ("assessed", "limited"):
+        return []
+    out = []
+    doubted = record["numbering_uncertain"]
+    if record["named"] and record["complete"] and record["variant"] == "none" and doubted:
+        out.append("numbering called uncertain without a cause")
+    if record["variant"] in NORMAL and record["variant"] != "none":
+        wrong = [v["level"] for v in record["vertebrae"] if not right_name(v)]
+        out += [f"names: {', '.join(wrong)}"] if wrong and record["named"] and record["complete"] else []
+        out += [] if doubted else [f"{record['variant']}: numbering not called uncertain"]
+    return out
 
 
 def _errors(values: np.ndarray) -> dict[str, Any]:

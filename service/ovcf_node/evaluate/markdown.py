@@ -8,6 +8,8 @@ from ovcf_node.evaluate import study
 from ovcf_node.evaluate.statistics import kappa, wilson
 
 Figures = dict[str, Any]
+OTHER_GENERATORS = ("second", "third")
+"""Cohorts of the study's case mix made otherwise: the study's tables are printed of them too."""
 CARD_BEGINS, CARD_ENDS = "<!-- whole pipeline -->", "<!-- end of whole pipeline -->"
 
 
@@ -22,7 +24,8 @@ def page(result: dict[str, Any], preface: Sequence[str] = ()) -> str:
         "are those of the bundle; its model card says how, and after seeing what, they were chosen.", "",
         "Shares show counts and Wilson's 95 % interval; intervals marked *p* come from resampling patients. A patient who "
         "was refused or left undetermined counts as an error (missed when fractured, false alarm when not), unless a row "
-        "says *decided only*. Kappa is Cohen's, by Fleiss' bands: below 0.40 poor, above 0.75 excellent.", "",
+        "says *decided only*. Kappa is Cohen's, by Fleiss' bands: below 0.40 poor, above 0.75 excellent. Tables of "
+        "vertebrae by level, severity and the like have Wilson's interval, as if each vertebra were its own patient's.", "",
         f"{sum(f['cases'] for f in cohorts.values())} cases took {number(result['minutes'], 1)} minutes of wall clock: "
         "making them (where the run makes them), reading, scoring; a stopped run's stretches are added up.", "",
         *preface,
@@ -70,8 +73,12 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
 
 
 def _kappa(d: Figures, whose: str = "") -> str:
-    span = d[f"{whose}kappa_interval"]
-    return number(d[f"{whose}kappa"]) + (f" (*p* {span[0]:.3f}-{span[1]:.3f})" if span else "")
+    return _spanned(d[f"{whose}kappa"], d[f"{whose}kappa_interval"])
+
+
+def _spanned(x: float | None, span: Sequence[float] | None, digits: int = 3) -> str:
+    """A figure with the interval that resampling patients gave it."""
+    return number(x, digits) + (f" (*p* {span[0]:.{digits}f}-{span[1]:.{digits}f})" if span else "")
 
 
 def _predictive(x: dict[str, Any] | None) -> str:
@@ -131,7 +138,7 @@ def _study_types(t: Figures, whose: str) -> list[str]:
         ("right of detected and typed", "-", share(t["of_typed"])),
         ("right of all fractures (end to end)", _printed(typing.right, 179), share(t["end_to_end"])),
         ("type withheld, of detected", "-", share(t["withheld"])),
-        ("kappa of the types", f"{typing.kappa:.3f}", number(t["kappa_typed"])),
+        ("kappa of the types", f"{typing.kappa:.3f}", _spanned(t["kappa_typed"], t["kappa_typed_interval"])),
         ("recall per type", ", ".join(recall), ", ".join(f"{n} {x['hits']}/{x['of']}" for n, x in t["recall"].items())),
         ("false positives typed", "D 3", ", ".join(f"{n} {k}" for n, k in t["false_positives_typed"].items() if k) or "-"),
     ))
@@ -149,7 +156,8 @@ def _conventional_types(t: Figures, whose: str) -> list[str]:
         ("right of called", _printed(right, called), share(t["of_called"])),
         ("right of detected", _printed(right, other.tp), share(t["of_detected"])),
         ("right of all fractures (end to end)", _printed(right, other.tp + other.fn), share(t["end_to_end"])),
-        ("kappa of the types", f"printed {study.PRINTED['conventional_denis_kappa']:.3f}", number(t["kappa_typed"])),
+        ("kappa of the types", f"printed {study.PRINTED['conventional_denis_kappa']:.3f}",
+         _spanned(t["kappa_typed"], t["kappa_typed_interval"])),
     ))
 
 
@@ -181,12 +189,15 @@ def _overview(cohorts: dict[str, Figures]) -> list[str]:
         ("numbering uncertain, ordinary", lambda f: share(f["labels"]["uncertain_normal"])),
         ("numbering uncertain, sacralised or lumbarised", lambda f: share(f["labels"]["uncertain_lumbosacral"])),
         ("numbering uncertain, extra or missing vertebra", lambda f: share(f["labels"]["uncertain_transitional"])),
-        ("Dice T12-L5 / S1", lambda f: f"{number(f['overlap']['dice_graded'])} / {number(f['overlap']['dice_s1'])}"),
-        ("height error, mean absolute, mm", lambda f: number(f["heights"]["all"].get("mean_absolute"), 2)),
-        ("Genant grade, weighted kappa", lambda f: number(f["genant"]["weighted_kappa"])),
+        ("Dice T12-L5", lambda f: _spanned(f["overlap"]["dice_graded"], f["overlap"]["dice_graded_interval"])),
+        ("Dice S1", lambda f: _spanned(f["overlap"]["dice_s1"], f["overlap"]["dice_s1_interval"])),
+        ("height error, mean absolute, mm", lambda f: _spanned(
+            f["heights"]["all"].get("mean_absolute"), f["heights"]["all"]["interval"], 2)),
+        ("Genant grade, weighted kappa", lambda f: _spanned(f["genant"]["weighted_kappa"], f["genant"]["interval"])),
         ("height loss error, points", lambda f: number(f["heights"]["loss_points"].get("mean_absolute"), 1)),
         ("not assessed, slices <= 3 mm", lambda f: share(f["abstention"]["not_assessed"])),
         ("patients undetermined", lambda f: share(f["abstention"]["undetermined_patients"])),
+        ("vertebrae undetermined", lambda f: share(f["abstention"]["undetermined_vertebrae"])),
         ("type withheld, of detected vertebrae", lambda f: share(f["abstention"]["type_withheld"])),
         ("seconds a case, median", lambda f: number(f["seconds_median"], 1)),
     )
@@ -219,7 +230,9 @@ def _cohort(name: str, f: Figures) -> list[str]:
     why = f["abstention"]["why"]
     if why:
         lines += ["Reasons to abstain (vertebrae): " + ", ".join(f"{k} {n}" for k, n in sorted(why.items())) + ".", ""]
-    if name != "study":
+    if name in OTHER_GENERATORS:
+        lines += [*study_tables(f, f"phantoms of the {name} generator"), ""]
+    elif name != "study":
         lines += ["Denis types of patients:", "", *_matrix(f["types"]), ""]
     return lines + _failures(f["failures"])
 

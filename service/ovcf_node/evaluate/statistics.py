@@ -105,8 +105,9 @@ def clustered(
 
 
 def ratio(sums: np.ndarray) -> np.ndarray:
-    """First column over second: a share, for `clustered`."""
-    return sums[:, 0] / sums[:, 1]
+    """Sum over count, for `clustered`: a share or a mean. Of several such pairs of columns the mean of their ratios."""
+    pairs = sums.reshape(len(sums), -1, 2)
+    return (pairs[..., 0] / pairs[..., 1]).mean(axis=1)
 
 
 def kappa_of_table(sums: np.ndarray) -> np.ndarray:
@@ -117,6 +118,15 @@ def kappa_of_table(sums: np.ndarray) -> np.ndarray:
     observed = np.trace(m, axis1=1, axis2=2) / total
     chance = (m.sum(axis=1) * m.sum(axis=2)).sum(axis=1) / total**2
     return (observed - chance) / (1 - chance)
+
+
+def weighted_kappa_of_table(sums: np.ndarray) -> np.ndarray:
+    """Quadratic-weighted kappa of the square table in each row, for `clustered`."""
+    size = math.isqrt(sums.shape[1])
+    m = sums.reshape(-1, size, size)
+    weight = np.subtract.outer(np.arange(size), np.arange(size)) ** 2
+    chance = m.sum(axis=2)[:, :, None] * m.sum(axis=1)[:, None, :] / m.sum(axis=(1, 2))[:, None, None]
+    return 1 - (weight * m).sum(axis=(1, 2)) / (weight * chance).sum(axis=(1, 2))
 
 
 def auc(score: np.ndarray, truth: np.ndarray) -> float | None:

@@ -86,6 +86,29 @@ def test_every_error_is_named(case, read, words):
     assert words in "; ".join(errors(compare(case, read, 1.0)))
 
 
+def failures(case, read) -> str:
+    return "; ".join(w for f in figures.summary([compare(case, read, 1.0)])["failures"] for w in f["what"])
+
+
+def doubted(read):
+    return replace(read, findings=replace(read.findings, numbering_uncertain=True))
+
+
+def test_numbering_that_is_doubted_or_trusted_wrongly_is_a_failure():
+    assert "uncertain" not in failures(true_case(), reading())
+    assert failures(true_case(), doubted(reading())) == "numbering called uncertain without a cause"
+    assert failures(true_case(variant="lumbarised"), reading()) == "lumbarised: numbering not called uncertain"
+    assert failures(true_case(variant="lumbarised"), doubted(reading())) == ""
+    assert failures(true_case(variant="sacralised"), doubted(reading(shift=13.0))).startswith("names: T12, L1")
+
+
+def test_a_whole_vertebra_left_open_and_a_further_type_are_failures():
+    read = reading({"L1": "B", "L3": "A"})
+    vertebrae = tuple(replace(v, fracture=None) if v.level == "L5" else v for v in read.findings.vertebrae)
+    said = failures(true_case({"L1": "B", "L3": "C"}), replace(read, findings=replace(read.findings, vertebrae=vertebrae)))
+    assert "L5 undetermined (plain)" in said and "L3 type C, said A" in said and "L1 type" not in said
+
+
 def test_a_fracture_at_the_place_under_another_name_is_seen_there():
     case, read = true_case({"L1": "B"}), reading({"L2": "B"})
     moved = tuple(replace(v, centroid_mm=(0.0, 0.0, v.centroid_mm[2] + 33.0)) for v in read.findings.vertebrae)

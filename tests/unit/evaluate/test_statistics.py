@@ -84,3 +84,14 @@ def test_clusters_widen_the_interval_of_correlated_vertebrae():
     apart = s.wilson(180, 240)
     low, high = s.clustered(together, s.ratio)
     assert high - low > 1.8 * (apart.high - apart.low)
+
+
+def test_of_several_pairs_of_columns_the_ratios_are_averaged():
+    assert s.ratio(np.array([[3.0, 4.0], [1.0, 4.0]])).tolist() == [0.75, 0.25]
+    assert s.ratio(np.array([[3.0, 4.0, 1.0, 4.0]])).tolist() == [0.5]
+
+
+def test_resampled_weighted_kappa_is_that_of_the_table():
+    tables = np.array([[[5, 1, 0], [1, 4, 2], [0, 1, 6]], [[9, 0, 3], [2, 4, 0], [1, 1, 7]]])
+    said = s.weighted_kappa_of_table(tables.reshape(2, 9).astype(float))
+    assert said.tolist() == pytest.approx([s.weighted_kappa(t) for t in tables])
