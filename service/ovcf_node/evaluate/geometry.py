@@ -51,7 +51,7 @@ def overlaps(records: Sequence[Record]) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for level in REPORTED:
         mine = [v for r in whole for v in r["vertebrae"] if v["level"] == level]
-        dice = [v["dice"] for v in mine if v.get("dice") is not None]
+        dice = [x for r in whole for x in _dices(r, level)]
         gaps = [v["surface_mm"] for v in mine if v.get("surface_mm") is not None]
         out[level] = {
             "n": len(dice), "dice": float(np.mean(dice)) if dice else None,
@@ -59,14 +59,20 @@ def overlaps(records: Sequence[Record]) -> dict[str, Any]:
             "surface_mm": float(np.mean(gaps)) if gaps else None,
         }
     graded = [out[level]["dice"] for level in GRADED if out[level]["dice"] is not None]
-    sums = np.array([
-        [n for level in REPORTED for n in _sum([v["dice"] for v in r["vertebrae"]
-                                                if v["level"] == level and v.get("dice") is not None])] for r in whole
-    ]).reshape(len(whole), -1)
+    sums = np.array([[_sum(_dices(r, level)) for level in REPORTED] for r in whole]).reshape(len(whole), 2 * len(REPORTED))
     return {
         "levels": out, "dice_graded": float(np.mean(graded)) if graded else None, "dice_s1": out["S1"]["dice"],
-        "dice_graded_interval": clustered(sums[:, :-2], ratio), "dice_s1_interval": clustered(sums[:, -2:], ratio),
+        "dice_graded_interval": _interval(sums[:, :-2]), "dice_s1_interval": _interval(sums[:, -2:]),
     }
+
+
+def _dices(record: Record, level: str) -> list[float]:
+    return [v["dice"] for v in record["vertebrae"] if v["level"] == level and v.get("dice") is not None]
+
+
+def _interval(sums: np.ndarray) -> tuple[float, float] | None:
+    """Of the mean ratio of (sum, count) columns, a row a patient; those who count nowhere are left out."""
+    return clustered(sums[sums[:, 1::2].any(axis=1)], ratio)
 
 
 def _sum(values: Sequence[float]) -> tuple[float, int]:
@@ -94,7 +100,7 @@ def heights(records: Sequence[Record]) -> dict[str, Any]:
         out[position] = _errors(found)
     out["all"] = _errors(np.array([e for v in rows for e in v.get("height_error_mm", {}).values()]))
     sums = [_sum([abs(e) for v in mine for e in v.get("height_error_mm", {}).values()]) for mine in named]
-    out["all"]["interval"] = clustered(np.array([s for s in sums if s[1]]), ratio)
+    out["all"]["interval"] = _interval(np.array(sums).reshape(len(sums), 2))
     pairs = [(v["said"]["height_loss"], v["height_loss"]) for v in rows
              if v["said"].get("height_loss") is not None and v["height_loss"] is not None]
     lost = np.array([100 * (a - b) for a, b in pairs])

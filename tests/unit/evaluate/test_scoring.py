@@ -102,6 +102,13 @@ def test_numbering_that_is_doubted_or_trusted_wrongly_is_a_failure():
     assert failures(true_case(variant="sacralised"), doubted(reading(shift=13.0))).startswith("names: T12, L1")
 
 
+def test_a_cohort_of_extra_vertebrae_alone_has_a_page():
+    found = figures.summary([compare(true_case(variant="T13"), doubted(reading()), 1.0)])
+    assert found["overlap"]["dice_graded_interval"] is None and found["heights"]["all"]["interval"] is None
+    result = {"bundle": {"name": "b", "version": "1", "digest": "d" * 64}, "software": "s", "code": "c", "minutes": None}
+    assert "no case" in markdown.page({**result, "cohorts": {"x": found}})
+
+
 def test_a_whole_vertebra_left_open_and_a_further_type_are_failures():
     read = reading({"L1": "B", "L3": "A"})
     vertebrae = tuple(replace(v, fracture=None) if v.level == "L5" else v for v in read.findings.vertebrae)
