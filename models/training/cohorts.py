@@ -33,8 +33,8 @@ GRADED = REPORTED[:-1]
 COHORTS = ("study", "natural", "negatives", "second", "third")
 USUAL = COHORTS[:-1]  # those of one number for all; the third is asked for by name
 FIRST_SEED = {  # moved on with each bundle whose builders have looked at the failures of the one before; then extend `SEEN`
-    "study": 9_300_000, "natural": 9_330_000, "negatives": 9_360_000, "second": second.EVALUATION + 800_000,
-    "third": 9_030_000,
+    "study": 9_400_000, "natural": 9_430_000, "negatives": 9_460_000, "second": second.EVALUATION + 900_000,
+    "third": 9_060_000,
 }
 SPAN = 30_000  # seeds that a cohort may search: 200 negatives take 1400
 SEEN = {  # by generator: first seed, first one beyond, who has looked at those between; never evaluated again
@@ -49,6 +49,7 @@ SEEN = {  # by generator: first seed, first one beyond, who has looked at those 
         (6_900_000, 7_000_000, "study, natural and negatives of 0.8.0, all of them"),
         (9_100_000, 9_200_000, "study, natural and negatives of 0.9.0, 194 of them"),
         (9_200_000, 9_300_000, "study, natural and negatives of 0.10.0, 415 of them"),
+        (9_300_000, 9_400_000, "study, natural and negatives of 0.11.0, all of them"),
     ),
     "second": (
         (second.SELECTION, second.EVALUATION, "checkpoints, calibration, numbering, choice between trainings"),
@@ -57,8 +58,12 @@ SEEN = {  # by generator: first seed, first one beyond, who has looked at those 
         (second.EVALUATION + 500_000, second.EVALUATION + 600_000, "second of 0.8.0, all of them"),
         (second.EVALUATION + 600_000, second.EVALUATION + 700_000, "second of 0.9.0, all of them"),
         (second.EVALUATION + 700_000, second.EVALUATION + 800_000, "second of 0.10.0, all of them"),
+        (second.EVALUATION + 800_000, second.EVALUATION + 900_000, "second of 0.11.0 and 0.10.0, all of them"),
     ),
-    "third": ((9_000_000, 9_030_000, "third of 0.8.0 and 0.9.0"), (9_500_000, 9_530_000, "tests")),
+    "third": (
+        (9_000_000, 9_030_000, "third of 0.8.0 and 0.9.0"), (9_030_000, 9_060_000, "third of 0.11.0 and 0.10.0"),
+        (9_500_000, 9_530_000, "tests"),
+    ),
 }
 NEGATIVES = (
     "wedge", "biconcave", "short", "schmorl", "limbus", "osteophytes", "sclerosis", "lines", "haemangioma", "cupid",

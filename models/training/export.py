@@ -216,8 +216,9 @@ def export(work: Path | None, out: Path, version: str = "") -> dict:
         card(folder, identity["version"], facts, evaluation, second, extra.get("added"), arms, written)
         out.mkdir(parents=True, exist_ok=True)
         export_restore.add(folder, work, with_restore)
+        # figures of another bundle go
         if not (out / "bundle.toml").exists() or (out / "bundle.toml").read_bytes() != (folder / "bundle.toml").read_bytes():
-            for stale in (*out.glob("errors-*.jpg"), out / "EVALUATION.md", out / "evaluation.json"):  # of another bundle
+            for stale in (*out.glob("errors-*.jpg"), *out.glob("EVALUATION*.md"), out / "evaluation.json"):
                 stale.unlink(missing_ok=True)
         for name in (*(f"{stage}.onnx" for stage in NETWORKS), "restore.onnx", "bundle.toml", "MODEL_CARD.md"):
             if (folder / name).exists():
