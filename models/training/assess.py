@@ -82,8 +82,8 @@ def run(bundle: Path, out: Path, sizes: dict[str, int], jobs: int, minutes: floa
 def preface(result: dict[str, Any], records: evaluate.Records, sizes: dict[str, int]) -> list[str]:
     """Lines of EVALUATION.md that only the maker of these cohorts can say."""
     shown = (
-        "Cases whose findings or names are wrong are shown on `errors-COHORT.jpg`, one sheet a cohort; there is no picture "
-        "where only a numbering was doubted or a whole vertebra left open."
+        "Cases with an error are shown on `errors-COHORT.jpg`, one sheet a cohort; but for those with nothing worse than a "
+        "numbering doubted or trusted, a whole vertebra left open, or a further fracture's type."
     )
     return [
         *unfinished(records, sizes), operating_points(records), "", shown, "", LEGEND, "", *targets.lines(result["cohorts"])
@@ -112,7 +112,7 @@ def operating_points(records: evaluate.Records) -> str:
         "checkpoints and took part in that calibration, with as much weight as the first (`calibrate.balance`): `second` "
         "shows patients that nothing has seen, of a generator that the operating points have. `third`, where it is read, is "
         "of a generator whose author had seen neither of the others: it calibrates nothing, and all that it chose is that "
-        "its first 60 patients had a say in taking 0.9.0."
+        "its first 60 patients had a say in taking 0.9.0, and 60 each of it and of `second` in keeping 0.11.0."
     )
 
 

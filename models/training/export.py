@@ -32,7 +32,8 @@ TRAINED_ON = (
 )
 LIMITS = (
     "- Figures on our own generator (other seeds than training) flatter. The second never trained, but chose among weights "
-    "and has half the say in the calibration; the third did neither, but its first 60 patients had a say in taking 0.9.0.",
+    "and has half the say in the calibration; the third did neither, but its first 60 patients had a say in taking 0.9.0, "
+    "the next in keeping 0.11.0.",
     "- The real label maps rendered to CT (s0328, healthivert_0007, malekosh) never trained anything, but each training "
     "since 0.8.0 was tried on them, and what crops teach of age follows what was called there: no independent test.",
     "- Names come from counting in the fields at 6 and 3 mm; T13, L6 and four lumbar vertebrae are not decided here. With "

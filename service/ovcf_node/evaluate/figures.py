@@ -58,8 +58,8 @@ def summary(records: Sequence[Record]) -> dict[str, Any]:
         "genant": genant(records),
         "seconds_median": float(np.median([r["seconds"] for r in records])) if records else None,
         "case_by_case": case_by_case(records) if len(records) <= FEW else [],
-        "failures": [{"case": r["case"], "facts": r["facts"], "what": e} 
-                     for r in records if (e := [*errors(r), *misnumbered(r), *left_open(r)])],
+        "failures": [{"case": r["case"], "facts": r["facts"], "what": e}
+                     for r in records if (e := [*errors(r), *misnumbered(r), *of_vertebrae(r)])],
     }
 
 
@@ -183,14 +183,19 @@ def vertebrae(records: Sequence[Record]) -> dict[str, Any]:
     }
 
 
-def left_open(record: Record) -> list[str]:
-    """Whole vertebrae of a case that were left undetermined, and types that were wrong of further fractures."""
-    out = []
-    for _, r, v in _graded([record]):
+def of_vertebrae(record: Record) -> list[str]:
+    """What is wrong with vertebrae of a read case beyond `score.errors`: whole ones without an answer, wrong types."""
+    if record["status"] not in ("assessed", "limited"):
+        return []
+    rows, out = [v for _, _, v in _graded([record])], []
+    said_of_patient = record["said_fracture"] and record["denis"] and record["said_denis"] != record["denis"]
+    alone = sum(bool(v["fracture"]) for v in rows) == 1  # then the patient's wrong type is this one's
+    for v in rows:
         said = v["said"].get("fracture")
-        if not v["fracture"] and v["said"] and said is None and r["status"] in ("assessed", "limited"):
-            out.append(f"{v['level']} undetermined ({v['mimic'] or ('old' if v['old_deformity'] else 'plain')})")
-        if v["fracture"] and v["denis"] and said is True and v["said"]["denis"] != v["denis"]:
+        if not v["fracture"] and said is None:
+            answer = "undetermined" if v["said"] else "not graded"
+            out.append(f"{v['level']} {answer} ({v['mimic'] or ('old' if v['old_deformity'] else 'plain')})")
+        if said and v["fracture"] and v["denis"] and v["said"]["denis"] != v["denis"] and not (alone and said_of_patient):
             out.append(f"{v['level']} type {v['denis']}, said {v['said']['denis'] or 'withheld'}")
     return out
 

@@ -125,18 +125,15 @@ def genant(records: Sequence[Record]) -> dict[str, Any]:
 
 
 def misnumbered(record: Record) -> list[str]:
-    """What is wrong with the names of a read case beyond what `score.errors` keeps its picture for."""
-    if record["status"] not in ("assessed", "limited"):
+    """What is wrong with the names of a case beyond what `score.errors` keeps its picture for; of those `labels` counts."""
+    whole = record["named"] and record["complete"] and record["variant"] in NORMAL
+    if not whole or record["status"] not in ("assessed", "limited"):
         return []
-    out = []
-    doubted = record["numbering_uncertain"]
-    if record["named"] and record["complete"] and record["variant"] == "none" and doubted:
-        out.append("numbering called uncertain without a cause")
-    if record["variant"] in NORMAL and record["variant"] != "none":
-        wrong = [v["level"] for v in record["vertebrae"] if not right_name(v)]
-        out += [f"names: {', '.join(wrong)}"] if wrong and record["named"] and record["complete"] else []
-        out += [] if doubted else [f"{record['variant']}: numbering not called uncertain"]
-    return out
+    if record["variant"] == "none":
+        return ["numbering called uncertain without a cause"] if record["numbering_uncertain"] else []
+    wrong = ", ".join(v["level"] for v in record["vertebrae"] if not right_name(v))
+    out = [f"names: {wrong}"] if wrong else []
+    return out if record["numbering_uncertain"] else [*out, f"{record['variant']}: numbering not called uncertain"]
 
 
 def _errors(values: np.ndarray) -> dict[str, Any]:

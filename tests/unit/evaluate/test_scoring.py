@@ -109,11 +109,19 @@ def test_a_cohort_of_extra_vertebrae_alone_has_a_page():
     assert "no case" in markdown.page({**result, "cohorts": {"x": found}})
 
 
-def test_a_whole_vertebra_left_open_and_a_further_type_are_failures():
+def test_a_whole_vertebra_without_an_answer_and_a_further_type_are_failures():
     read = reading({"L1": "B", "L3": "A"})
-    vertebrae = tuple(replace(v, fracture=None) if v.level == "L5" else v for v in read.findings.vertebrae)
+    vertebrae = tuple(
+        replace(v, fracture=None) if v.level == "L5" else v for v in read.findings.vertebrae if v.level != "T12"
+    )
     said = failures(true_case({"L1": "B", "L3": "C"}), replace(read, findings=replace(read.findings, vertebrae=vertebrae)))
-    assert "L5 undetermined (plain)" in said and "L3 type C, said A" in said and "L1 type" not in said
+    assert "L5 undetermined (plain)" in said and "T12 not graded (plain)" in said
+    assert "L3 type C, said A" in said and "L1 type" not in said
+    assert failures(true_case({"L1": "B"}), reading({"L1": "A"})) == "truth type B, said A"  # once
+
+
+def test_names_of_a_cut_field_are_no_failure():
+    assert failures(true_case(variant="lumbarised", complete=False), reading()) == ""
 
 
 def test_a_fracture_at_the_place_under_another_name_is_seen_there():
