@@ -173,7 +173,8 @@ class Site:
         except Refused as refused:
             self._tally.outcomes[f"refused: {refused.code}"] += 1
             return
-        except Exception as error:  # noqa: BLE001 - whatever it is, the sender would be told of a processing failure
+        # No coded refusal, so a finding, which fails the campaign: the sender would be told of a processing failure.
+        except Exception as error:  # noqa: BLE001
             self._tally.found(f"C-STORE: {place(error)}", case)
             return
         paths = [self._spool.path(path) for path in self._spool.files()]

@@ -173,7 +173,8 @@ def run(seed: int, going: Callable[[int], bool]) -> Tally:
             tally.tried += 1
             try:
                 tally.outcomes[f"{state}-{association.hear(state, data)}"] += 1
-            except Exception as error:  # noqa: BLE001 - whatever it is, it would have ended a thread
+            # A finding, which fails the campaign: in the node it would have ended the association's thread.
+            except Exception as error:  # noqa: BLE001
                 tally.found(place(error), state.encode() + b"\n" + data)
                 association._renew()
     finally:

@@ -161,7 +161,8 @@ class _Honest:
             begun = time.monotonic()
             try:
                 self._ask()
-            except Exception as error:  # noqa: BLE001 - whatever it is, somebody honest was not served
+            # A finding, which fails the campaign, whatever it is: somebody honest was not served.
+            except Exception as error:  # noqa: BLE001
                 self._tally.found(f"an honest peer was turned away: {error}", b"")
             self._seconds.append(time.monotonic() - begun)
 

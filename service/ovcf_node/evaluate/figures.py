@@ -188,14 +188,14 @@ def of_vertebrae(record: Record) -> list[str]:
     if record["status"] not in ("assessed", "limited"):
         return []
     rows, out = [v for _, _, v in _graded([record])], []
-    said_of_patient = record["said_fracture"] and record["denis"] and record["said_denis"] != record["denis"]
-    alone = sum(bool(v["fracture"]) for v in rows) == 1  # then the patient's wrong type is this one's
+    alone = sum(bool(v["fracture"]) for v in rows) == 1
+    listed = alone and record["said_fracture"] and record["said_denis"] != record["denis"]  # as the patient's type
     for v in rows:
         said = v["said"].get("fracture")
         if not v["fracture"] and said is None:
             answer = "undetermined" if v["said"] else "not graded"
             out.append(f"{v['level']} {answer} ({v['mimic'] or ('old' if v['old_deformity'] else 'plain')})")
-        if said and v["fracture"] and v["denis"] and v["said"]["denis"] != v["denis"] and not (alone and said_of_patient):
+        if said and v["fracture"] and v["denis"] and v["said"]["denis"] != v["denis"] and not listed:
             out.append(f"{v['level']} type {v['denis']}, said {v['said']['denis'] or 'withheld'}")
     return out
 

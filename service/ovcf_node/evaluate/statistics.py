@@ -45,14 +45,9 @@ def kappa(matrix: np.ndarray) -> float | None:
 
 def weighted_kappa(matrix: np.ndarray) -> float | None:
     """Quadratic-weighted kappa of an ordered square table; None where it is not defined."""
-    m = np.asarray(matrix, dtype=float)
-    size, total = len(m), m.sum()
-    if not total:
-        return None
-    weight = np.subtract.outer(np.arange(size), np.arange(size)) ** 2
-    chance = np.outer(m.sum(axis=1), m.sum(axis=0)) / total
-    expected = float((weight * chance).sum())
-    return None if expected == 0 else 1 - float((weight * m).sum()) / expected
+    with np.errstate(invalid="ignore", divide="ignore"):
+        (value,) = weighted_kappa_of_table(np.asarray(matrix, dtype=float).reshape(1, -1))
+    return float(value) if np.isfinite(value) else None
 
 
 def kappa_error(matrix: np.ndarray) -> float | None:

@@ -109,7 +109,9 @@ class QueryAcceptor(Acceptor):
             files = self._handlers.retrieve(request)
             operations.run(files, send)
             self._handlers.retrieved(request, files, len(operations.failed))
-        # The boundary of a retrieval, as of a query; the final response says how many sub-operations were completed.
+        # The boundary of a retrieval, for the same reason: let through, the identifier might be quoted in a traceback that
+        # pynetdicom logs. `_refusal` logs the place of a defect, and the final response is a failure with the numbers of
+        # sub-operations that were completed and that failed, so no peer takes a part for the whole.
         except Exception as error:  # noqa: BLE001
             refusal = _refusal(error)
             operations.respond(refusal.status, comment=refusal.text)

@@ -91,7 +91,10 @@ def test_of_several_pairs_of_columns_the_ratios_are_averaged():
     assert s.ratio(np.array([[3.0, 4.0, 1.0, 4.0]])).tolist() == [0.5]
 
 
-def test_resampled_weighted_kappa_is_that_of_the_table():
-    tables = np.array([[[5, 1, 0], [1, 4, 2], [0, 1, 6]], [[9, 0, 3], [2, 4, 0], [1, 1, 7]]])
-    said = s.weighted_kappa_of_table(tables.reshape(2, 9).astype(float))
-    assert said.tolist() == pytest.approx([s.weighted_kappa(t) for t in tables])
+def test_weighted_kappa_of_each_table_is_one_less_observed_over_expected_disagreement():
+    # Rows 6, 7, 7 and columns 6, 6, 8 of 20: disagreement 1 * (1 + 1 + 2 + 1) + 4 * 0 = 5, by chance
+    # (6 * 6 + 7 * 6 + 7 * 8 + 7 * 6) / 20 + 4 * (6 * 8 + 7 * 6) / 20 = 26.8.
+    table, perfect = [[5, 1, 0], [1, 4, 2], [0, 1, 6]], np.diag([3, 4, 5]).tolist()
+    said = s.weighted_kappa_of_table(np.array([table, perfect], float).reshape(2, 9))
+    assert said.tolist() == pytest.approx([1 - 5 / 26.8, 1.0])
+    assert s.weighted_kappa(np.zeros((3, 3))) is None and s.weighted_kappa(np.diag([4, 0, 0])) is None

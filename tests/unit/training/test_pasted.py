@@ -7,7 +7,7 @@ torch = pytest.importorskip("torch")
 
 import fields  # noqa: E402
 import phantoms as P  # noqa: E402
-from phantoms.atlas import STEP, TISSUE_NAMES, Atlas  # noqa: E402
+from phantoms.atlas import STEP, TISSUE_NAMES, Atlas, load_atlas  # noqa: E402
 from phantoms.hollow import PAD, load_background  # noqa: E402
 from phantoms.norms import LEVELS  # noqa: E402
 from phantoms.pasted import Background, Fit, _knots  # noqa: E402
@@ -73,6 +73,23 @@ def test_a_pasted_field_keeps_the_truth_of_its_case(shared_data):
         assert torch.equal(getattr(made, name), getattr(alone, name)), name
     core = made.body & (torch.nn.functional.avg_pool3d(made.body[None].float(), 3, 1, 1)[0] > 0.99)
     assert float((made.hu - alone.hu)[core].abs().mean()) < 1.0  # the same spine in other surroundings
+
+
+def test_other_cases_of_the_shapes_folder_are_not_opened(shared_data, tmp_path):
+    """What is for tests only cannot be trained on: junk in its place changes nothing."""
+    (tmp_path / "masks").mkdir()
+    for path in (shared_data / "masks").iterdir():
+        here = tmp_path / "masks" / path.name
+        if path.name.startswith("s0327"):
+            here.symlink_to(path.resolve())
+        elif path.is_dir():
+            here.mkdir()
+            (here / "vertebrae_L1.nii.gz").write_bytes(b"junk")
+        else:
+            here.write_bytes(b"junk")
+    assert (tmp_path / "masks" / "s0328").is_dir()
+    atlas = load_atlas.__wrapped__(tmp_path)
+    assert {"L1", "L5"} <= set(atlas.centres)
 
 
 def test_the_old_spine_is_gone_and_the_new_one_lies_in_the_body(shared_data):
