@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-from ovcf_node.evaluate.score import errors
+from ovcf_node.evaluate.mistakes import errors
 
 COLUMNS, TILE, LINE = 3, (440, 324), 14  # pixels
 MOST = 60  # errors on a sheet: the first by name

@@ -8,7 +8,7 @@ import semireal
 from ovcf_node.config import Settings
 from ovcf_node.domain.levels import GRADED, REPORTED
 from ovcf_node.evaluate import score
-from ovcf_node.evaluate.score import right_name
+from ovcf_node.evaluate.mistakes import right_name
 
 pytestmark = pytest.mark.slow
 

@@ -12,7 +12,8 @@ import ovcf_node
 
 _PACKAGES = ("assemble", "domain", "infer")  # from files to findings
 _MODULES = (  # that call them and make a record, and what both rest on
-    "workflow/reading.py", "evaluate/score.py", "evaluate/truth.py", "config/node.py", "storage/malformed.py",
+    "workflow/reading.py", "evaluate/score.py", "evaluate/mistakes.py", "evaluate/truth.py", "config/node.py",
+    "storage/malformed.py",
 )
 
 

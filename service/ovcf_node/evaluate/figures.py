@@ -14,8 +14,8 @@ import numpy as np
 
 from ovcf_node.domain.levels import GRADED
 from ovcf_node.evaluate import reader
-from ovcf_node.evaluate.geometry import case_by_case, genant, heights, labels, misnumbered, overlaps
-from ovcf_node.evaluate.score import errors, said_of
+from ovcf_node.evaluate.geometry import case_by_case, genant, heights, labels, overlaps
+from ovcf_node.evaluate.mistakes import errors, said_of
 from ovcf_node.evaluate.statistics import (
     Share,
     auc,
@@ -48,18 +48,17 @@ def summary(records: Sequence[Record]) -> dict[str, Any]:
         "detection_decided": detection(graded, count_refused=False),
         "reader": paired(graded),
         "types": types(graded),
-        "vertebrae": vertebrae(graded),
-        "groups": groups(graded),
-        "calibration": calibrated(graded),
-        "abstention": abstention(graded),
+        "vertebrae": vertebrae(records),
+        "groups": groups(records),
+        "calibration": calibrated(records),
+        "abstention": abstention(records),
         "labels": labels(records),
         "overlap": overlaps(records),
         "heights": heights(records),
         "genant": genant(records),
         "seconds_median": float(np.median([r["seconds"] for r in records])) if records else None,
         "case_by_case": case_by_case(records) if len(records) <= FEW else [],
-        "failures": [{"case": r["case"], "facts": r["facts"], "what": e}
-                     for r in records if (e := [*errors(r), *misnumbered(r), *of_vertebrae(r)])],
+        "failures": [{"case": r["case"], "facts": r["facts"], "what": e} for r in records if (e := errors(r))],
     }
 
 
@@ -183,25 +182,8 @@ def vertebrae(records: Sequence[Record]) -> dict[str, Any]:
     }
 
 
-def of_vertebrae(record: Record) -> list[str]:
-    """What is wrong with vertebrae of a read case beyond `score.errors`: whole ones without an answer, wrong types."""
-    if record["status"] not in ("assessed", "limited"):
-        return []
-    rows, out = [v for _, _, v in _graded([record])], []
-    alone = sum(bool(v["fracture"]) for v in rows) == 1
-    listed = alone and record["said_fracture"] and record["said_denis"] != record["denis"]  # as the patient's type
-    for v in rows:
-        said = v["said"].get("fracture")
-        if not v["fracture"] and said is None:
-            answer = "undetermined" if v["said"] else "not graded"
-            out.append(f"{v['level']} {answer} ({v['mimic'] or ('old' if v['old_deformity'] else 'plain')})")
-        if said and v["fracture"] and v["denis"] and v["said"]["denis"] != v["denis"] and not listed:
-            out.append(f"{v['level']} type {v['denis']}, said {v['said']['denis'] or 'withheld'}")
-    return out
-
-
 def groups(records: Sequence[Record]) -> dict[str, dict[str, Any]]:
-    """Sensitivity and specificity of vertebrae by level, severity, slices, contrast, kernel, mimic and variant."""
+    """Sensitivity and specificity of vertebrae by level, severity, scan, mimic, variant and a cohort's own `kind`s."""
     rows = _graded(records)
 
     def split(key: Callable[[Record, dict], str | None]) -> dict[str, Any]:
@@ -230,6 +212,7 @@ def groups(records: Sequence[Record]) -> dict[str, dict[str, Any]]:
         "slices": split(lambda r, v: _bin(r["facts"].get("slice_mm"), THICKNESS, 1, "mm")),
         "negatives": split(shape), "variant": split(lambda r, v: r["variant"]),
         "contrast": split(lambda r, v: r["facts"].get("contrast")), "kernel": split(lambda r, v: r["facts"].get("kernel")),
+        "kind": split(lambda r, v: r["facts"].get("kind")),
     }
 
 
@@ -252,12 +235,13 @@ def calibrated(records: Sequence[Record]) -> dict[str, Any] | None:
 def abstention(records: Sequence[Record]) -> dict[str, Any]:
     """How often nothing was said: patients not assessed or undetermined, vertebrae undetermined, types withheld."""
     thin = [r for r in records if (r["facts"].get("slice_mm") or 0) <= 3.0]
+    known = [r for r in thin if r["fracture"] is not None]
     rows = [v for _, _, v in _graded(thin)]
     broken = [v for v in rows if v["said"].get("fracture") is True]
     return {
         "not_assessed": _share(sum(r["status"] in ("not_assessed", "excluded") for r in thin), len(thin)),
         "undetermined_patients": _share(
-            sum(r["said_fracture"] is None and r["status"] in ("assessed", "limited") for r in thin), len(thin)),
+            sum(r["said_fracture"] is None and r["status"] in ("assessed", "limited") for r in known), len(known)),
         "undetermined_vertebrae": _share(sum(v["said"].get("fracture") is None for v in rows), len(rows)),
         "type_withheld": _share(sum(v["said"]["denis"] is None for v in broken), len(broken)),
         "why": dict(Counter(v["said"]["abstain"] for v in rows if v["said"].get("abstain"))),

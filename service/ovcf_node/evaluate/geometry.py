@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ovcf_node.domain.levels import GRADED, REPORTED
-from ovcf_node.evaluate.score import NORMAL, right_name, said_of
+from ovcf_node.evaluate.mistakes import NORMAL, right_name, said_of
 from ovcf_node.evaluate.statistics import clustered, ratio, weighted_kappa, weighted_kappa_of_table, wilson
 
 Record = dict[str, Any]
@@ -45,12 +45,13 @@ def labels(records: Sequence[Record]) -> dict[str, Any]:
 def overlaps(records: Sequence[Record]) -> dict[str, Any]:
     """Dice and mean surface distance per level of read cases with ordinary names; a level missed there is a Dice of 0.
 
-    Refused cases have no masks to compare: `figures.abstention` counts them. Intervals come from resampling patients.
+    Refused cases have no masks to compare: `figures.abstention` counts them. Of a cut field only what has a truth counts.
+    Intervals come from resampling patients.
     """
     whole = [r for r in records if r["variant"] in NORMAL]
     out: dict[str, Any] = {}
     for level in REPORTED:
-        mine = [v for r in whole for v in r["vertebrae"] if v["level"] == level]
+        mine = [v for r in whole for v in r["vertebrae"] if v["level"] == level and _whole(r, v)]
         dice = [x for r in whole for x in _dices(r, level)]
         gaps = [v["surface_mm"] for v in mine if v.get("surface_mm") is not None]
         out[level] = {
@@ -67,7 +68,13 @@ def overlaps(records: Sequence[Record]) -> dict[str, Any]:
 
 
 def _dices(record: Record, level: str) -> list[float]:
-    return [v["dice"] for v in record["vertebrae"] if v["level"] == level and v.get("dice") is not None]
+    mine = (v for v in record["vertebrae"] if v["level"] == level and _whole(record, v))
+    return [v["dice"] for v in mine if v.get("dice") is not None]
+
+
+def _whole(record: Record, row: dict[str, Any]) -> bool:
+    """Whether a body lies in the field: where not all do, those whose truth is known (or all, where none is)."""
+    return record["complete"] or row["fracture"] is not None or all(v["fracture"] is None for v in record["vertebrae"])
 
 
 def _interval(sums: np.ndarray) -> tuple[float, float] | None:
@@ -122,18 +129,6 @@ def genant(records: Sequence[Record]) -> dict[str, Any]:
         "table": table.tolist(), "weighted_kappa": weighted_kappa(table),
         "interval": clustered(tables.reshape(len(records), 16), weighted_kappa_of_table),
     }
-
-
-def misnumbered(record: Record) -> list[str]:
-    """What is wrong with the names of a case beyond what `score.errors` keeps its picture for; of those `labels` counts."""
-    whole = record["named"] and record["complete"] and record["variant"] in NORMAL
-    if not whole or record["status"] not in ("assessed", "limited"):
-        return []
-    if record["variant"] == "none":
-        return ["numbering called uncertain without a cause"] if record["numbering_uncertain"] else []
-    wrong = ", ".join(v["level"] for v in record["vertebrae"] if not right_name(v))
-    out = [f"names: {wrong}"] if wrong else []
-    return out if record["numbering_uncertain"] else [*out, f"{record['variant']}: numbering not called uncertain"]
 
 
 def _errors(values: np.ndarray) -> dict[str, Any]:

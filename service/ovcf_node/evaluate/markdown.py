@@ -254,5 +254,5 @@ def _failures(failures: list[dict[str, Any]]) -> list[str]:
     if not failures:
         return ["No case with an error.", ""]
     rows = ((x["case"], f"{x['facts'].get('slice_mm', '-')} mm", "; ".join(x["what"])) for x in failures)
-    about = "Cases with any error (`models evaluate` leaves pictures of most in its `pictures/`):"
+    about = "Cases with any error (`models evaluate` leaves pictures of those that were read in its `pictures/`):"
     return [about, "", *table(("case", "slices", "what"), rows), ""]

@@ -22,7 +22,8 @@ from ovcf_node.domain.findings import Findings
 from ovcf_node.domain.levels import GRADED
 from ovcf_node.errors import Permanent
 from ovcf_node.evaluate import figures, markdown
-from ovcf_node.evaluate.score import errors, patient_type, said_about
+from ovcf_node.evaluate.mistakes import contradictions
+from ovcf_node.evaluate.score import patient_type, said_about
 from ovcf_node.evaluate.truth import TYPES
 
 _YES, _NO = ("yes", "y", "true", "1", "ja"), ("no", "n", "false", "0", "nein")
@@ -155,7 +156,7 @@ def page(records: Sequence[dict[str, Any]], left_out: Mapping[str, Sequence[int]
     ]
     for why, numbers in left_out.items():
         lines += [f"Not compared, {why}: line{'s' * (len(numbers) != 1)} {', '.join(map(str, numbers))}.", ""]
-    wrong = [(r["case"], "; ".join(e)) for r in known if (e := errors(r))]
+    wrong = [(r["case"], "; ".join(e)) for r in known if (e := contradictions(r))]
     lines += ["Where the two differ, by line of the table:", "", *markdown.table(("line", "what"), wrong)] if wrong else [
         "The two differ nowhere."]
     return "\n".join(lines) + "\n"

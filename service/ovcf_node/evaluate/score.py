@@ -12,11 +12,9 @@ from ovcf_node.config import Assemble, Infer
 from ovcf_node.domain.findings import Findings, VertebraFinding
 from ovcf_node.domain.levels import GRADED, REPORTED, mask_value
 from ovcf_node.domain.volume import Masks
+from ovcf_node.evaluate.mistakes import NEAR_MM, errors
 from ovcf_node.evaluate.truth import SERIES, TrueCase, TrueVertebra, read
 from ovcf_node.workflow.reading import Read, png_bytes, read_series
-
-NEAR_MM = 12.0
-"""A level is named right when the centre reported under that name lies within this distance of the true one."""
 
 
 def score(folder: Path, bundle: Path, *, threads: int = 2, pictures: Path | None = None) -> dict[str, Any]:
@@ -144,45 +142,3 @@ def _surface_distance(a: np.ndarray, b: np.ndarray, spacing: list[float]) -> flo
     to_b = ndimage.distance_transform_edt(~rim_b, sampling=spacing)[rim_a]
     to_a = ndimage.distance_transform_edt(~rim_a, sampling=spacing)[rim_b]
     return float((to_a.sum() + to_b.sum()) / (len(to_a) + len(to_b)))
-
-
-NORMAL = ("none", "sacralised", "lumbarised")
-"""Variants in which every vertebra still has an ordinary name."""
-
-
-def said_of(record: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
-    """What was said of a true vertebra: under its name, or at its place where names are not ordinary or not certain."""
-    return row["said"] if record["named"] and record["variant"] in NORMAL else row["place"] or {}
-
-
-def right_name(row: dict[str, Any]) -> bool:
-    """Whether a vertebra of a record was found under its own name at its own place."""
-    return row["distance_mm"] is not None and row["distance_mm"] <= NEAR_MM
-
-
-def errors(record: dict[str, Any]) -> list[str]:
-    """Say in words what is wrong with a case; empty when nothing is."""
-    out = []
-    if record["status"] in ("not_assessed", "excluded"):
-        return [f"{record['status']}: {', '.join(record['reasons'])}"]
-    if record["fracture"] is not None and record["said_fracture"] is not record["fracture"]:
-        words = {True: "fracture", False: "no fracture", None: "undetermined"}
-        out.append(f"truth {words[record['fracture']]}, said {words[record['said_fracture']]}")
-    elif record["fracture"] and record["denis"] and record["said_denis"] != record["denis"]:
-        out.append(f"truth type {record['denis']}, said {record['said_denis'] or 'withheld'}")
-    if record["named"] and record["complete"] and record["variant"] == "none":
-        wrong = [v["level"] for v in record["vertebrae"] if not right_name(v)]
-        if wrong:
-            out.append(f"names: {', '.join(wrong)}")
-    if record["variant"] not in NORMAL and not record["numbering_uncertain"]:
-        out.append(f"{record['variant']}: numbering not called uncertain")
-    for v in record["vertebrae"]:
-        here = said_of(record, v)
-        said = here.get("fracture")
-        if v["level"] in GRADED and v["fracture"] is False and said is True:
-            out.append(f"{v['level']} false fracture ({v['mimic'] or ('old' if v['old_deformity'] else 'plain')})")
-        if v["level"] in GRADED and v["fracture"] and said is not True:
-            known = f"{v['denis'] or 'fracture'}" + (f", loss {v['height_loss']:.0%}" if v["height_loss"] else "")
-            answer = "not graded" if not here else "undetermined" if said is None else "missed"
-            out.append(f"{v['level']} {answer} ({known})")
-    return out

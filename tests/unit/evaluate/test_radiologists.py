@@ -1,5 +1,7 @@
 """Shadow results beside radiologists' findings: the table is read as documented, counted like every other cohort."""
 
+from dataclasses import replace
+
 import pytest
 
 from ovcf_node.domain.findings import Findings, PatientFinding, VertebraFinding
@@ -55,6 +57,13 @@ def test_every_wrong_line_is_named_at_once(tmp_path, text, words):
         table(tmp_path, text)
     assert caught.value.code == "truth_unreadable" and "A1" not in caught.value.text
     assert "maybe" not in text or all(f"line {n}" in caught.value.text for n in (2, 3, 4))
+
+
+def test_a_whole_level_outside_the_field_is_no_difference(tmp_path):
+    findings = said({"L1": "B"})
+    without = replace(findings, vertebrae=tuple(v for v in findings.vertebrae if v.level != "T12"))
+    text = page([record(table(tmp_path, TABLE)[0], without)], {}, ["reference 1"])
+    assert "The two differ nowhere." in text
 
 
 def test_the_page_counts_and_names_lines_only(tmp_path):

@@ -14,8 +14,9 @@ from ovcf_node.domain.reasons import Reason
 from ovcf_node.domain.volume import Masks
 from ovcf_node.errors import Permanent
 from ovcf_node.evaluate import code, figures, markdown, run, study, truth
+from ovcf_node.evaluate.mistakes import contradictions, errors
 from ovcf_node.evaluate.reader import reads_fracture
-from ovcf_node.evaluate.score import compare, errors, overlap
+from ovcf_node.evaluate.score import compare, overlap
 from ovcf_node.workflow.reading import Read
 
 BUNDLE = Path(__file__).resolve().parents[3] / "models" / "reference"
@@ -84,6 +85,36 @@ def test_a_right_reading_has_no_error():
 ])
 def test_every_error_is_named(case, read, words):
     assert words in "; ".join(errors(compare(case, read, 1.0)))
+
+
+def test_a_wrong_type_is_told_once_and_never_hidden_by_another_vertebra():
+    lone = compare(true_case({"L1": "B"}), reading({"L1": "C"}), 1.0)
+    assert errors(lone) == ["truth type B, said C"]
+    louder = reading({"L1": "C", "L3": "B"})
+    vertebrae = tuple(replace(v, probability=0.99) if v.level == "L3" else v for v in louder.findings.vertebrae)
+    hidden = compare(true_case({"L1": "B"}), replace(louder, findings=replace(louder.findings, vertebrae=vertebrae)), 1.0)
+    assert hidden["said_denis"] == "B", "the patient's type is right by a false alarm"
+    assert errors(hidden) == ["L1 type B, said C", "L3 false fracture (plain)"]
+
+
+def test_a_level_without_an_answer_is_an_error_and_no_contradiction():
+    read = reading()
+    unread = replace(read.findings, vertebrae=tuple(v for v in read.findings.vertebrae if v.level != "L2"))
+    record = compare(true_case(), replace(read, findings=unread), 1.0)
+    assert "L2 not graded (plain)" in errors(record) and "L2" not in "; ".join(contradictions(record)[1:])
+
+
+def test_of_a_cut_field_the_vertebrae_count_that_have_a_truth():
+    case = true_case()
+    parts = tuple(truth.TrueVertebra("T12", CENTRES["T12"]) if v.level == "T12" else v for v in case.vertebrae)
+    case = replace(case, vertebrae=parts, complete=False, facts={**case.facts, "kind": "cut"})
+    record = compare(case, reading({"L3": "D"}, ovcf=None), 1.0)
+    record["vertebrae"][0]["dice"], record["vertebrae"][1]["dice"] = 0.1, 0.9
+    found = figures.summary([record])
+    quiet = found["groups"]["kind"]["cut"]["specificity"]
+    assert (quiet["hits"], quiet["of"]) == (4, 5)
+    assert found["overlap"]["levels"]["T12"]["n"] == 0 and found["overlap"]["levels"]["L1"]["n"] == 1
+    assert found["detection"]["tn"] + found["detection"]["fp"] == 0, "the patient has no truth"
 
 
 def failures(case, read) -> str:
