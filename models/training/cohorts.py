@@ -2,7 +2,7 @@
 
 - ``study``      the reference study's case mix (A 40, B 45, C 39, D 55, none 41 of 220), scaled to N patients
 - ``natural``    25 % fractured, types as in Denis 1983 (16 / 62 / 6 / 15 %)
-- ``negatives``  no fracture, every mimic in turn, healed deformities, transitional anatomy
+- ``negatives``  no fracture, every mimic in turn, healed deformities, transitional anatomy, what lies around (`kinds.py`)
 - ``second``     the study's mix and some burst fractures, made by the second generator
 - ``third``      the study's mix, made by the third generator; read only when asked for by name, once a bundle is chosen
 
@@ -23,20 +23,20 @@ from types import ModuleType
 import numpy as np
 import torch
 
+import kinds
 import phantoms
 import second
 import third
-from casefolder import REPORTED, axial, whole_bodies, write_case
+from casefolder import GRADED, REPORTED, axial, whole_bodies, write_case
 from ovcf_node.evaluate.study import CASE_MIX, NATURAL_MIX
 
-GRADED = REPORTED[:-1]
 COHORTS = ("study", "natural", "negatives", "second", "third")
 USUAL = COHORTS[:-1]  # those of one number for all; the third is asked for by name
 FIRST_SEED = {  # moved on with each bundle whose builders have looked at the failures of the one before; then extend `SEEN`
-    "study": 9_400_000, "natural": 9_430_000, "negatives": 9_460_000, "second": second.EVALUATION + 900_000,
-    "third": 9_060_000,
+    "study": 9_600_000, "natural": 9_630_000, "negatives": 9_660_000, "second": second.EVALUATION + 1_700_000,
+    "third": 9_530_000,
 }
-SPAN = 30_000  # seeds that a cohort may search: 200 negatives take 1400
+SPAN = 30_000  # seeds that a cohort may search: 200 negatives take 900
 SEEN = {  # by generator: first seed, first one beyond, who has looked at those between; never evaluated again
     "first": (
         (0, 5_000_000, "training"),
@@ -50,6 +50,7 @@ SEEN = {  # by generator: first seed, first one beyond, who has looked at those 
         (9_100_000, 9_200_000, "study, natural and negatives of 0.9.0, 194 of them"),
         (9_200_000, 9_300_000, "study, natural and negatives of 0.10.0, 415 of them"),
         (9_300_000, 9_400_000, "study, natural and negatives of 0.11.0, all of them"),
+        (9_400_000, 9_500_000, "study, natural and negatives of 0.12.0, all of them"),
     ),
     "second": (
         (second.SELECTION, second.EVALUATION, "checkpoints, calibration, numbering, choice between trainings"),
@@ -59,16 +60,19 @@ SEEN = {  # by generator: first seed, first one beyond, who has looked at those 
         (second.EVALUATION + 600_000, second.EVALUATION + 700_000, "second of 0.9.0, all of them"),
         (second.EVALUATION + 700_000, second.EVALUATION + 800_000, "second of 0.10.0, all of them"),
         (second.EVALUATION + 800_000, second.EVALUATION + 900_000, "second of 0.11.0 and 0.10.0, all of them"),
+        (second.EVALUATION + 900_000, second.EVALUATION + 1_000_000, "second of 0.12.0, all of them"),
     ),
     "third": (
         (9_000_000, 9_030_000, "third of 0.8.0 and 0.9.0"), (9_030_000, 9_060_000, "third of 0.11.0 and 0.10.0"),
+        (9_060_000, 9_090_000, "third of 0.12.0"),
         (9_500_000, 9_530_000, "tests"),
     ),
 }
-NEGATIVES = (
-    "wedge", "biconcave", "short", "schmorl", "limbus", "osteophytes", "sclerosis", "lines", "haemangioma", "cupid",
-    "lesion", "scheuermann", "cement", "screws", "old", "sacralised", "lumbarised", "T13", "L6", "four_lumbar",
+OF_BODIES = (  # from the most frequent to the rarest
+    "wedge", "biconcave", "short", "schmorl", "limbus", "osteophytes", "sclerosis", "lines", "haemangioma",
+    "cupid", "lesion", "scheuermann", "cement", "screws", "old", "sacralised", "lumbarised", "T13", "L6", "four_lumbar",
 )
+NEGATIVES = (*OF_BODIES, *kinds.AROUND)
 OTHERS = {"second": second, "third": third}
 SIGNS = ("superior", "inferior", "anterior", "posterior")  # only `calibrate.py` reads them
 LIMIT = 7_000_000  # voxels of one series
@@ -115,7 +119,9 @@ def _size(text: str) -> int:
     return int(text)
 
 
-def patients(cohort: str, n: int, first: int | None = None) -> list[Patient]:
+def patients(
+    cohort: str, n: int, first: int | None = None, negatives: tuple[str, ...] = NEGATIVES
+) -> list[Patient]:
     """The patients of a cohort, mixed so that any first part has about the same mix; `first` replaces its first seed."""
     first = FIRST_SEED[cohort] if first is None else first
     if cohort == "study":
@@ -124,12 +130,12 @@ def patients(cohort: str, n: int, first: int | None = None) -> list[Patient]:
         broken = quotas(NATURAL_MIX, round(n / 4))
         found = list(_search(cohort, {**broken, "none": n - sum(broken.values())}, "study", _study_kind, first))
     elif cohort == "negatives":
-        wanted = {k: n // len(NEGATIVES) + (i < n % len(NEGATIVES)) for i, k in enumerate(NEGATIVES)}
+        wanted = {k: n // len(negatives) + (i < n % len(negatives)) for i, k in enumerate(negatives)}
         found = list(_search(cohort, wanted, "training", _negative_kind, first))
     else:
         mix = quotas({**CASE_MIX, "burst": 9} if cohort == "second" else CASE_MIX, n)
-        kinds = [k for k, m in mix.items() for _ in range(m)]
-        found = [Patient(cohort, k, first + i) for i, k in enumerate(kinds)]
+        each = [k for k, m in mix.items() for _ in range(m)]
+        found = [Patient(cohort, k, first + i) for i, k in enumerate(each)]
     order = np.random.default_rng(n).permutation(len(found))
     return [found[i] for i in order]
 
@@ -151,18 +157,18 @@ def _study_kind(case, left: dict[str, int]) -> str | None:
     broken = [v for v in case.vertebrae if v.fracture]
     if any(v.level not in GRADED or v.evidence["posterior"] for v in broken):
         return None
-    kinds = {v.denis for v in broken} or {"none"}
-    kind = kinds.pop()
-    return kind if not kinds and kind in left else None
+    types = {v.denis for v in broken} or {"none"}
+    kind = types.pop()
+    return kind if not types and kind in left else None
 
 
 def _negative_kind(case, left: dict[str, int]) -> str | None:
-    """The rarest thing still wanted that a patient without a fracture shows in T12-L5."""
+    """The rarest thing still wanted that a patient without a fracture shows."""
     if any(v.fracture for v in case.vertebrae):
         return None
-    shown = {v.mimic for v in case.vertebrae if v.level in GRADED} | {case.variant}
-    shown |= {"old"} if any(v.old_deformity and v.mimic != "cement" for v in case.vertebrae if v.level in GRADED) else set()
-    return next((k for k in reversed(NEGATIVES) if k in left and k in shown), None)
+    scan = graded_scan(case.seed)
+    shown = kinds.of_bodies(case) | kinds.around(case, scan, *_window(case, scan)[:2])
+    return next((k for k in (*reversed(OF_BODIES), *kinds.AROUND) if k in left and k in shown), None)
 
 
 def make(patient: Patient, folder: Path) -> Path:
@@ -184,23 +190,35 @@ def field_around(rng: np.random.Generator, centres: np.ndarray, slice_mm: float)
     return np.array([*(middle - np.array([wide, tall]) / 2), bottom]), np.array([wide, tall, top - bottom]), float(pixel)
 
 
+def _shown(case) -> list:
+    """The vertebrae that the field is laid around, head to foot."""
+    return [v for v in case.vertebrae if v.level in (*REPORTED, *TRANSITIONAL)]
+
+
+def _window(case, acquisition) -> tuple[np.ndarray, np.ndarray, float]:
+    rng = np.random.default_rng([case.seed, 7])
+    return field_around(rng, np.array([v.centre_mm for v in _shown(case)]), acquisition.slice_mm)
+
+
 def _first(patient: Patient, folder: Path) -> Path:
     profile = "training" if patient.cohort == "negatives" else "study"
-    case = phantoms.sample_case(patient.seed, profile=profile)
-    acquisition = graded_scan(patient.seed)
-    rng = np.random.default_rng([patient.seed, 7])
-    shown = [v for v in case.vertebrae if v.level in (*REPORTED, *TRANSITIONAL)]
-    low, size, pixel = field_around(rng, np.array([v.centre_mm for v in shown]), acquisition.slice_mm)
+    case = kinds.grown(patient.kind, phantoms.sample_case(patient.seed, profile=profile))
+    acquisition = kinds.scanned(patient.kind, graded_scan(patient.seed))
+    shown = _shown(case)
+    low, size, pixel = _window(case, acquisition)
+    if patient.kind == "cut":
+        low, size = kinds.cut_window(patient.seed, np.array([v.centre_mm for v in shown]), low, size)
     spacing = (acquisition.slice_mm, pixel, pixel)
     grid = axial(low, spacing, [round(float(a) / b) for a, b in zip(size[::-1], spacing, strict=True)])
     made = phantoms.render(case, grid, acquisition)
     instance, body = made.instance.cpu().numpy(), made.body.cpu().numpy() > 0
-    labels, complete = _labels(((i + 1, v.level) for i, v in enumerate(case.vertebrae)), instance, body)
+    labels, whole = _labels(((i + 1, v.level) for i, v in enumerate(case.vertebrae)), instance, body)
     truth = {
-        "cohort": patient.cohort, "variant": case.variant, "named": True, "complete": complete,
+        "cohort": patient.cohort, "variant": case.variant, "named": True, "complete": len(whole) == len(REPORTED),
         "facts": {"kind": patient.kind, "generator": "first", "seed": patient.seed},
         "vertebrae": [
-            {
+            {"level": v.level, "centre_mm": [round(float(x), 3) for x in v.centre_mm]}
+            if patient.kind == "cut" and v.level not in whole else {
                 "level": v.level, "centre_mm": [round(float(x), 3) for x in v.centre_mm], "fracture": bool(v.fracture),
                 "denis": "burst" if v.fracture and v.evidence["posterior"] else v.denis if v.fracture else None,
                 "evidence": [int(v.evidence[k]) for k in SIGNS],
@@ -209,7 +227,7 @@ def _first(patient: Patient, folder: Path) -> Path:
             } for v in shown
         ],
     }
-    kernel = "BONE" if acquisition.edge > 0.3 else "STANDARD"
+    kernel = "BONE" if acquisition.edge > kinds.SHARP else "STANDARD"
     return write_case(
         folder, made.hu.cpu().numpy(), grid, labels, truth, seed=patient.seed, thickness=acquisition.slice_mm,
         contrast=acquisition.contrast, kernel=kernel, patient={"PatientSex": case.sex, "PatientAge": f"{case.age:03.0f}Y"},
@@ -232,10 +250,10 @@ def _other(patient: Patient, folder: Path, generator: ModuleType) -> Path:
     made_of = generator.sample_patient(patient.seed, kind=patient.kind)
     how = generator.choose_scan(made_of, patient.seed)
     picture = generator.scan(made_of, how, patient.seed)
-    labels, complete = _labels(((i + 1, v.level) for i, v in enumerate(made_of.vertebrae)), picture.instance, picture.body)
+    labels, whole = _labels(((i + 1, v.level) for i, v in enumerate(made_of.vertebrae)), picture.instance, picture.body)
     shown = [v for v in made_of.vertebrae if v.level in (*REPORTED, "T13", "L6")]
     truth = {
-        "cohort": patient.cohort, "variant": made_of.variant, "named": True, "complete": complete,
+        "cohort": patient.cohort, "variant": made_of.variant, "named": True, "complete": len(whole) == len(REPORTED),
         "facts": {"kind": patient.kind, "generator": patient.cohort, "seed": patient.seed},
         "vertebrae": [
             {
@@ -253,14 +271,14 @@ def _other(patient: Patient, folder: Path, generator: ModuleType) -> Path:
     )
 
 
-def _labels(numbers, instance: np.ndarray, body: np.ndarray) -> tuple[np.ndarray, bool]:
-    """The label map of T12..S1, and whether all seven bodies are wholly in the field."""
-    labels, whole = np.zeros(instance.shape, np.uint8), []
+def _labels(numbers, instance: np.ndarray, body: np.ndarray) -> tuple[np.ndarray, set[str]]:
+    """The label map of T12..S1, and which of the seven bodies are wholly in the field."""
+    labels, whole = np.zeros(instance.shape, np.uint8), set()
     for number, level in numbers:
         if level in REPORTED:
             labels[instance == number] = 1 + REPORTED.index(level)
-            whole.append(whole_bodies(instance, body, number))
-    return labels, len(whole) == len(REPORTED) and all(whole)
+            whole |= {level} if whole_bodies(instance, body, number) else set()
+    return labels, whole
 
 
 def main() -> None:

@@ -14,6 +14,8 @@ from phantoms.grids import Grid
 from phantoms.norms import count_of
 from second import samples as second
 
+LUMBAR_RIBS = 0.04  # share of training fields: more than of people
+
 
 def numpy(x) -> np.ndarray:
     return x.detach().cpu().numpy() if isinstance(x, torch.Tensor) else np.asarray(x)
@@ -48,6 +50,8 @@ def rendered_field(seed: int, profile: str = "training", device: str = "cpu", sh
         return *phantoms.pasted_case(seed, folder=shapes), True
     rng = np.random.default_rng([seed, 1])
     case = phantoms.sample_case(seed, profile=profile)
+    if profile == "training" and case.variant == "none" and np.random.default_rng([seed, 2]).random() < LUMBAR_RIBS:
+        case = phantoms.with_lumbar_ribs(case)
     grid = phantoms.sample_field(rng, case, 3.0)
     acquisition = phantoms.sample_acquisition(seed, profile=profile)
     return phantoms.render(case, grid, acquisition, device=device), case.shown, acquisition.family == "random"

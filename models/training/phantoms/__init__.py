@@ -7,7 +7,8 @@ deformities carry `old_deformity`. A case with posterior-wall evidence keeps its
 still a compression fracture is the reader's rule.
 """
 
-from .acquisition import Acquisition, clean_acquisition, sample_acquisition
+from .acquisition import Acquisition, clean_acquisition, padded, sample_acquisition
+from .additions import with_lumbar_ribs
 from .case import sample_case
 from .dicom import write_series
 from .grids import Grid, axial_grid, crop_grid, sample_field
@@ -36,6 +37,7 @@ __all__ = [
     "label_index",
     "label_map_case",
     "leaning",
+    "padded",
     "pasted_case",
     "render",
     "render_crop",
@@ -47,5 +49,6 @@ __all__ = [
     "sample_field",
     "sample_pose",
     "sample_scanned",
+    "with_lumbar_ribs",
     "write_series",
 ]

@@ -99,6 +99,7 @@ class Acquisition:
     gradient_hu: float = 0.0  # marrow under both endplates above the middle of the body
     circle: float = 0.0  # reconstruction circle's radius as a share of the longer side's half (0: the field has no circle)
     padding_hu: float = -1024.0  # what stands outside it
+    cord: float = 0.0  # HU of the spinal cord above the dural sac around it (0: not told apart)
     metal: float = 0.0  # strength of the streaks of metal, about 1 (0: none, or corrected)
 
     def hu(self, tissue: str) -> float:
@@ -173,16 +174,21 @@ def sample_acquisition(seed: int, *, profile: str = "training") -> Acquisition:
         gradient_hu=float(rng.uniform(-20, 150)) if rng.random() < 0.5 else 0.0,
     )
     if profile == "training":  # own streams: the rest of the scan stays as it was
-        acq = _padded(np.random.default_rng([seed, 78]), acq)
+        padding = np.random.default_rng([seed, 78])
+        if padding.random() <= 1 / 6:
+            acq = padded(padding, acq)
+        canal = np.random.default_rng([seed, 80])
+        acq = replace(acq, cord=float(canal.normal(14, 4) if family == "physical" else canal.uniform(-40, 60)))
+        if canal.random() < 0.35:  # a cleft is filled with fluid, not gas, once the patient has lain
+            held = {**dict(acq.tissues), "cleft": TISSUES["water"] + float(canal.uniform(-8, 20))}
+            acq = replace(acq, tissues=tuple(held.items()))
         streaks = np.random.default_rng([seed, 79])
         acq = replace(acq, metal=float(streaks.uniform(0.25, 1.2)) if streaks.random() < 0.75 else 0.0)
     return acq
 
 
-def _padded(rng: np.random.Generator, acq: Acquisition) -> Acquisition:
-    """One series in six has a reconstruction circle, padded with air or, as scanners with signed values do, with -2000."""
-    if rng.random() > 1 / 6:
-        return acq
+def padded(rng: np.random.Generator, acq: Acquisition) -> Acquisition:
+    """The scan with a reconstruction circle, padded with air or, as scanners with signed values do, with -2000."""
     return replace(acq, circle=float(rng.uniform(0.85, 1.02)), padding_hu=float(rng.choice([-1024, -2000], p=[0.6, 0.4])))
 
 

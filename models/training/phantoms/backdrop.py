@@ -156,6 +156,12 @@ def paint_joints(canvas: Canvas, case, acq: Acquisition) -> None:
             win = canvas.window(*canvas.bounds(tube))
             if win is not None:
                 canvas.paint(win, canvas.cover(canvas.distance(win, tube)), acq.hu(tube.tissue))
+        if acq.cord and not upper.level.startswith(("L", "S")):  # its cone ends at the next vertebra below T12
+            end = 0.1 if not lower.level.startswith(("C", "T")) else 0.24
+            cord = Capsule("sac", sac.a, sac.b, upper.arch.canal_d * 0.24, lower.arch.canal_d * end)
+            win = canvas.window(*canvas.bounds(cord))
+            if win is not None:
+                canvas.paint(win, canvas.cover(canvas.distance(win, cord)), acq.hu("sac") + acq.cord)
 
 
 def _swelling(canvas: Canvas, vertebra, acq: Acquisition) -> None:

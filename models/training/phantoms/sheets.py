@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 
 from . import plain
 from .acquisition import clean_acquisition, sample_acquisition
+from .additions import with_lumbar_ribs
 from .case import sample_case
 from .damage import MIMICS
 from .grids import Grid, axial_grid, crop_grid
@@ -21,7 +22,7 @@ from .scanned import MIMICS as SCANNED_MIMICS
 from .scanned import render_scanned, sample_scanned
 
 KINDS = ("healthy", "A", "B", "C", "D", "posterior", "old", *MIMICS)
-VARIANTS = ("none", "sacralised", "lumbarised", "T13", "L6", "four_lumbar")
+VARIANTS = ("none", "sacralised", "lumbarised", "T13", "L6", "four_lumbar", "lumbar_rib")
 
 
 def _titled(image: np.ndarray, text: str) -> np.ndarray:
@@ -85,6 +86,8 @@ def variants() -> Image.Image:
     found: dict[str, np.ndarray] = {}
     for seed in range(2000):
         case = sample_case(seed)
+        if case.variant == "none" and case.variant in found:
+            case = with_lumbar_ribs(case)
         if case.variant in found:
             continue
         middle = np.array(case.find("L3").centre_mm)
@@ -96,7 +99,7 @@ def variants() -> Image.Image:
         found[case.variant] = _titled(np.concatenate(pair, axis=1), case.variant)
         if set(found) == set(VARIANTS):
             break
-    return _sheet([found[name] for name in VARIANTS], 3)
+    return _sheet([found[name] for name in VARIANTS], 4)
 
 
 def _examples(case, acq) -> dict[str, np.ndarray]:

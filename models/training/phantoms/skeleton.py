@@ -17,46 +17,43 @@ def ribs(rng, vertebrae, torso, scale) -> list[BoneGroup]:
     squeeze = rng.uniform(0.8, 0.88)
     for v in (v for v in vertebrae if v.level.startswith("T")):
         number = int(v.level[1:])
-        u, back, up = np.asarray(v.frame)
-        origin = np.asarray(v.origin_mm)
-        low = np.clip((origin[2] - torso.z0) / torso.step, 0, len(torso.half_width) - 1)
-        k = np.arange(len(torso.half_width))
-        a, b = (np.interp(low, k, x) for x in (torso.half_width, torso.half_depth))
-        cx, cy = (np.interp(low, k, x) for x in (torso.centre_x, torso.centre_y))
-        a, b = (a - torso.fat_mm) * squeeze + 8, (b - torso.fat_mm) * squeeze + 4
-        end = short12 if number == 12 else reach[number]
         for side in (-1, 1):
-            head = (
-                origin
-                + u * side * v.body.half_width * 0.92
-                + back * v.body.half_depth * 0.85
-                + up * v.body.r0 * (0.55 if number < 11 else 0.1)
-            )
-            neck = (
-                origin
-                + u * side * (v.arch.tp_span / 2 + 2)
-                + back * (v.body.half_depth + v.arch.canal_d * 0.5 + v.arch.tp_back * 0.5)
-                + up * 2
-            )
-            fall = (75 + 8 * number) * scale
-            points = [head, neck]
-            for phi in np.arange(0.5, end + 0.01, 0.22):
-                points.append(
-                    np.array(
-                        [
-                            cx + side * a * np.sin(phi),
-                            cy + b * np.cos(phi),
-                            origin[2] - fall * (phi - 0.35) / np.pi * (1.25 if phi < 1.7 else 1.1),
-                        ]
-                    )
-                )
-            radii = [4.4 * scale] * 2 + [4.8 * scale] * (len(points) - 2)
-            parts = tuple(
-                Capsule("spongy", to_tuple(p), to_tuple(q), r, s)
-                for p, q, r, s in zip(points, points[1:], radii, radii[1:], strict=False)
-            )
-            groups.append(BoneGroup(parts, 1.3))
+            groups.append(rib(v, torso, scale, number, side, short12 if number == 12 else reach[number], squeeze))
     return groups
+
+
+def rib(v, torso, scale: float, number: int, side: int, end: float, squeeze: float) -> BoneGroup:
+    """One rib of a vertebra, to the angle `end` (radians from the back) of a wall squeezed to that share of the torso's."""
+    u, back, up = np.asarray(v.frame)
+    origin = np.asarray(v.origin_mm)
+    low = np.clip((origin[2] - torso.z0) / torso.step, 0, len(torso.half_width) - 1)
+    k = np.arange(len(torso.half_width))
+    a, b = (np.interp(low, k, x) for x in (torso.half_width, torso.half_depth))
+    cx, cy = (np.interp(low, k, x) for x in (torso.centre_x, torso.centre_y))
+    a, b = (a - torso.fat_mm) * squeeze + 8, (b - torso.fat_mm) * squeeze + 4
+    head = (
+        origin
+        + u * side * v.body.half_width * 0.92
+        + back * v.body.half_depth * 0.85
+        + up * v.body.r0 * (0.55 if number < 11 else 0.1)
+    )
+    neck = (
+        origin
+        + u * side * (v.arch.tp_span / 2 + 2)
+        + back * (v.body.half_depth + v.arch.canal_d * 0.5 + v.arch.tp_back * 0.5)
+        + up * 2
+    )
+    fall = (75 + 8 * number) * scale
+    points = [head, neck]
+    for phi in np.arange(0.5, end + 0.01, 0.22):
+        down = fall * (phi - 0.35) / np.pi * (1.25 if phi < 1.7 else 1.1)
+        points.append(np.array([cx + side * a * np.sin(phi), cy + b * np.cos(phi), origin[2] - down]))
+    radii = [4.4 * scale] * 2 + [4.8 * scale] * (len(points) - 2)
+    parts = tuple(
+        Capsule("spongy", to_tuple(p), to_tuple(q), r, s)
+        for p, q, r, s in zip(points, points[1:], radii, radii[1:], strict=False)
+    )
+    return BoneGroup(parts, 1.3)
 
 
 def pelvis(rng, at, scale) -> list[BoneGroup]:

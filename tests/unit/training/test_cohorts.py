@@ -3,9 +3,12 @@
 import json
 import sys
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
+import pydicom
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -15,9 +18,13 @@ import assess  # noqa: E402
 import calibrate  # noqa: E402
 import cases  # noqa: E402
 import cohorts  # noqa: E402
+import kinds  # noqa: E402
+import phantoms  # noqa: E402
 import second  # noqa: E402
 from ovcf_node.evaluate import Records  # noqa: E402
 from ovcf_node.evaluate.study import CASE_MIX  # noqa: E402
+from ovcf_node.evaluate.truth import read  # noqa: E402
+from phantoms.soft import Capsule  # noqa: E402
 
 BUNDLE = Path(__file__).resolve().parents[3] / "models" / "reference"
 
@@ -60,12 +67,13 @@ def test_all_that_was_trained_calibrated_and_chosen_on_has_been_seen():
             *(first for name, first in calibrate.FIRST.items() if name != "second"), cases.HELD, cases.EVALUATION,
             5_760_000, 5_820_000, 5_830_000, 6_595_000, 6_695_000, 6_795_000, 6_900_000, 6_930_000, 6_960_000,
             9_100_000, 9_130_000, 9_160_000, 9_200_000, 9_230_000, 9_260_000, 9_300_000, 9_330_000, 9_360_000,
+            9_400_000, 9_430_000, 9_460_000,
         ),
         "second": (
             calibrate.FIRST["second"], second.SELECTION, second.EVALUATION, 7_760_000, 7_820_000, 8_395_000, 8_500_000,
-            8_600_000, 8_700_000, 8_800_000,
+            8_600_000, 8_700_000, 8_800_000, 8_900_000,
         ),
-        "third": (9_000_000, 9_030_000),
+        "third": (9_000_000, 9_030_000, 9_060_000),
     }
     assert used.keys() == cohorts.SEEN.keys()
     for name, seeds in used.items():
@@ -90,6 +98,69 @@ def test_patients_of_another_size_stay_out_of_the_report(tmp_path):
     assert [r["case"] for r in found.rows] == [five[0].name, "other"]
     assert len(Records(tmp_path, BUNDLE).rows) == 3
     assert "second 1 of 5" in assess.unfinished(found, {"second": 5})[0] and not assess.unfinished(found, {"second": 1})
+
+
+@pytest.mark.slow
+def test_negatives_are_of_every_kind_without_a_fracture():
+    found = cohorts.patients("negatives", len(cohorts.NEGATIVES))
+    assert sorted(p.kind for p in found) == sorted(cohorts.NEGATIVES)
+    assert not any(v.fracture for p in found for v in phantoms.sample_case(p.seed).vertebrae)
+
+
+@pytest.mark.slow
+def test_patients_to_calibrate_on_stay_what_they_were():
+    found = cohorts.patients("negatives", 20, calibrate.FIRST["negatives"], cohorts.OF_BODIES)
+    assert sorted(p.seed - 5_700_000 for p in found) == [
+        0, 2, 4, 5, 6, 7, 10, 11, 12, 13, 23, 27, 28, 30, 31, 34, 39, 84, 86, 171]
+
+
+def test_what_lies_around_the_bodies_is_told_by_its_measure():
+    straight, scan = phantoms.sample_case(0, profile="demo"), phantoms.clean_acquisition()
+    low, size = np.array([-150.0, -150, -200]), np.array([300.0, 300, 500])
+    done_to = {"cut", "lumbar_rib"}  # what can be done to anyone of ordinary anatomy
+    assert kinds.around(straight, scan, low, size) == {"padding", *done_to} and kinds.cobb(straight) < 1
+    assert kinds.around(straight, scan, low, size * (0.5, 1, 1)) == done_to, "a circle in a narrow field takes the spine"
+    assert kinds.around(replace(straight, variant="L6"), scan, low, size) == {"padding"}
+    frames = {v.level: (v.frame[0], v.frame[1], (0.1 * k, 0.0, 1.0)) for k, v in enumerate(straight.vertebrae)}
+    curved = replace(straight, vertebrae=tuple(replace(v, frame=frames[v.level]) for v in straight.vertebrae))
+    assert "scoliosis" in kinds.around(curved, scan, low, size)
+    bright = replace(scan, contrast="arterial", edge=0.5)
+    assert "sharp_contrast" in kinds.around(straight, bright, low, size) and "sharp_contrast" not in kinds.around(
+        straight, replace(bright, edge=0.0), low, size)
+    worn = replace(straight, discs=tuple((1.0, height * 0.6) for _, height in straight.discs))
+    assert {"discs", "vacuum"} <= kinds.around(worn, scan, low, size)
+    clip = Capsule("metal", (0.0, 0.0, 0.0), (0.0, 2.0, 0.0), 0.5, 0.5)
+    clipped = replace(straight, additions=replace(straight.additions, last=(clip,)))
+    assert "clips" in kinds.around(clipped, scan, low, size)
+    assert "clips" not in kinds.around(clipped, scan, low + 400, size), "outside the field"
+
+
+@pytest.mark.slow
+def test_of_a_cut_field_only_what_lies_in_it_wholly_has_a_truth(tmp_path):
+    patient = cohorts.Patient("negatives", "cut", 9_500_003)
+    case = read(cohorts.make(patient, tmp_path / "cut"))
+    known = [v.level for v in case.vertebrae if v.fracture is not None]
+    assert not case.complete and case.fracture is None and 3 <= len(known) < 7
+    assert {v.level for v in case.vertebrae} >= set(cohorts.REPORTED)
+    assert all(v.heights_mm for v in case.vertebrae if v.level in known)
+
+
+def test_a_patient_with_ribs_at_l1_keeps_the_names_and_is_told_apart(tmp_path):
+    case = phantoms.sample_case(9_500_005)
+    ribbed = kinds.grown("lumbar_rib", case)
+    assert kinds.grown("cut", case) is case and ribbed.variant == "lumbar_rib"
+    assert [v.level for v in ribbed.vertebrae] == [v.level for v in case.vertebrae]
+    new = ribbed.additions.bones[len(case.additions.bones) :]
+    l1 = np.array(case.find("L1").centre_mm)
+    assert 1 <= len(new) <= 2 and all(np.linalg.norm(np.array(group.parts[0].a) - l1) < 45 for group in new)
+
+
+@pytest.mark.slow
+def test_a_padded_series_has_its_circle(tmp_path):
+    folder = cohorts.make(cohorts.Patient("negatives", "padding", 9_500_004), tmp_path / "padding")
+    image = pydicom.dcmread(next((folder / "ct").iterdir()))
+    corner = image.pixel_array[0, 0] * float(image.RescaleSlope) + float(image.RescaleIntercept)
+    assert corner in (-1024, -2000) and read(folder).complete
 
 
 @pytest.mark.slow

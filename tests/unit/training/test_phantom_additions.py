@@ -338,3 +338,26 @@ def test_crops_to_evaluate_are_of_unvaried_patients(monkeypatch):
     for every in (True, False):
         cases.crops(2, every=every)
     assert asked == [False, True]
+
+
+def test_the_cord_lies_in_the_sac_and_ends_below_t12():
+    case = P.sample_case(3)
+    bare = replace(P.clean_acquisition(), texture_sd=0.0)
+    told = replace(bare, cord=20.0)
+    for level, seen in (("T11", True), ("L2", False)):
+        v = case.find(level)
+        middle = np.asarray(v.origin_mm) + np.asarray(v.frame[1]) * (v.body.half_depth + v.arch.canal_d / 2)
+        grid = P.axial_grid(case, spacing=0.8, slice_spacing=1.5, field_mm=(24, 24), z_range=(middle[2] - 3, middle[2] + 3),
+                            centre=middle[:2])
+        with_cord, without = (P.render(case, grid, acq, truth=False).hu for acq in (told, bare))
+        rise = (with_cord - without).numpy()
+        assert (rise.max() > 15) == seen and rise.min() > -1
+
+
+def test_one_scan_in_three_shows_fluid_in_a_cleft_and_every_training_scan_a_cord():
+    scans = [P.sample_acquisition(seed) for seed in range(60)]
+    fluid = [acq for acq in scans if -1 <= acq.hu("cleft") <= 28]
+    gas = [acq for acq in scans if acq.family == "physical" and acq not in fluid]
+    assert 10 < len(fluid) < 35 and all(acq.hu("cleft") < -200 for acq in gas)
+    assert all(acq.cord for acq in scans) and not P.sample_acquisition(1, profile="study").cord
+    assert P.sample_acquisition(1, profile="study").hu("cleft") < -350
