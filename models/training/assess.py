@@ -34,7 +34,8 @@ from ovcf_node import evaluate
 
 LEGEND = (
     "Mimics: `cupid` a Cupid's bow, `lines` growth-arrest lines, `island` a bone island, `lesion` a lytic focus, `short` a "
-    "low vertebra, `old` a healed deformity. Reasons to abstain are spelled out in `service/ovcf_node/domain/reasons.py`."
+    "low vertebra, `old` a healed deformity. Kinds of `negatives` that lie around the bodies are told in "
+    "`models/training/kinds.py`. Reasons to abstain are spelled out in `service/ovcf_node/domain/reasons.py`."
 )
 
 
@@ -82,8 +83,7 @@ def run(bundle: Path, out: Path, sizes: dict[str, int], jobs: int, minutes: floa
 def preface(result: dict[str, Any], records: evaluate.Records, sizes: dict[str, int]) -> list[str]:
     """Lines of EVALUATION.md that only the maker of these cohorts can say."""
     shown = (
-        "Cases with an error are shown on `errors-COHORT.jpg`, one sheet a cohort; but for those with nothing worse than a "
-        "numbering doubted or trusted, a whole vertebra left open, or a further fracture's type."
+        f"Cases with an error are shown on `errors-COHORT.jpg`, one sheet a cohort, {failures.MOST} on a sheet at most."
     )
     return [
         *unfinished(records, sizes), operating_points(records), "", shown, "", LEGEND, "", *targets.lines(result["cohorts"])
@@ -112,7 +112,8 @@ def operating_points(records: evaluate.Records) -> str:
         "checkpoints and took part in that calibration, with as much weight as the first (`calibrate.balance`): `second` "
         "shows patients that nothing has seen, of a generator that the operating points have. `third`, where it is read, is "
         "of a generator whose author had seen neither of the others: it calibrates nothing, and all that it chose is that "
-        "its first 60 patients had a say in taking 0.9.0, and 60 each of it and of `second` in keeping 0.11.0."
+        "its first 60 patients had a say in taking 0.9.0, 60 each of it and of `second` in keeping 0.11.0, and these, with "
+        "the other retired cohorts, in the form of what height says since 0.12.0."
     )
 
 

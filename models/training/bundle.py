@@ -15,7 +15,7 @@ import numpy as np
 from networks import CROP_ORIGIN, CROP_SHAPE, CROP_SPACING, LABELS
 from ovcf_node.domain.findings import Evidence
 from ovcf_node.infer import self_test
-from ovcf_node.infer.evidence import Signs, type_of
+from ovcf_node.infer.evidence import SURELY_LOST, Signs, type_of
 from ovcf_node.infer.stages import LabelStage, RestoreStage, SegmentStage, VertebraStage
 
 REFERENCE = Path(__file__).resolve().parents[1] / "reference"  # the committed bundle
@@ -76,10 +76,10 @@ def probabilities(evidence, kind, old, temperature: dict[str, float]) -> dict[st
     return {"evidence": e, "type": t, "old": o, "fracture": 0.5 * (e[:, :3].max(1) + 1.0 - t[:, 0])}
 
 
-def height_features(picture: np.ndarray, old: np.ndarray, loss: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The contract's two terms of a fracture's log-odds: the picture's, and the height loss where it looks not old."""
+def height_features(picture: np.ndarray, loss: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The contract's two terms of a fracture's log-odds: the picture's, and minus how full the height is (1 to 0)."""
     picture = np.clip(picture, 1e-4, 1 - 1e-4)
-    return np.log(picture / (1 - picture)), np.minimum(loss, 0.5) * (1 - old)
+    return np.log(picture / (1 - picture)), np.minimum(loss / SURELY_LOST, 1) - 1
 
 
 def restored_features(old: np.ndarray, restored_loss: np.ndarray, damage_hu: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -95,12 +95,12 @@ def weighed(
 
     ``restored`` holds the weights of the last two; without it they are not heard.
     """
-    odds, lost = height_features(picture, old, loss)
+    odds, lack = height_features(picture, loss)
     said = height["network_alone"] * odds + height["intercept_alone"]
-    said = np.where(np.isfinite(loss), height["network"] * odds + height["loss"] * lost + height["intercept"], said)
+    said = np.where(np.isfinite(loss), height["network"] * odds + height["full_height"] * lack + height["intercept"], said)
     if restored:
         short, damaged = restored_features(old, restored_loss, damage_hu)
-        told = restored["loss"] * lost + restored["restored_loss"] * short + restored["damage"] * damaged
+        told = restored["full_height"] * lack + restored["restored_loss"] * short + restored["damage"] * damaged
         said = np.where(np.isfinite(told), restored["network"] * odds + told + restored["intercept"], said)
     return sigmoid(said)
 

@@ -27,6 +27,7 @@ import foreign
 import heard
 import second
 from bundle import probabilities, types_said, weighed
+from casefolder import GRADED
 from heard import column
 from networks import EVIDENCE, TYPES
 from ovcf_node import assemble, infer
@@ -52,7 +53,7 @@ OLD_SHARE = 0.25  # cohorts of mimics repeat healed deformities
 
 def render(folder: Path, n: int) -> None:
     """The calibration patients as cases: ``n`` of the study's mix, ``n`` negatives, ``n`` + n/2 healthy of the second."""
-    lists = [cohorts.patients(name, n, FIRST[name]) for name in FIRST]
+    lists = [cohorts.patients(name, n, FIRST[name], cohorts.OF_BODIES) for name in FIRST]
     healthy = FIRST["second"] + 1000
     lists.append([cohorts.Patient("second", "none", healthy + k) for k in range(n // 2)])
     for patient in (p for turn in range(max(map(len, lists))) for p in (x[turn] for x in lists if turn < len(x))):
@@ -73,7 +74,7 @@ def looks(case: Path, bundle: infer.Bundle, strangers: bool = True) -> Iterator[
     files = sorted(p for p in (case / "ct").rglob("*") if p.is_file())
     volume = assemble.build(assemble.inspect(files, Assemble()).verdict.stack, regularise=False)
     labels = found(volume, bundle)
-    readings = [r for r in read_vertebrae(volume, bundle, labels, ("T11", *cohorts.GRADED)) if r.has_body]
+    readings = [r for r in read_vertebrae(volume, bundle, labels, ("T11", *GRADED)) if r.has_body]
     geometry = {r.level: measure(r.crop, r.vertebra, r.body) for r in readings}
     known = measured(readings, geometry, bundle.vertebra)
     restored = infer.restored_of(volume, bundle, readings, geometry, known)
@@ -81,7 +82,7 @@ def looks(case: Path, bundle: infer.Bundle, strangers: bool = True) -> Iterator[
         centroid = geometry[reading.level].centroid
         gap = [float(np.linalg.norm(np.subtract(v["centre_mm"], centroid))) for v in truth["vertebrae"]]
         near = truth["vertebrae"][int(np.argmin(gap))]
-        if min(gap) > NEAR_MM or reading.level not in cohorts.GRADED or reading.level not in known:
+        if min(gap) > NEAR_MM or reading.level not in GRADED or reading.level not in known:
             continue
         s, i, n, _ = near["evidence"]
         kind = 1 if s and i else 2 if s else 3 if i else 4 if n else 0
@@ -159,11 +160,11 @@ def fitted(rows: list[dict]) -> dict:
 
 def height_weights(rows: list[dict], p: dict[str, np.ndarray], broken: np.ndarray, weight: np.ndarray) -> dict[str, dict]:
     """What height loss weighs beside the picture, and what the restoring stage does where the bundle has one."""
-    given = (p["fracture"], p["old"], column(rows, "measured_loss"))
-    weights = {"height": height_weight(*given, broken, weight)}
+    loss = column(rows, "measured_loss")
+    weights = {"height": height_weight(p["fracture"], loss, broken, weight)}
     painted = column(rows, "restored_loss"), column(rows, "damage_hu")
     if np.isfinite(painted).all(0).any():
-        weights["restored"] = restored_weight(*given, *painted, broken, weight)
+        weights["restored"] = restored_weight(p["fracture"], p["old"], loss, *painted, broken, weight)
     return weights
 
 

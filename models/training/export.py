@@ -5,8 +5,8 @@
 Reads ``DIR/label.pt``, ``DIR/vertebra.pt`` and, where it is there, ``DIR/segment.pt`` (EMA weights), exports opset 17
 with dynamic field size and crop count, compares torch with onnxruntime and refuses to write where they differ.
 Temperatures and operating points are taken from ``DIR/calibration.json`` (written by ``calibrate.py``) where it exists; the
-figures of ``DIR/evaluation.json``, the ablations of ``DIR/arms.json`` (``arms.py``) and the observations of ``DIR/notes.md``
-go into ``MODEL_CARD.md``.
+figures of ``DIR/evaluation.json`` and the ablations of ``DIR/arms.json`` (``arms.py``) go into ``MODEL_CARD.md``, and the
+observations of ``notes.md`` beside this file where these are of the version that is asked for.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import bundle
 import export_restore
 from networks import CROP_SHAPE, NETWORKS, gmac, parameters
 
+NOTES = Path(__file__).with_name("notes.md")
 TRAINED_ON = (
     "synthetic CT painted by this project (models/training) on analytic and plain shapes, on the label map of one CT "
     "(TotalSegmentator data set s0327, CC BY 4.0) and on two open mesh models (remus BSD-3, clouthier MIT); no patient image"
@@ -33,7 +34,7 @@ TRAINED_ON = (
 LIMITS = (
     "- Figures on our own generator (other seeds than training) flatter. The second never trained, but chose among weights "
     "and has half the say in the calibration; the third did neither, but its first 60 patients had a say in taking 0.9.0, "
-    "the next in keeping 0.11.0.",
+    "the next in keeping 0.11.0 and, with other retired evaluations, in what height says since 0.12.0.",
     "- The real label maps rendered to CT (s0328, healthivert_0007, malekosh) never trained anything, but each training "
     "since 0.8.0 was tried on them, and what crops teach of age follows what was called there: no independent test.",
     "- Names come from counting in the fields at 6 and 3 mm; T13, L6 and four lumbar vertebrae are not decided here. With "
@@ -212,8 +213,8 @@ def export(work: Path | None, out: Path, version: str = "") -> dict:
             extra.get("restored"),
         )
         bundle.read(folder)
-        notes = work / "notes.md" if work else None
-        written = notes.read_text().strip() if notes and notes.exists() else ""
+        notes = NOTES.read_text()
+        written = notes.strip() if notes.startswith(f"## {version} ") else ""  # those of another bundle are not this one's
         card(folder, identity["version"], facts, evaluation, second, extra.get("added"), arms, written)
         out.mkdir(parents=True, exist_ok=True)
         export_restore.add(folder, work, with_restore)

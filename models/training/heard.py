@@ -48,7 +48,7 @@ def column(rows: list[dict], name: str) -> np.ndarray:
 def table(rows: list[dict], p: dict[str, np.ndarray], truth: np.ndarray, weight: np.ndarray) -> str:
     """Markdown over the ``rows`` that have every measurement; ``p`` holds the picture's ``fracture`` and ``old``."""
     features = np.stack([
-        *height_features(p["fracture"], p["old"], column(rows, "measured_loss")),
+        *height_features(p["fracture"], column(rows, "measured_loss")),
         *restored_features(p["old"], column(rows, "restored_loss"), column(rows, "damage_hu")),
     ])
     known = np.isfinite(features).all(0)

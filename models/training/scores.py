@@ -68,29 +68,29 @@ def temperature_classes(logits: np.ndarray, truth: np.ndarray) -> float:
     return math.exp(minimize_scalar(loss, bounds=(math.log(0.3), math.log(5)), method="bounded").x)
 
 
-def height_weight(picture, old, loss, truth, weight) -> dict[str, float]:
-    """How height loss speaks beside the picture: two weighted logistic regressions, with the loss and without.
+def height_weight(picture, loss, truth, weight) -> dict[str, float]:
+    """How height speaks beside the picture: two weighted logistic regressions, with the loss and without.
 
-    ``picture``, ``old`` are probabilities, ``loss`` a fraction (NaN: unknown, left out of the first), ``truth`` in {0, 1}.
+    ``picture`` is a probability, ``loss`` a fraction (NaN: unknown, left out of the first), ``truth`` in {0, 1}.
     """
-    odds, lost = height_features(picture, old, loss)
-    both, alone = logistic((odds, lost), truth, weight), logistic((odds,), truth, weight)
-    names = ("network", "loss", "intercept")
+    odds, lack = height_features(picture, loss)
+    both, alone = logistic((odds, lack), truth, weight), logistic((odds,), truth, weight)
+    names = ("network", "full_height", "intercept")
     return {**dict(zip(names, both, strict=True)), "network_alone": alone[0], "intercept_alone": alone[-1]}
 
 
 def restored_weight(picture, old, loss, restored_loss, damage_hu, truth, weight) -> dict[str, float]:
     """The same where the restoring stage speaks too: its height loss (fraction) and its damage (HU; NaN: unknown)."""
-    features = (*height_features(picture, old, loss), *restored_features(old, restored_loss, damage_hu))
-    names = ("network", "loss", "restored_loss", "damage", "intercept")
+    features = (*height_features(picture, loss), *restored_features(old, restored_loss, damage_hu))
+    names = ("network", "full_height", "restored_loss", "damage", "intercept")
     return dict(zip(names, logistic(features, truth, weight), strict=True))
 
 
 def logistic(features, truth: np.ndarray, weight: np.ndarray) -> list[float]:
     """Weighted logistic regression: weights of the picture's log-odds (first feature), of what else speaks, the intercept.
 
-    Over rows without NaN. Shrunk towards the picture alone; no weight becomes negative: nothing that is lost makes a
-    fracture less probable.
+    Over rows without NaN. Shrunk towards the picture alone; no weight becomes negative: nothing that is lost or
+    damaged makes a fracture less probable.
     """
     known = np.isfinite(np.stack(features)).all(0)
     x = np.stack([*features, np.ones(len(known))], 1)[known]

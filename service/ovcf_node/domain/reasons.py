@@ -73,6 +73,7 @@ VERTEBRA: dict[str, str] = {
     "posterior_wall": "the posterior wall is involved: not a compression type",
     "height_loss_without_break": "height loss without a broken surface",
     "no_measurable_deformity": "signs of fracture without height loss",
+    "height_kept": "signs of fracture on a body that kept its height: not called",
 }
 """Of single vertebrae, as `abstain` or in `notes`; the text of each finding adds its facts."""
 

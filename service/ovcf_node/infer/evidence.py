@@ -3,8 +3,9 @@
 The network says which signs it sees and, in a second reading, which type; the type's probability is the mean of what
 the two say. Where they contradict each other no type is probable enough, and the class is withheld with the reason.
 Probabilities are means over several looks at the same vertebra; looks that contradict each other about a close call leave
-it undetermined. "No fracture" is never said against a sign above its operating point, nor of a body that lost a quarter
-of its height unless it surely looks old. Unknown is None.
+it undetermined. "No fracture" is never said against a picture or a sign above its operating point, unless the body kept its
+height, which is noted (the posterior wall excepted); nor of a body that lost a quarter of its height unless it surely looks
+old. Unknown is None.
 """
 
 from collections.abc import Mapping
@@ -18,6 +19,8 @@ from ovcf_node.domain.reasons import Reason
 from ovcf_node.infer.stages import VertebraStage
 
 UNKNOWN_EVIDENCE = Evidence()
+SURELY_LOST = 0.15
+"""Height loss (fraction) from which height speaks no longer against a fracture: one begins at 0.10, measured +- 0.05."""
 _SIGNS = ("superior", "inferior", "anterior", "posterior")
 _TYPES = (None, "A", "B", "C", "D")
 _SPELLS = {"A": ("superior", "inferior"), "B": ("superior",), "C": ("inferior",), "D": ("anterior",)}
@@ -28,7 +31,7 @@ _SURELY_WHOLE = 0.15  # and most probability of a fracture beside which it does
 _MEASURABLE = 0.05  # height loss below which geometry sees nothing
 _UNSTEADY = 0.6  # looks that differ by this much in the probability of fracture contradict each other
 _FLOOR = 1e-4  # least probability that becomes log-odds
-_MOST_LOSS = 0.5  # a height loss beyond says no more about a fracture
+_MOST_LOSS = 0.5  # a loss against the restored vertebra beyond says no more about a fracture
 _WITHOUT_SIGN = 0.75  # least probability of a type that no single sign spells
 _TORN = 0.1  # lead of a type over the next below which signs and direct reading that name different ones leave it open
 _CLOSE = 0.1  # distance of that probability from the operating point that is a close call
@@ -90,44 +93,53 @@ def is_suspect(signs: Signs, stage: VertebraStage) -> bool:
     return weighed(signs, stage, None).fracture >= points["fracture"] or signs.old >= points["old"]
 
 
+def height_speaks(signs: Signs, stage: VertebraStage) -> bool:
+    """Whether height may weigh: not against looks that contradict each other, nor against any hint of the posterior wall."""
+    return signs.spread < _UNSTEADY and signs.evidence.posterior < stage.operating_points["posterior"] / 2
+
+
 def weighed(
     signs: Signs, stage: VertebraStage, height_loss: float | None, restored_loss: float | None = None,
     damage_hu: float | None = None,
 ) -> Signs:
     """Let the measured height and the restored vertebra speak beside the picture; None is unknown.
 
-    height_loss    fraction against the patient's own vertebrae.
+    height_loss    fraction against the patient's own vertebrae. A kept height speaks against a fracture, the more the less
+                   was lost; what lost much may be old, wedged or short as well: from `SURELY_LOST` on more says no more.
     restored_loss  fraction against the restored vertebra (`restore.Restoration.loss`), `damage_hu` its mean damage in HU.
 
-    All ways end on one scale, so that one operating point serves; an old deformity explains what is lost and damaged.
+    All ways end on one scale, so that one operating point serves; an old deformity explains what the restored vertebra
+    says was lost and damaged.
     """
     height, restored = stage.height, stage.restored
     if height is None:
         return signs
     picture = min(max(signs.picture, _FLOOR), 1.0 - _FLOOR)
-    odds, recent = np.log(picture / (1.0 - picture)), 1.0 - signs.old
+    odds = np.log(picture / (1.0 - picture))
+    full = 0.0 if height_loss is None else max(0.0, 1.0 - height_loss / SURELY_LOST)
     if height_loss is None:
         odds = height.network_alone * odds + height.intercept_alone
     elif restored is None or restored_loss is None or damage_hu is None:
-        odds = height.network * odds + height.loss * min(height_loss, _MOST_LOSS) * recent + height.intercept
+        odds = height.network * odds - height.full_height * full + height.intercept
     else:
-        told = (
-            restored.loss * min(height_loss, _MOST_LOSS)
-            + restored.restored_loss * min(restored_loss, _MOST_LOSS)
-            + restored.damage * damage_hu / 100.0
+        told = restored.restored_loss * min(restored_loss, _MOST_LOSS) + restored.damage * damage_hu / 100.0
+        odds = (
+            restored.network * odds - restored.full_height * full + told * (1.0 - signs.old) + restored.intercept
         )
-        odds = restored.network * odds + told * recent + restored.intercept
     return replace(signs, fracture=round(float(_sigmoid(odds)), 4))
 
 
-def grade(signs: Signs, stage: VertebraStage, height_loss: float | None) -> Grading:
-    """Decide fracture, class, age and notes of one complete vertebra; `height_loss` is a fraction or None."""
+def grade(signs: Signs, stage: VertebraStage, height_loss: float | None, *, kept: bool = False) -> Grading:
+    """Decide fracture, class, age and notes of one complete vertebra; `height_loss` is a fraction or None.
+
+    `kept`: the patient's own vertebrae show that this one has its height, which may overrule signs of a break.
+    """
     points = stage.operating_points
     named = _spelled(signs, points)
     if signs.spread >= _UNSTEADY and abs(signs.fracture - points["fracture"]) < _CLOSE:
         return _undetermined(signs, Reason("unsteady", "mirrored or slightly shifted, the same vertebra is read otherwise"))
     if signs.fracture < points["fracture"]:
-        return _unbroken(signs, named, signs.old >= points["old"], height_loss)
+        return _unbroken(signs, named, stage, height_loss, kept)
     recent = named.fracture and signs.old < points["old"] / 2
     denis, abstain = type_of(signs, points)
     if denis is not None:
@@ -149,12 +161,19 @@ def grade(signs: Signs, stage: VertebraStage, height_loss: float | None) -> Grad
     )
 
 
-def _unbroken(signs: Signs, named: FractureClass, old: bool, height_loss: float | None) -> Grading:
+def _unbroken(
+    signs: Signs, named: FractureClass, stage: VertebraStage, height_loss: float | None, kept: bool
+) -> Grading:
     """Grade a vertebra whose combined probability stays under the operating point: not broken, or undetermined."""
-    if named.fracture:
-        return _undetermined(signs, Reason(
-            "evidence_conflict", "a sign is above its operating point, the probability of fracture is not"
-        ))
+    points = stage.operating_points
+    old = signs.old >= points["old"]
+    if named.fracture or weighed(signs, stage, None).fracture >= points["fracture"]:
+        if not (kept and stage.height is not None and stage.height.full_height > 0):
+            return _undetermined(signs, Reason(
+                "evidence_conflict", "picture or sign are above their operating points, the probability of fracture is not"
+            ))
+        note = Reason("height_kept", f"signs of fracture, but the height loss is {height_loss:.0%}: not called")
+        return Grading(False, signs.fracture, signs.evidence, age="old" if old else None, old_deformity=old, notes=(note,))
     lost = None
     if height_loss is not None and height_loss >= _DEFORMED:
         lost = Reason(

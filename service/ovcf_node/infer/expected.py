@@ -29,11 +29,12 @@ _POSITIONS = ("anterior", "middle", "posterior")
 
 @dataclass(frozen=True)
 class Expectation:
-    """Expected heights of one level, the references they come from (or "level norms"), standard error of the loss."""
+    """Expected heights of one level, the levels they come from and how many (or "level norms", 0), the loss's error."""
 
     heights: Heights
     source: str
     standard_error: float
+    references: int
 
 
 def expectations(
@@ -82,12 +83,13 @@ def _expect(
     near = [r for r in references if 0 < abs(rise[r]) <= _NEAR_LEVELS]
     if not near:
         scale = _scale_from_widths(widths)
-        return Expectation(_heights(np.array(NORMS[level].heights) * scale), LEVEL_NORMS, STANDARD_ERROR_OF_NORMS)
+        return Expectation(_heights(np.array(NORMS[level].heights) * scale), LEVEL_NORMS, STANDARD_ERROR_OF_NORMS, 0)
     at = np.array([rise[r] for r in near], dtype=float)
     logs = np.log([np.divide(_triple(measured[r]), NORMS[r].heights) for r in near])  # (references, 3)
     weight = 0.6 ** (np.abs(at) - 1) * np.where(at > 0, _CAUDAL, 1.0)
     ratio = _line_at_zero(at, logs, weight)
-    return Expectation(_heights(np.exp(ratio) * np.array(NORMS[level].heights)), ", ".join(near), STANDARD_ERROR)
+    expected = _heights(np.exp(ratio) * np.array(NORMS[level].heights))
+    return Expectation(expected, ", ".join(near), STANDARD_ERROR, len(near))
 
 
 def _line_at_zero(at: np.ndarray, logs: np.ndarray, weight: np.ndarray) -> np.ndarray:

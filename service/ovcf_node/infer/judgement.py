@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from ovcf_node.domain.levels import GRADED, REPORTED
 from ovcf_node.domain.reasons import Reason
 from ovcf_node.infer import expected
-from ovcf_node.infer.evidence import Grading, Signs, calibrated, grade, is_suspect, weighed
+from ovcf_node.infer.evidence import Grading, Signs, calibrated, grade, height_speaks, is_suspect, weighed
 from ovcf_node.infer.morphometry import Geometry
 from ovcf_node.infer.restore import Restoration
 from ovcf_node.infer.stages import VertebraStage
 from ovcf_node.infer.usual import is_unusual
 from ovcf_node.infer.vertebra import VertebraReading
 
+_FRACTURED = 0.10  # height loss with which a recent fracture begins (`models/README.md`)
 _METAL = Reason("metal", "metal or cement at this vertebra: not graded")
 _UNUSUAL = Reason("unusual", "the picture of this vertebra is unlike those the models were calibrated on: not graded")
 
@@ -34,8 +35,12 @@ class Measured:
     @property
     def own_loss(self) -> float | None:
         """The loss where the patient's own vertebrae are the reference; norms err by the size of the person."""
-        own = self.expectation is not None and self.expectation.source != expected.LEVEL_NORMS
-        return self.loss if own else None
+        return self.loss if self.expectation is not None and self.expectation.references else None
+
+    @property
+    def kept(self) -> bool:
+        """Whether at least two of the patient's own vertebrae say that less was lost than a fracture begins with."""
+        return self.own_loss is not None and self.expectation.references > 1 and self.own_loss < _FRACTURED
 
 
 @dataclass(frozen=True)
@@ -88,4 +93,6 @@ def _grading(level: str, known: Measured, restored: Restoration | None, stage: V
     if known.unusual:
         return Grading(abstain=_UNUSUAL)
     against = (restored.loss, restored.score) if restored else (None, None)
-    return grade(weighed(known.signs, stage, known.own_loss, *against), stage, known.loss)
+    speaks = height_speaks(known.signs, stage)
+    signs = weighed(known.signs, stage, known.own_loss if speaks else None, *against)
+    return grade(signs, stage, known.loss, kept=speaks and known.kept)

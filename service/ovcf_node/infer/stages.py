@@ -12,8 +12,8 @@ from ovcf_node.errors import Permanent
 
 _POINTS = ("fracture", "superior", "inferior", "anterior", "posterior", "old", "abstain_below")
 _TEMPERATURES = ("evidence", "type", "old")
-_HEIGHT = ("network", "loss", "intercept", "network_alone", "intercept_alone")
-_RESTORED = ("network", "loss", "restored_loss", "damage", "intercept")
+_HEIGHT = ("network", "full_height", "intercept", "network_alone", "intercept_alone")
+_RESTORED = ("network", "full_height", "restored_loss", "damage", "intercept")
 STATISTICS = ("log_body_cm3", "body_softness", "vertebra_softness", "body_100hu", "body_sd_100hu", "contrast_100hu")
 """What `usual` describes; `usual.statistics` computes them."""
 _SPACING_MM = (1.0, 20.0)  # of a network that reads a field: finer would not fit into memory
@@ -52,7 +52,7 @@ class HeightWeight:
     """Weights of a fracture's log-odds, with a height loss and of the picture alone (formula: models/README.md)."""
 
     network: float
-    loss: float
+    full_height: float
     intercept: float
     network_alone: float
     intercept_alone: float
@@ -63,7 +63,7 @@ class RestoredWeight:
     """Weights of the same log-odds where the restoring stage speaks too: its height loss, and its damage per 100 HU."""
 
     network: float
-    loss: float
+    full_height: float
     restored_loss: float
     damage: float
     intercept: float
@@ -185,7 +185,9 @@ def vertebra_stage(table: dict[str, Any]) -> VertebraStage:
 
 
 def _weights(table: dict[str, Any], key: str, names: Sequence[str]) -> dict[str, float]:
-    """Return weights of log-odds: what speaks for a fracture may be weak or silent, and never speaks against one."""
+    """Return weights of log-odds: what speaks may be weak or silent, and never speaks the other way."""
+    if "loss" in section(table, key):
+        raise Permanent("bundle_manifest", f"{key}: loss is of an older formula; calibrate the bundle for full_height")
     values = named(table, key, names)
     for name, value in values.items():
         if (value < 0 and not name.startswith("intercept")) or (value == 0 and name.startswith("network")):

@@ -122,11 +122,18 @@ def test_a_promise_that_is_no_list_of_numbers_is_refused(folder, promised):
 
 def test_weights_of_the_restored_vertebra_need_those_of_the_height(folder):
     text = (folder / "bundle.toml").read_text()
-    weights = "[stages.vertebra.restored]\nnetwork = 1\nloss = 0\nrestored_loss = 1\ndamage = 1\nintercept = 0\n"
+    weights = "[stages.vertebra.restored]\nnetwork = 1\nfull_height = 0\nrestored_loss = 1\ndamage = 1\nintercept = 0\n"
     without = re.sub(r"\[stages\.vertebra\.(height|restored)\]\n([^\[].*\n)*", "", text)
     (folder / "bundle.toml").write_text(f"{without}\n{weights}")
     refusal = _refusal(folder)
     assert refusal.code == "bundle_manifest" and "height" in refusal.text
+
+
+@pytest.mark.parametrize("table", ["height", "restored"])
+def test_weights_of_the_older_formula_are_refused_by_name(folder, table):
+    _edit(folder, rf"(?<=^\[stages\.vertebra\.{table}\]\n)network", "loss = 5.0\nnetwork")
+    refusal = _refusal(folder)
+    assert refusal.code == "bundle_manifest" and f"{table}: loss is of an older formula" in refusal.text
 
 
 def test_the_tolerance_is_that_of_the_provider(folder):

@@ -5,8 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ovcf_node.domain.findings import Evidence
+from ovcf_node.domain.findings import Evidence, Heights
 from ovcf_node.infer.evidence import Grading, Signs, calibrated, grade, is_suspect, weighed
+from ovcf_node.infer.expected import Expectation
+from ovcf_node.infer.judgement import Measured, judge
 from ovcf_node.infer.stages import HeightWeight, RestoredWeight, VertebraStage
 
 _POINTS = {"fracture": 0.5, "superior": 0.5, "inferior": 0.5, "anterior": 0.5, "posterior": 0.5, "old": 0.5,
@@ -96,8 +98,9 @@ def test_height_loss_is_weighed_on_one_scale_with_its_absence():
     weight = HeightWeight(1.0, 4.0, -0.8, 1.0, -0.2)
     stage = replace(STAGE, height=weight)
     signs = _signs("S", "none", 2.0)
-    none, little, much = (weighed(signs, stage, loss).fracture for loss in (None, 0.0, 0.4))
-    assert little < none < much and weighed(signs, STAGE, 0.4).fracture == signs.fracture
+    little, some, much, more = (weighed(signs, stage, loss).fracture for loss in (0.0, 0.1, 0.15, 0.4))
+    assert little < some < much == more, "a kept height speaks against a fracture, a great loss not for one"
+    assert little < weighed(signs, stage, None).fracture and weighed(signs, STAGE, 0.0).fracture == signs.fracture
 
 
 def test_the_restored_vertebra_speaks_where_its_bundle_gives_it_weight_and_it_was_painted():
@@ -105,16 +108,17 @@ def test_the_restored_vertebra_speaks_where_its_bundle_gives_it_weight_and_it_wa
     heard = replace(STAGE, height=HeightWeight(1.0, 4.0, -0.8, 1.0, -0.2), restored=RestoredWeight(1.0, 2.0, 2.0, 1.0, -1.0))
     said = lambda *told: weighed(signs, heard, *told).fracture  # noqa: E731
     assert said(0.3, 0.0, 0.0) < said(0.3, 0.3, 0.0) < said(0.3, 0.3, 80.0)
-    assert said(0.3, 0.3, 80.0) == pytest.approx(1 / (1 + np.exp(-(2 * 0.3 + 2 * 0.3 + 0.8 - 1.0))), abs=1e-4)
+    assert said(0.3, 0.3, 80.0) == pytest.approx(1 / (1 + np.exp(-(2 * 0.3 + 0.8 - 1.0))), abs=1e-4)
+    assert said(0.0, 0.3, 80.0) == pytest.approx(1 / (1 + np.exp(-(-2 * 1.0 + 2 * 0.3 + 0.8 - 1.0))), abs=1e-4)
     deaf = replace(heard, restored=None)
     for told in ((0.3, None, None), (0.3, 0.3, None), (0.3, None, 80.0), (None, 0.3, 80.0)):
         assert said(*told) == weighed(signs, deaf, told[0]).fracture
     old = replace(signs, old=1.0)
-    assert weighed(old, heard, 0.3, 0.3, 80.0).fracture == weighed(old, heard, 0.0, 0.0, 0.0).fracture, "age explains it"
+    assert weighed(old, heard, 0.3, 0.3, 80.0).fracture == weighed(old, heard, 0.3, 0.0, 0.0).fracture, "age explains it"
 
 
 def test_a_weighed_down_picture_is_not_surely_whole():
-    # By the picture a break is possible; only the weighing pulls the probability below what counts as surely whole.
+    # By the picture a break is possible; only the weighing (here the intercept) pulls it below what counts as surely whole.
     stage = replace(STAGE, height=HeightWeight(1.09, 3.18, -0.94, 1.0, -0.6))
     signs = Signs(Evidence(0.1, 0.1, 0.1, 0.05), (0.6, 0.1, 0.1, 0.1, 0.1), 0.7, 0.26, 0.0, 0.26)
     after = weighed(signs, stage, 0.3)
@@ -134,8 +138,51 @@ def test_no_answer_contradicts_itself(point, pattern):
             assert grading.abstain.code == "evidence_conflict" and grading.probability is not None
 
 
+_KEEN = replace(STAGE, height=HeightWeight(1.0, 6.0, 0.0, 1.0, 0.0))
+
+
+@pytest.mark.parametrize(("pattern", "loss", "kept", "said"), [
+    ("N", 0.03, True, False), ("S", 0.0, True, False), ("N", 0.03, False, None), ("", 0.0, True, False),
+    ("N", 0.2, False, True), ("N", None, False, True),
+])
+def test_a_sign_on_a_body_that_kept_its_height_is_noted_and_not_called(pattern, loss, kept, said):
+    signs = _signs(pattern, "D" if pattern else "none", 2.0)
+    grading = grade(weighed(signs, _KEEN, loss), _KEEN, loss, kept=kept)
+    assert grading.fracture is said
+    assert [n.code for n in grading.notes] == (["height_kept"] if said is False and pattern else [])
+    assert grading.abstain is None if said is not None else grading.abstain.code == "evidence_conflict"
+
+
+@pytest.mark.parametrize("references", [1, 3])
+@pytest.mark.parametrize("loss", [0.0, 0.08, 0.12, 0.3])
+@pytest.mark.parametrize(("spread", "posterior"), [(0.0, 0.0), (0.8, 0.0), (0.0, 0.3)])
+@pytest.mark.parametrize("anterior", [0.4, 0.62])  # below and above its operating point
+def test_what_looks_broken_is_never_silently_whole_and_more_doubt_never_makes_a_firmer_no(
+    references, loss, spread, posterior, anterior
+):
+    held = Expectation(Heights(25.0, 25.0, 25.0), "T12, L2, L3", 0.03, references)
+    order, answers = {False: 0, None: 1, True: 2}, []
+    for picture in np.linspace(0.01, 0.99, 50):
+        signed, types = Evidence(0.0, 0.0, anterior, posterior), (1 - picture, 0.0, 0.0, 0.0, picture)
+        signs = Signs(signed, types, 0.0, picture, spread, picture)
+        said = judge({"L1": Measured(signs, False, held, loss)}, {}, {}, _KEEN)["L1"].grading
+        looks = anterior > 0.5 or weighed(signs, _KEEN, None).fracture >= _KEEN.operating_points["fracture"]
+        if said.fracture is False and looks and loss < 0.25:
+            assert [n.code for n in said.notes] == ["height_kept"]
+            assert (references, spread, posterior) == (3, 0.0, 0.0) and loss < 0.1
+        answers.append(order[said.fracture])
+    assert answers == sorted(answers)
+
+
+def test_height_overrules_nothing_in_a_bundle_that_gives_it_no_weight():
+    deaf = replace(STAGE, height=HeightWeight(1.0, 0.0, -3.0, 1.0, -3.0))
+    for stage in (deaf, replace(STAGE, height=None)):
+        signs = replace(weighed(_signs("N", "none"), stage, 0.0), fracture=0.2)
+        assert grade(signs, stage, 0.0, kept=True).abstain.code == "evidence_conflict"
+
+
 @pytest.mark.parametrize("pattern", ["S", "P", "NP"])
-def test_no_fracture_is_never_said_against_a_sign(pattern):
+def test_no_fracture_is_never_said_against_a_sign_on_a_body_that_lost_height(pattern):
     for old in (_NO, _YES):
         signs = _signs(pattern, "none", old=old)
         grading = grade(signs, _stage(0.99), 0.3)

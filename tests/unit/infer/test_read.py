@@ -271,7 +271,7 @@ def test_height_loss_against_the_neighbours_moves_the_probability_where_the_bund
     blocks = spine(_FULL, losses={"L1": 0.3})
     volume = axial_volume(blocks)
     alone = read(volume, KnowingBundle(blocks).watch(monkeypatch))
-    weight = HeightWeight(1.0, 20.0, -1.0, 1.0, 0.0)
+    weight = HeightWeight(1.0, 4.0, 4.0, 1.0, 0.0)
     both = read(volume, KnowingBundle(blocks, vertebra=replace(VERTEBRA_STAGE, height=weight)).watch(monkeypatch))
     before = {v.level: v.probability for v in alone.vertebrae}
     after = {v.level: v.probability for v in both.vertebrae}

@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "models" / "trainin
 import calibrate
 import foreign
 import phantoms
+from bundle import sigmoid
 from casefolder import axial
 from ovcf_node import infer
 from ovcf_node.domain.findings import Evidence
@@ -151,20 +152,22 @@ def test_foreign_pictures_are_refused_and_a_healed_deformity_is_not():
 
 
 def test_height_loss_is_weighed_as_the_node_weighs_it():
-    height = {"network": 0.8, "loss": 6.0, "intercept": -1.0, "network_alone": 0.9, "intercept_alone": -0.4}
+    height = {"network": 0.8, "full_height": 3.0, "intercept": -1.0, "network_alone": 0.9, "intercept_alone": -0.4}
     stage = VertebraStage((1, 1.25, 3), (56, 72, 32), (27.5, 24, 15.5), (-300, 1300), {}, {}, None, HeightWeight(**height))
-    for picture, old, loss in ((0.3, 0.0, 0.2), (0.9999, 0.5, 0.9), (0.0, 0.1, 0.0), (0.4, 0.2, None)):
+    on_the_ramp = ((0.6, 0.1, 0.05), (0.6, 0.1, 0.12))
+    for picture, old, loss in ((0.3, 0.0, 0.2), (0.9999, 0.5, 0.9), (0.0, 0.1, 0.0), *on_the_ramp, (0.4, 0.2, None)):
         here = calibrate.weighed(np.array([picture]), np.array([old]), np.array([np.nan if loss is None else loss]), height)
         there = evidence.weighed(Signs(Evidence(), (1, 0, 0, 0, 0), old, 0.0, 0.0, picture), stage, loss)
         assert there.fracture == pytest.approx(float(here[0]), abs=1e-4)
 
 
 def test_the_restored_vertebra_is_weighed_as_the_node_weighs_it():
-    height = {"network": 0.8, "loss": 6.0, "intercept": -1.0, "network_alone": 0.9, "intercept_alone": -0.4}
-    restored = {"network": 0.7, "loss": 2.0, "restored_loss": 3.0, "damage": 0.5, "intercept": -1.5}
+    height = {"network": 0.8, "full_height": 3.0, "intercept": -1.0, "network_alone": 0.9, "intercept_alone": -0.4}
+    restored = {"network": 0.7, "full_height": 2.0, "restored_loss": 3.0, "damage": 0.5, "intercept": -1.5}
     weights = (None, HeightWeight(**height), RestoredWeight(**restored))
     stage = VertebraStage((1, 1.25, 3), (56, 72, 32), (27.5, 24, 15.5), (-300, 1300), {}, {}, *weights)
-    for told in ((0.2, 0.3, 60.0), (0.9, 0.8, 0.0), (0.2, None, 60.0), (None, 0.3, 60.0), (0.2, 0.3, None)):
+    on_the_ramp = ((0.04, 0.3, 60.0), (0.12, 0.0, 20.0))
+    for told in (*on_the_ramp, (0.2, 0.3, 60.0), (0.9, 0.8, 0.0), (0.2, None, 60.0), (None, 0.3, 60.0), (0.2, 0.3, None)):
         loss, painted, damage = (np.array([np.nan if x is None else x]) for x in told)
         here = calibrate.weighed(np.array([0.3]), np.array([0.25]), loss, height, restored, painted, damage)
         there = evidence.weighed(Signs(Evidence(), (1, 0, 0, 0, 0), 0.25, 0.0, 0.0, 0.3), stage, *told)
@@ -176,6 +179,7 @@ def test_the_restored_vertebra_is_heard_where_it_knows_more_and_the_table_says_w
     rows = [_row(rng, k % 5 if k % 3 == 0 else 0, f"c{k // 6}") for k in range(300)]
     for row in rows:  # looks that know little
         row["logits"] = rng.normal(0, 1, (3, 10)).tolist()
+        row["measured_loss"] = float(rng.uniform(0.0, 0.12) + 0.04 * (row["type"] > 0))  # and heights that know a little
         row["damage_hu"] = float(rng.uniform(0, 40) + 80 * (row["type"] > 0))
         row["restored_loss"] = float(rng.uniform(0, 0.3))
     result = calibrate.fitted(rows)
@@ -191,12 +195,10 @@ def test_the_restored_vertebra_is_heard_where_it_knows_more_and_the_table_says_w
 def test_height_loss_gets_a_say_only_where_it_helps():
     rng = np.random.default_rng(2)
     truth = rng.random(4000) < 0.3
-    drift = rng.normal(0, 0.2, 4000) + 0.3 * truth - 0.15
-    weights = {"network": 1.0, "loss": 8.0, "intercept": 0.0, "network_alone": 1.0, "intercept_alone": 0.0}
-    picture = calibrate.weighed(np.full(4000, 0.5), np.zeros(4000), drift, weights)
     useful, useless = 0.15 * truth + rng.uniform(0, 0.1, 4000), rng.uniform(0, 0.3, 4000)
-    fit = lambda loss: calibrate.height_weight(picture, np.zeros(4000), loss, truth, np.ones(4000))  # noqa: E731
-    assert fit(useful)["loss"] > 3 and fit(useless)["loss"] < 1
+    picture = sigmoid(rng.normal(0, 1, 4000) + 2.0 * truth - 1.0)
+    fit = lambda loss: calibrate.height_weight(picture, loss, truth, np.ones(4000))  # noqa: E731
+    assert fit(useful)["full_height"] > 3 and fit(useless)["full_height"] < 1
 
 
 def test_both_generators_weigh_the_same():

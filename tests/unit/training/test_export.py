@@ -68,6 +68,10 @@ def test_a_segment_stage_is_exported_where_it_was_trained(tmp_path):
     versions = [bundle.read(tmp_path / name)["bundle"]["version"] for name in ("out", "other")]
     assert versions[0].startswith("local-") and len(versions[0]) == 14 and versions[1] == "1.2.3"
     assert f"ovcf-reference {versions[0]}\n" in card
+    observed = export.NOTES.read_text().splitlines()[0]
+    assert observed.startswith(f"## {bundle.read(bundle.REFERENCE)['bundle']['version']} "), "of the committed bundle"
+    assert observed not in card + (tmp_path / "other" / "MODEL_CARD.md").read_text()
+    assert observed in (bundle.REFERENCE / "MODEL_CARD.md").read_text()
     assert "| segment |" in card and "### Ablations\n\n| attention bypassed |" in card
 
 
