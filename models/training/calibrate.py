@@ -27,11 +27,11 @@ import foreign
 import heard
 import second
 from bundle import probabilities, types_said, weighed
-from casefolder import GRADED
 from heard import column
 from networks import EVIDENCE, TYPES
 from ovcf_node import assemble, infer
 from ovcf_node.config import Assemble
+from ovcf_node.domain.levels import GRADED
 from ovcf_node.infer.judgement import measured
 from ovcf_node.infer.morphometry import measure
 from ovcf_node.infer.segment import found

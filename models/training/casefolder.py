@@ -12,7 +12,6 @@ from phantoms.dicom import write_series
 from phantoms.grids import Grid
 
 REPORTED = ("T12", "L1", "L2", "L3", "L4", "L5", "S1")  # a label map stores 1 + index
-GRADED = REPORTED[:-1]
 
 
 def axial(low, spacing: tuple[float, float, float], shape: tuple[int, int, int]) -> Grid:

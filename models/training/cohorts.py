@@ -27,7 +27,8 @@ import kinds
 import phantoms
 import second
 import third
-from casefolder import GRADED, REPORTED, axial, whole_bodies, write_case
+from casefolder import REPORTED, axial, whole_bodies, write_case
+from ovcf_node.domain.levels import GRADED
 from ovcf_node.evaluate.study import CASE_MIX, NATURAL_MIX
 
 COHORTS = ("study", "natural", "negatives", "second", "third")

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 import phantoms
-from casefolder import GRADED
+from ovcf_node.domain.levels import GRADED
 from phantoms.norms import NORMS
 
 AROUND = ("scoliosis", "discs", "vacuum", "clips", "sharp_contrast", "padding", "cut", "lumbar_rib")

@@ -145,7 +145,7 @@ def test_of_a_cut_field_only_what_lies_in_it_wholly_has_a_truth(tmp_path):
     assert all(v.heights_mm for v in case.vertebrae if v.level in known)
 
 
-def test_a_patient_with_ribs_at_l1_keeps_the_names_and_is_told_apart(tmp_path):
+def test_a_patient_with_ribs_at_l1_keeps_the_names_and_is_told_apart():
     case = phantoms.sample_case(9_500_005)
     ribbed = kinds.grown("lumbar_rib", case)
     assert kinds.grown("cut", case) is case and ribbed.variant == "lumbar_rib"
