@@ -75,7 +75,7 @@ def looks(case: Path, bundle: infer.Bundle, strangers: bool = True) -> Iterator[
     volume = assemble.build(assemble.inspect(files, Assemble()).verdict.stack, regularise=False)
     labels = found(volume, bundle)
     readings = [r for r in read_vertebrae(volume, bundle, labels, ("T11", *GRADED)) if r.has_body]
-    geometry = {r.level: measure(r.crop, r.vertebra, r.body) for r in readings}
+    geometry = {r.level: measure(r.crop, r.vertebra, r.body, r.cement) for r in readings}
     known = measured(readings, geometry, bundle.vertebra)
     restored = infer.restored_of(volume, bundle, readings, geometry, known)
     for reading in readings:
@@ -83,6 +83,8 @@ def looks(case: Path, bundle: infer.Bundle, strangers: bool = True) -> Iterator[
         gap = [float(np.linalg.norm(np.subtract(v["centre_mm"], centroid))) for v in truth["vertebrae"]]
         near = truth["vertebrae"][int(np.argmin(gap))]
         if min(gap) > NEAR_MM or reading.level not in GRADED or reading.level not in known:
+            continue
+        if reading.cement is not None:  # its own rules, beside points that were chosen without it
             continue
         s, i, n, _ = near["evidence"]
         kind = 1 if s and i else 2 if s else 3 if i else 4 if n else 0

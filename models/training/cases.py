@@ -9,7 +9,8 @@
 - ``DIR/spines/*.npz`` (``--kind spines``): the same fields at 3 mm, cut to the vertebrae and 24-60 mm around them.
 - ``DIR/crops/*.npz``: the crops of one case: ``hu [K,56,72,32]`` int16, ``masks`` uint8 bits 1 vertebra, 2 body,
   4 fracture; ``evidence [K,4], type, old, mimic, level, random`` and ``loss`` (largest height loss).
-  With ``--bundle FOLDER`` a quarter are cut from whole series by its stages, as the node does (``placed.py``).
+  One file in five is plain (``phantoms/plain.py``), one the fourth painter's (``fourth/``). With ``--bundle FOLDER`` a
+  quarter are cut from whole series by its stages, as the node does (``placed.py``).
 - ``DIR/painted/*.npz`` (``--kind damaged``): whole vertebrae of ``DIR/crops`` with damage painted by ``DIR/damage.pt``, in
   the same format (``painted.py``).
 
@@ -27,15 +28,18 @@ import numpy as np
 import torch
 
 import devices
+import fourth
 import painted
 import phantoms
 import placed
 from fields import coarse, field, numpy, rendered_field, rounded, spine
 from networks import EVIDENCE, TYPES
 from ovcf_node import infer
+from ovcf_node.infer.cement import cement_of, without_cement
+from ovcf_node.infer.resample import Crop, CropGrid
 from phantoms import plain
 from phantoms.atlas import shapes_folder
-from phantoms.grids import CROP_ORIGIN, Grid, crop_grid
+from phantoms.grids import CROP_ORIGIN, CROP_SHAPE, CROP_SPACING, Grid, crop_grid
 from phantoms.norms import spine_index
 from phantoms.solids import load_solids
 
@@ -200,6 +204,27 @@ def scanned_crops(seed: int, solids, profile: str = "training", count: int = 8) 
     return stacked(rows)
 
 
+def fourth_crops(seed: int, count: int = 8) -> dict[str, np.ndarray]:
+    """Crops of the fourth painter, like ``crops``."""
+    sample = fourth.crops(seed, count)
+    return {**sample, "level": np.array([spine_index(fourth.LEVELS[k]) for k in sample["level"]], np.uint8)}
+
+
+REFILLED = 2 / 3  # of the crops with cement: the node shows its network both, the first time as it is
+
+
+def refilled(sample: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """The crops, most of those with cement shown without it as the node does (`ovcf_node.infer.cement`)."""
+    grid = CropGrid(np.diag([*CROP_SPACING, 1.0]), CROP_SHAPE)
+    hu = sample["hu"].copy()
+    for picture, bits in zip(hu, sample["masks"], strict=True):
+        shown = Crop(grid, picture.astype(np.float32), np.ones(CROP_SHAPE, bool))
+        cement = cement_of(shown, bits & 1 > 0, bits & 2 > 0)
+        if cement is not None and cement.readable and rng.random() < REFILLED:
+            picture[:] = rounded(without_cement(shown.hu, cement.hole, cement.bone, grid.spacing))
+    return {**sample, "hu": hu}
+
+
 def save(folder: Path, name: str, arrays: dict[str, np.ndarray]) -> None:
     """Write so that a reader never sees half a file."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -247,6 +272,8 @@ def produce(
                 arrays = coarse(*whole) if what == "fields" else spine(*whole, np.random.default_rng([seed, 5]))
             elif seed % 5 == 4:
                 arrays = plain.crops(seed)
+            elif seed % 5 == 3:
+                arrays = fourth_crops(seed)
             elif reader and seed % 3 == 2:
                 rows = placed.crops(seed, reader, truth, device)
                 arrays = stacked({k: [row[k] for row in rows] for k in COLUMNS}) if rows else None
@@ -256,6 +283,8 @@ def produce(
                 arrays = crops(seed, device=device)
             if arrays is None:
                 continue
+            if what == "crops":
+                arrays = refilled(arrays, np.random.default_rng([seed, 12]))
             save(folder, str(seed), arrays)
             print(f"{what} {seed} {arrays['hu'].shape} {time.time() - began:.1f} s", flush=True)
             if not held and seed - keep >= start:  # its own only: others may render into the same folder

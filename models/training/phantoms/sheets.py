@@ -1,4 +1,4 @@
-"""Small picture sheets for ``models/training/README.md``: every type and variant, analytic, plain and from meshes."""
+"""Small picture sheets for ``models/training/README.md``: every type and variant, from each painter of training samples."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
+
+import fourth
 
 from . import plain
 from .acquisition import clean_acquisition, sample_acquisition
@@ -73,12 +75,27 @@ def plains(count: int = 3) -> Image.Image:
         patch = any(name in what.lost and what.lost[name][1] == plain.SHAPES.index("patch") for name in ("top", "low"))
         kind = "patch" if patch else "dish" if "dish" in what.lost else what.mimic or what.kind
         if len(found[kind]) < count:
-            shades = np.select([masks & 4 > 0, masks & 2 > 0, masks & 1 > 0], [255, 150, 70], 0).astype(np.uint8)
-            views = [grey(hu[::-1, :, 16]), grey(hu[::-1, 30, :]), shades[::-1, :, 16]]
-            found[kind].append(_titled(np.concatenate(views, axis=1).repeat(2, 0).repeat(2, 1), kind))
+            found[kind].append(_titled(np.concatenate(_views(hu, masks), axis=1).repeat(2, 0).repeat(2, 1), kind))
         if all(len(tiles) == count for tiles in found.values()):
             break
     return _sheet([tile for tiles in found.values() for tile in tiles], count)
+
+
+def fourths(count: int = 120) -> Image.Image:
+    """The first crop of every kind among ``count`` of the fourth painter: sagittal, coronal, and the masks."""
+    names, sample = fourth.kinds(7, count), fourth.crops(7, count)
+    tiles = []
+    for kind in sorted(set(names), key=lambda k: (k not in ("A", "B", "C", "D", "old", "plain"), k)):
+        k = names.index(kind)
+        hu, masks = sample["hu"][k], sample["masks"][k]
+        tiles.append(_titled(np.concatenate(_views(hu, masks), axis=1).repeat(2, 0).repeat(2, 1), kind))
+    return _sheet(tiles, 3)
+
+
+def _views(hu: np.ndarray, masks: np.ndarray) -> list[np.ndarray]:
+    """Sagittal and coronal slice of a crop, and its masks in the sagittal slice."""
+    shades = np.select([masks & 4 > 0, masks & 2 > 0, masks & 1 > 0], [255, 150, 70], 0).astype(np.uint8)
+    return [grey(hu[::-1, :, 16]), grey(hu[::-1, 30, :]), shades[::-1, :, 16]]
 
 
 def variants() -> Image.Image:
@@ -147,7 +164,7 @@ def write_sheets(folder: Path, solids=()) -> list[Path]:
     torch.set_num_threads(1)
     folder.mkdir(parents=True, exist_ok=True)
     made = {"types": types(False), "types_scanned": types(True), "variants": variants(), "additions": additions()}
-    made["plain"] = plains()
+    made |= {"plain": plains(), "fourth": fourths()}
     bare = [solid for solid in solids if solid.bare]
     if bare:
         made["meshes"] = meshes(bare)

@@ -63,6 +63,7 @@ LIMITED: dict[str, str] = {
 
 VERTEBRA: dict[str, str] = {
     "metal": "metal or cement: not graded",
+    "cement": "cement in the body: no recent fracture seen beside it, or not graded",
     "not_measurable": "seen by name and place, without a body that could be measured",
     "incomplete_body": "the body is not wholly in the field: not graded",
     "evidence_conflict": "signs, direct reading and probability do not agree",

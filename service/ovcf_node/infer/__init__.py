@@ -100,7 +100,7 @@ def read(
         if r.has_body
     ]
     clock.done("vertebra", 0.75)
-    geometry = {r.level: measure(r.crop, r.vertebra, r.body) for r in readings}
+    geometry = {r.level: measure(r.crop, r.vertebra, r.body, r.cement) for r in readings}
     seen = [r.level for r in readings if r.level in REPORTED]
     verdict, reasons = _verdict(geometry, seen)
     graded = not withhold_grading and verdict != "not_assessed"
@@ -151,8 +151,9 @@ def _verdict(geometry: dict[str, Geometry], found: list[str]) -> tuple[str, tupl
     missing = [level for level in REPORTED if level not in complete]
     if missing:
         reasons.append(reason("incomplete_coverage", f"not complete: {', '.join(missing)}"))
-    if metal:
-        reasons.append(reason("metal_present", ", ".join(metal)))
+    bright = [level for level in found if geometry[level].metal or geometry[level].cement]
+    if bright:
+        reasons.append(reason("metal_present", ", ".join(bright)))
     return ("limited" if reasons else "assessed"), tuple(reasons)
 
 
@@ -160,8 +161,13 @@ def restored_of(
     volume: Volume, bundle: Bundle, readings: list[VertebraReading], geometry: dict[str, Geometry],
     known: dict[str, Measured],
 ) -> dict[str, Restoration]:
-    """Restore the graded vertebrae of `known` heights; it explains the reading, and is heard where the bundle says so."""
-    expected = {level: m.expectation for level, m in known.items() if level in GRADED and m.expectation}
+    """Restore the graded vertebrae of `known` heights; it explains the reading, and is heard where the bundle says so.
+
+    Not those with cement: all of it would be damage.
+    """
+    expected = {
+        level: m.expectation for level, m in known.items() if level in GRADED and m.expectation and m.cement is None
+    }
     return restorations(volume, bundle, readings, {level: geometry[level].heights for level in expected}, expected)
 
 

@@ -6,7 +6,7 @@ the picture.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ovcf_node.domain.levels import GRADED, REPORTED
 from ovcf_node.domain.reasons import Reason
@@ -20,6 +20,10 @@ from ovcf_node.infer.vertebra import VertebraReading
 
 _FRACTURED = 0.10  # height loss with which a recent fracture begins (`models/README.md`)
 _METAL = Reason("metal", "metal or cement at this vertebra: not graded")
+_SUSPECT = Reason("cement", "cement in this vertebra, and a fracture of it is not ruled out: not graded")
+_CLEARED = Reason(
+    "cement", "cement in this vertebra: no recent fracture seen in the bone that it leaves visible; older ones not ruled out"
+)
 _UNUSUAL = Reason("unusual", "the picture of this vertebra is unlike those the models were calibrated on: not graded")
 
 
@@ -31,6 +35,7 @@ class Measured:
     unusual: bool
     expectation: expected.Expectation | None
     loss: float | None
+    cement: bool = False
 
     @property
     def own_loss(self) -> float | None:
@@ -55,20 +60,21 @@ class Judgement:
 def measured(
     readings: Sequence[VertebraReading], geometry: Mapping[str, Geometry], stage: VertebraStage
 ) -> dict[str, Measured]:
-    """Hold the complete vertebrae that metal does not disturb against each other."""
+    """Hold the complete vertebrae that metal does not disturb against each other; one with cement is no reference."""
     usable = [r for r in readings if geometry[r.level].complete and not geometry[r.level].metal]
     signs = {r.level: calibrated(r.looks, stage) for r in usable}
     unusual = {r.level for r in usable if is_unusual(r, stage.usual)}
     expectations = expected.expectations(
         {level: geometry[level].heights for level in signs},
-        [level for level in signs if level not in unusual and not is_suspect(signs[level], stage)],
+        [level for level in signs
+         if level not in unusual and not geometry[level].cement and not is_suspect(signs[level], stage)],
         {level: geometry[level].width for level in signs},
     )
     out = {}
     for level, seen in signs.items():
         held = expectations.get(level)
         loss = expected.height_loss(geometry[level].heights, held.heights) if held else None
-        out[level] = Measured(seen, level in unusual, held, loss)
+        out[level] = Measured(seen, level in unusual, held, loss, geometry[level].cement)
     return out
 
 
@@ -93,6 +99,18 @@ def _grading(level: str, known: Measured, restored: Restoration | None, stage: V
     if known.unusual:
         return Grading(abstain=_UNUSUAL)
     against = (restored.loss, restored.score) if restored else (None, None)
+    if known.cement:  # of what was treated, a kept height proves nothing
+        return _beside_cement(known, grade(weighed(known.signs, stage, None, *against), stage, known.loss))
     speaks = height_speaks(known.signs, stage)
     signs = weighed(known.signs, stage, known.own_loss if speaks else None, *against)
     return grade(signs, stage, known.loss, kept=speaks and known.kept)
+
+
+def _beside_cement(known: Measured, grading: Grading) -> Grading:
+    """Say "no fracture" of a vertebra with cement where that is clear, and else nothing: calls there are too often false.
+
+    Clear is what lost less than a deformity, or looks old; that it was never broken is not said of a treated vertebra.
+    """
+    if grading.fracture is not False or known.loss is None or (grading.notes and not grading.old_deformity):
+        return Grading(abstain=_SUSPECT)
+    return replace(grading, old_deformity=grading.old_deformity or None, notes=(*grading.notes, _CLEARED))

@@ -11,6 +11,7 @@ import numpy as np
 from scipy import ndimage
 
 from ovcf_node.domain.findings import HeightLines, Heights, Point
+from ovcf_node.infer.cement import Cement
 from ovcf_node.infer.resample import Crop
 
 DEPTH_FRACTION = 0.8
@@ -20,12 +21,11 @@ _CORTEX_MM = 3.0
 _ROI_FRACTION = 0.7  # semi-axes of the trabecular ellipsoid, as a fraction of the body's half sizes
 _LEAST_ROI_CM3 = 0.3
 _METAL_HU, _METAL_MM3, _METAL_REACH_MM = 2600.0, 120.0, 12.0
-_CEMENT_HU, _CEMENT_MM3 = 1500.0, 600.0
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """What can be measured of one vertebra without judging it. Unknown is None; lengths in mm; no CT number at metal."""
+    """What can be measured of one vertebra without judging it. Unknown is None; lengths in mm; no CT number of cement."""
 
     complete: bool
     centroid: Point
@@ -35,20 +35,24 @@ class Geometry:
     volume_cm3: float | None
     mean_hu: float | None
     metal: bool
+    cement: bool
 
 
-def measure(crop: Crop, vertebra: np.ndarray, body: np.ndarray) -> Geometry:
-    """Measure one vertebra from its crop and the probabilities (w, v, u) of the whole vertebra and of its body."""
+def measure(crop: Crop, vertebra: np.ndarray, body: np.ndarray, cement: Cement | None = None) -> Geometry:
+    """Measure one vertebra from its crop and the probabilities (w, v, u) of the whole vertebra and of its body.
+
+    `cement` in it counts as metal where it leaves too little to read; a mean CT number would be the cement's.
+    """
     inner = body > 0.5
     complete = _complete(crop, inner)
     heights, lines, width = _heights(crop, body) if complete else (Heights(), HeightLines(), None)
     voxel_cm3 = float(np.prod(crop.grid.spacing)) / 1000.0
     centroid = crop.grid.point_of(np.argwhere(inner).mean(axis=0))
-    metal = _metal(crop, inner)
+    metal = _metal(crop, inner) or (cement is not None and not cement.readable)
     return Geometry(
         complete, tuple(round(float(x), 2) for x in centroid), heights, lines, width,
         round(float((vertebra > 0.5).sum()) * voxel_cm3, 2) if _whole(crop, vertebra) else None,
-        None if metal else _trabecular_hu(crop, inner), metal,
+        None if metal or cement else _trabecular_hu(crop, inner), metal, cement is not None,
     )
 
 
@@ -202,11 +206,10 @@ def _trabecular_hu(crop: Crop, body: np.ndarray) -> float | None:
 
 
 def _metal(crop: Crop, body: np.ndarray) -> bool:
-    """Metal beside or cement in the body: more than a clip's volume beyond any bone's CT number."""
+    """Metal in or beside the body: more than a clip's volume beyond the CT number of any bone and most cement."""
     voxel = float(np.prod(crop.grid.spacing))
     bright = crop.hu > _METAL_HU
-    if bright.sum() * voxel > _METAL_MM3:
-        near = ndimage.distance_transform_edt(~body, sampling=crop.grid.spacing) <= _METAL_REACH_MM
-        if (bright & near).sum() * voxel > _METAL_MM3:
-            return True
-    return bool((body & (crop.hu > _CEMENT_HU)).sum() * voxel > _CEMENT_MM3)
+    if bright.sum() * voxel <= _METAL_MM3:
+        return False
+    near = ndimage.distance_transform_edt(~body, sampling=crop.grid.spacing) <= _METAL_REACH_MM
+    return bool((bright & near).sum() * voxel > _METAL_MM3)

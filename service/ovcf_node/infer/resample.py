@@ -127,6 +127,14 @@ def padded(image: np.ndarray, multiple: int, value: float) -> np.ndarray:
     return np.pad(image, [(0, -n % multiple) for n in image.shape], constant_values=value)
 
 
+def carried(mask: np.ndarray, affine: np.ndarray, grid: CropGrid) -> np.ndarray:
+    """A bool mask, whose indices `affine` maps to LPS mm, on the nearest voxels of another grid; False beyond it."""
+    to_mask = np.linalg.inv(affine) @ grid.affine
+    return ndimage.affine_transform(
+        mask.astype(np.uint8), to_mask[:3, :3], to_mask[:3, 3], output_shape=grid.shape, order=0, cval=0
+    ).astype(bool)
+
+
 def crop_grid(
     centre: np.ndarray, frame: np.ndarray, spacing: tuple[float, float, float], shape: tuple[int, int, int],
     origin_index: tuple[float, float, float],

@@ -21,7 +21,7 @@ def statistics(reading: VertebraReading) -> np.ndarray:
     Log of the body's volume in cm3; how soft the edges of body and vertebra are (mean p (1 - p) over mean p); mean and
     standard deviation of the CT number in the body, and its mean above the tissue around, in 100 HU.
     """
-    hu = np.clip(reading.crop.hu, *_RANGE_HU) / 100.0
+    hu = np.clip(reading.shown.hu, *_RANGE_HU) / 100.0
     body, vertebra = reading.body > 0.5, reading.vertebra > 0.5
     around = ndimage.binary_dilation(vertebra | body, iterations=_AROUND_VOXELS) & ~(vertebra | body) & reading.crop.inside
     inside = hu[body] if body.any() else np.zeros(1)

@@ -1,11 +1,13 @@
 """Read each vertebra in its own frame: crop, network, a second crop where the first sat badly, then other looks at it.
 
-A verdict that turns with a mirrored or slightly shifted and larger crop is no verdict: every graded vertebra is looked
-at in all three ways, and how far the looks differ goes into the judgement.
+Vertebrae with cement are read once more without it (`cement.py`). A verdict that turns with a mirrored or slightly shifted
+and larger crop is no verdict: every graded vertebra is looked at in all three ways, and how far the looks differ goes into
+the judgement.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from scipy import ndimage
@@ -13,8 +15,9 @@ from scipy import ndimage
 from ovcf_node.domain.levels import GRADED
 from ovcf_node.domain.volume import Volume
 from ovcf_node.infer.bundle import Bundle
+from ovcf_node.infer.cement import Cement, cement_of, without_cement
 from ovcf_node.infer.label import Labels, Placed, frame_from
-from ovcf_node.infer.resample import Crop, crop_grid, sample_crop, window
+from ovcf_node.infer.resample import Crop, carried, crop_grid, sample_crop, window
 from ovcf_node.infer.stages import VertebraStage
 
 _MOVED_MM = 2.0
@@ -24,6 +27,7 @@ _MOST_MM = 14.0
 _BATCH = 4  # crops per call: bounds the memory of the network's activations
 _LEAST_BODY_VOXELS = 400  # 1.5 cm3: less is no body to measure a frame from
 _DEEP_MM = 6.0  # the field's map is no more exact
+_SAME_BODY = 0.85  # Dice of the body with its cement and without it, below which one of them is wrong
 _LARGER = 1.05  # spacing of the shifted look against the first
 _SHIFT_MM = (0.0, -1.5, 1.5)  # of the shifted look along u, v, w
 
@@ -34,6 +38,7 @@ class VertebraReading:
 
     vertebra, body, fracture  probabilities, float32; vertebra and body are one piece.
     looks  logits (n, 10) of n looks, the crop itself first: four signs, five types, old deformity.
+    cement  where it is; `shown` is the crop as the network was shown it, without the cement. The answer is to that.
     """
 
     level: str
@@ -44,6 +49,14 @@ class VertebraReading:
     body: np.ndarray
     fracture: np.ndarray
     looks: np.ndarray
+    cement: Cement | None = None
+
+    @cached_property
+    def shown(self) -> Crop:
+        if self.cement is None:
+            return self.crop
+        hu = without_cement(self.crop.hu, self.cement.hole, self.cement.bone, self.crop.grid.spacing)
+        return replace(self.crop, hu=hu)
 
     @property
     def has_body(self) -> bool:
@@ -68,7 +81,8 @@ def read_vertebrae(
     for reading in _run(volume, bundle, labels, again):
         keep[reading.level] = reading
     progress(0.8)
-    readings = _looked_at(volume, bundle, [keep[v.label] for v in placed])
+    final = [_beside_cement(bundle, labels, v, keep[v.label]) for v in placed]
+    readings = _looked_at(volume, bundle, final)
     progress(1.0)
     return readings
 
@@ -101,13 +115,35 @@ def _run(
         ]
         answer = bundle.run("vertebra", {"crop": np.stack([window(c.hu, stage.window_hu) for c in crops])[:, None]})
         for k, ((vertebra, centre, frame), crop) in enumerate(zip(part, crops, strict=True)):
-            foreign = _foreign(crop, labels, vertebra)
-            whole, body = own_masks(answer, k, crop.inside & ~foreign)
             out.append(VertebraReading(
-                vertebra.label, np.asarray(centre), np.asarray(frame), crop, whole, body,
-                _sigmoid(answer["fracture"][k, 0]) * crop.inside, _signs(answer)[k : k + 1],
+                vertebra.label, np.asarray(centre), np.asarray(frame), crop, *_said(answer, k, crop, labels, vertebra)
             ))
     return out
+
+
+def _beside_cement(bundle: Bundle, labels: Labels, vertebra: Placed, reading: VertebraReading) -> VertebraReading:
+    """Read a vertebra again with its cement filled in: masks, fracture region and first look answer to that picture.
+
+    Where that answer has another body, or the cement leaves too little to read, the first one stays, as not readable.
+    """
+    cement = cement_of(reading.crop, reading.vertebra > 0.5, reading.body > 0.5) if reading.has_body else None
+    if cement is None or not cement.readable:
+        return replace(reading, cement=cement)
+    filled = replace(reading, cement=cement)
+    answer = bundle.run("vertebra", {"crop": window(filled.shown.hu, bundle.vertebra.window_hu)[None, None]})
+    whole, body, fracture, looks = _said(answer, 0, reading.crop, labels, vertebra)
+    before, after = reading.body > 0.5, body > 0.5
+    if 2 * (before & after).sum() < _SAME_BODY * (before.sum() + after.sum()):
+        return replace(reading, cement=replace(cement, readable=False))
+    return replace(filled, vertebra=whole, body=body, fracture=fracture, looks=looks)
+
+
+def _said(
+    answer: dict[str, np.ndarray], k: int, crop: Crop, labels: Labels, vertebra: Placed
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Vertebra, body, fracture (w, v, u) and logits (1, 10) of the k-th crop of an answer."""
+    whole, body = own_masks(answer, k, crop.inside & ~_foreign(crop, labels, vertebra))
+    return whole, body, _sigmoid(answer["fracture"][k, 0]) * crop.inside, _signs(answer)[k : k + 1]
 
 
 def own_masks(answer: dict[str, np.ndarray], k: int, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -123,7 +159,7 @@ def _looked_at(volume: Volume, bundle: Bundle, readings: list[VertebraReading]) 
     out = list(readings)
     for begin in range(0, len(wanted), _BATCH):
         part = wanted[begin : begin + _BATCH]
-        mirrored = [window(readings[k].crop.hu[..., ::-1], stage.window_hu) for k in part]
+        mirrored = [window(readings[k].shown.hu[..., ::-1], stage.window_hu) for k in part]
         larger = [window(_larger(volume, readings[k], stage).hu, stage.window_hu) for k in part]
         looks = [_signs(bundle.run("vertebra", {"crop": np.stack(crops)[:, None]})) for crops in (mirrored, larger)]
         for n, k in enumerate(part):
@@ -134,7 +170,11 @@ def _looked_at(volume: Volume, bundle: Bundle, readings: list[VertebraReading]) 
 def _larger(volume: Volume, reading: VertebraReading, stage: VertebraStage) -> Crop:
     centre = reading.centre + np.asarray(_SHIFT_MM) @ reading.frame
     spacing = tuple(_LARGER * s for s in stage.spacing_mm)
-    return sample_crop(volume, crop_grid(centre, reading.frame, spacing, stage.shape, stage.origin_index))
+    crop = sample_crop(volume, crop_grid(centre, reading.frame, spacing, stage.shape, stage.origin_index))
+    if reading.cement is None:
+        return crop
+    hole, bone = (carried(m, reading.crop.grid.affine, crop.grid) for m in (reading.cement.hole, reading.cement.bone))
+    return replace(crop, hu=without_cement(crop.hu, hole, bone, crop.grid.spacing))
 
 
 def _signs(answer: dict[str, np.ndarray]) -> np.ndarray:
@@ -161,10 +201,7 @@ def _foreign(crop: Crop, labels: Labels, vertebra: Placed) -> np.ndarray:
     deep = ndimage.binary_erosion(others, iterations=max(1, round(_DEEP_MM / labels.field.spacing)), border_value=1)
     if not deep.any():
         return np.zeros(crop.hu.shape, dtype=bool)
-    to_field = np.linalg.inv(labels.field.affine) @ crop.grid.affine
-    return ndimage.affine_transform(
-        deep.astype(np.uint8), to_field[:3, :3], to_field[:3, 3], output_shape=crop.hu.shape, order=0, cval=0
-    ).astype(bool)
+    return carried(deep, labels.field.affine, crop.grid)
 
 
 def _axis(body: np.ndarray, reading: VertebraReading) -> np.ndarray:

@@ -59,12 +59,18 @@ def headline(findings: Findings) -> str:
     unread = _unread(findings)
     broken = fractured(findings)
     if broken:
-        return f"Suspected vertebral fracture: {'; '.join(describe(v) for v in broken)}.{unread}"
+        return f"Suspected vertebral fracture: {'; '.join(describe(v) for v in broken)}.{treated(findings)}{unread}"
     clear = [v.level for v in findings.vertebrae if v.level in GRADED and v.fracture is False]
     if not clear:
         why = reasons(findings) if findings.reasons else "no level could be decided"
         return f"FRACTURES NOT GRADED: {why}. This does not mean that there is no fracture."
-    return f"No vertebral fracture suspected in {spans(clear)}.{unread}"
+    return f"No vertebral fracture suspected in {spans(clear)}.{treated(findings)}{unread}"
+
+
+def treated(findings: Findings) -> str:
+    """Name the levels that are called whole beside cement: what was treated there is not denied."""
+    levels = [v.level for v in findings.vertebrae if v.fracture is False and any(n.code == "cement" for n in v.notes)]
+    return f" CEMENT in {spans(levels)}: no recent fracture seen beside it, older ones not ruled out." if levels else ""
 
 
 def _unread(findings: Findings) -> str:

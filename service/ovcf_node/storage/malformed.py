@@ -17,6 +17,6 @@ for pydicom raises it on a value representation that PS3.5 6.2 does not know (`p
 sender can write; ArithmeticError, for an IS of "inf" or "1e999999" ends in OverflowError; RecursionError, from sequences
 nested without end; AttributeError, LookupError and TypeError, from elements of another kind than their attribute has, a
 sequence where text belongs. A defect of ours could raise the last three too, so who catches this guards the parsing alone
-and answers "unreadable", never with a finding. OSError may also be the machine's
-doing: where that matters it is caught before.
+and answers "unreadable", never with a finding. OSError may also be the machine's doing: where that matters it is caught
+before.
 """

@@ -136,7 +136,7 @@ class KnowingBundle:
         """Record the fields and crop grids the code under test makes; networks see only tensors."""
         from ovcf_node.infer import label, segment, vertebra
 
-        original_sample = vertebra.sample_crop
+        original_sample, original_cement = vertebra.sample_crop, vertebra.cement_of
 
         def located(volume_field, bundle, locate=label.locate):
             self.fields.append(volume_field)
@@ -150,6 +150,12 @@ class KnowingBundle:
             self.grids.append(grid)
             return original_sample(volume, grid)
 
+        def cemented(crop, whole, body):
+            found = original_cement(crop, whole, body)
+            if found is not None:  # it is shown again, without being sampled again
+                self.grids.append(crop.grid)
+            return found
+
         def whole(image):
             return image, (np.zeros(3, dtype=int), np.array(image.shape))
 
@@ -158,6 +164,7 @@ class KnowingBundle:
         monkeypatch.setattr(label, "_trimmed", whole)
         monkeypatch.setattr(segment, "isotropic", resampled)
         monkeypatch.setattr(vertebra, "sample_crop", sampled)
+        monkeypatch.setattr(vertebra, "cement_of", cemented)
         return self
 
     def _crop(self, grid) -> dict:

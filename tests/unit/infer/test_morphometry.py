@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from synthetic_spine import VERTEBRA_STAGE, Block
 
+from ovcf_node.infer.cement import Cement
 from ovcf_node.infer.label import frame_from
 from ovcf_node.infer.morphometry import endplates, measure
 from ovcf_node.infer.resample import Crop, crop_grid
@@ -105,7 +106,7 @@ def test_a_cut_spinous_process_leaves_the_body_complete_without_a_volume():
     assert found.complete and found.volume_cm3 is None and found.heights.anterior is not None
 
 
-def test_screws_and_cement_are_metal_calcium_is_not():
+def test_screws_are_metal_calcium_is_not_and_beside_cement_no_ct_number_is_given():
     for place, hu, metal in (((28, 24, 15), 3000.0, True), ((28, 40, 20), 3000.0, True), ((28, 24, 15), 1100.0, False),
                              ((4, 66, 2), 3000.0, False)):
         crop, whole, body = _crop(_block())
@@ -115,5 +116,7 @@ def test_screws_and_cement_are_metal_calcium_is_not():
         assert found.metal is metal, (place, hu)
         assert (found.mean_hu is None) is metal, "metal leaves no CT number to trust"
     crop, whole, body = _crop(_block())
-    crop.hu[24:32, 20:28, 13:18] = 1900.0
-    assert measure(crop, whole, body).metal
+    assert measure(crop, whole, body).mean_hu is not None
+    for readable in (True, False):
+        found = measure(crop, whole, body, Cement(body > 1, body > 0.5, 0.1, readable))
+        assert found.cement and found.metal is not readable and found.mean_hu is None

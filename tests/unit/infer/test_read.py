@@ -209,6 +209,73 @@ def test_metal_takes_a_vertebra_out_and_much_of_it_the_series(monkeypatch):
     assert hidden.status == "not_assessed" and [r.code for r in hidden.reasons] == ["metal"]
 
 
+def _with_cement(volume, blocks, level, half=(6.0, 6.0, 6.0)):
+    """The volume with cement (1900 HU) in the middle of a body: half sizes along u, v, w in mm."""
+    block = next(b for b in blocks if b.level == level)
+    points = np.moveaxis(np.indices(volume.hu.shape), 0, -1) @ volume.affine[:3, :3].T + volume.affine[:3, 3]
+    inside = (np.abs((points - block.centre) @ block.frame.T) < half).all(axis=-1)
+    return replace(volume, hu=np.where(inside, 1900, volume.hu).astype(np.int16))
+
+
+def test_a_whole_vertebra_with_cement_is_cleared_with_a_note_and_shown_without_the_cement(monkeypatch):
+    blocks = spine(_FULL)
+    bundle, shown = KnowingBundle(blocks).watch(monkeypatch), []
+    answer = bundle.run
+    bundle.run = lambda stage, tensors: shown.append(tensors.get("crop")) or answer(stage, tensors)
+    reading = read(_with_cement(axial_volume(blocks), blocks, "L2"), bundle)
+    assert reading.status == "limited" and [r.code for r in reading.reasons] == ["metal_present"]
+    assert reading.ovcf is False and "L2" in reading.reasons[0].text
+    found = {v.level: v for v in reading.vertebrae}
+    assert found["L2"].fracture is False and [n.code for n in found["L2"].notes] == ["cement"]
+    assert found["L2"].mean_hu is None and found["L2"].heights_mm.middle is not None
+    assert found["L2"].old_deformity is None, "what was treated was broken once"
+    assert "L2" not in found["L1"].expected_from and "L3" in found["L1"].expected_from
+    assert all(v.notes == () for v in reading.vertebrae if v.level != "L2")
+    middles = [float(crop[:, :, 22:34, 18:30, 12:20].max()) > 0.9 for crop in shown if crop is not None]  # not neighbours'
+    assert middles[:3] == [False, True, False] and not any(middles[3:]), "no look after the first shows the cement"
+
+
+@pytest.mark.parametrize(("level", "half", "code"), [
+    ("L1", (6.0, 6.0, 6.0), "cement"),  # it is broken
+    ("L3", (20.0, 16.0, 13.0), "metal"),  # it is whole, and hidden
+])
+def test_beside_cement_no_fracture_is_called_and_what_it_hides_is_not_cleared(monkeypatch, level, half, code):
+    blocks = _fractured()
+    reading = read(_with_cement(axial_volume(blocks), blocks, level, half), KnowingBundle(blocks).watch(monkeypatch))
+    found = {v.level: v for v in reading.vertebrae}
+    assert found[level].fracture is None and found[level].abstain.code == code and found[level].probability is None
+    assert found[level].evidence == type(found[level].evidence)() and found[level].restored_loss is None
+    assert (found[level].heights_mm.middle is None) is (code == "metal"), "no height of a mask nobody can check"
+    assert level in reading.reasons[0].text and reading.ovcf is (None if level == "L1" else True)
+
+
+def test_cement_of_levels_that_are_not_graded_is_seen_too(monkeypatch):
+    blocks = spine(_FULL)
+    volume = _with_cement(_with_cement(axial_volume(blocks), blocks, "S1"), blocks, "T11")
+    reading = read(volume, KnowingBundle(blocks).watch(monkeypatch))
+    found = {v.level: v for v in reading.vertebrae}
+    assert [r.code for r in reading.reasons] == ["metal_present"] and "S1" in reading.reasons[0].text
+    assert found["S1"].mean_hu is None and found["T12"].mean_hu is not None
+    assert "T11" not in found["T12"].expected_from and reading.ovcf is False
+
+
+def test_a_body_that_vanishes_with_its_cement_is_not_graded(monkeypatch):
+    blocks = spine(_FULL)
+    bundle = KnowingBundle(blocks).watch(monkeypatch)
+    answer = bundle.run
+
+    def run(stage, tensors):
+        out = answer(stage, tensors)
+        if stage == "vertebra" and len(tensors["crop"]) == 1:  # the cement's own look
+            out["body"] = np.full_like(out["body"], -5.0)
+        return out
+
+    bundle.run = run
+    reading = read(_with_cement(axial_volume(blocks), blocks, "L2"), bundle)
+    found = {v.level: v for v in reading.vertebrae}
+    assert found["L2"].abstain.code == "metal" and found["L2"].complete and "L2" in reading.reasons[0].text
+
+
 @pytest.mark.parametrize(("limit", "graded"), [(1e-3, False), (1e3, True)])
 def test_what_is_unlike_the_calibration_is_not_graded(monkeypatch, limit, graded):
     blocks = _fractured()

@@ -55,6 +55,19 @@ def test_fracture_names_what_was_not_graded():
     )
 
 
+def test_what_holds_cement_is_named_beside_a_negative_and_beside_a_fracture():
+    note = Reason("cement", "cement in this vertebra")
+    treated = make_vertebra("L2", fracture=False, denis=None, notes=(note,))
+    rest = [make_vertebra(level, fracture=False, denis=None) for level in GRADED if level != "L2"]
+    said = "CEMENT in L2: no recent fracture seen beside it, older ones not ruled out."
+    assert wording.headline(make_findings(vertebrae=(*rest, treated))) == (
+        f"No vertebral fracture suspected in T12-L5. {said}"
+    )
+    assert said in wording.headline(make_findings(vertebrae=(make_vertebra("L1"), treated)))
+    left = replace(treated, fracture=None, notes=(), abstain=note)
+    assert "CEMENT" not in wording.headline(make_findings(vertebrae=(*rest, left)))
+
+
 def test_coverage_is_blamed_only_for_a_body_that_is_cut():
     whys = wording.ungraded(partly_graded())
     assert [level for level, why in whys.items() if why == "not completely in the field"] == ["L4"]
