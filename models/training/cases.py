@@ -10,7 +10,7 @@
 - ``DIR/crops/*.npz``: the crops of one case: ``hu [K,56,72,32]`` int16, ``masks`` uint8 bits 1 vertebra, 2 body,
   4 fracture; ``evidence [K,4], type, old, mimic, level, random`` and ``loss`` (largest height loss).
   One file in five is plain (``phantoms/plain.py``), one the fourth painter's (``fourth/``). With ``--bundle FOLDER`` a
-  quarter are cut from whole series by its stages, as the node does (``placed.py``).
+  fifth are cut from whole series by its stages, as the node does (``placed.py``).
 - ``DIR/painted/*.npz`` (``--kind damaged``): whole vertebrae of ``DIR/crops`` with damage painted by ``DIR/damage.pt``, in
   the same format (``painted.py``).
 
@@ -214,7 +214,7 @@ REFILLED = 2 / 3  # of the crops with cement: the node shows its network both, t
 
 
 def refilled(sample: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """The crops, most of those with cement shown without it as the node does (`ovcf_node.infer.cement`)."""
+    """The crops, most of those with readable cement shown without it as the node does (`ovcf_node.infer.cement`)."""
     grid = CropGrid(np.diag([*CROP_SPACING, 1.0]), CROP_SHAPE)
     hu = sample["hu"].copy()
     for picture, bits in zip(hu, sample["masks"], strict=True):
@@ -323,7 +323,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=0, help="stop after this many seeds or files (0: never)")
     parser.add_argument("--held", action="store_true", help="held-out seeds")
     parser.add_argument("--start", type=int, default=0, help="first seed")
-    parser.add_argument("--bundle", type=Path, help="whose stages place a quarter of the crops")
+    parser.add_argument("--bundle", type=Path, help="whose stages place a fifth of the crops")
     parser.add_argument("--pace", type=float, default=0.0, help="rest this many times the CPU time of a seed after it")
     parser.add_argument("--device", choices=devices.NAMES, default="cpu", help="renders analytic samples")
     a = parser.parse_args()

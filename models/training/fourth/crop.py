@@ -171,4 +171,3 @@ def crops(seed: int, count: int) -> dict[str, np.ndarray]:
         out["type"][i] = 1 + TYPES.index(kind) if plan.broken else 0
         out["old"][i], out["mimic"][i], out["random"][i] = kind == "old", plan.mimic, plan.random
     return out
-

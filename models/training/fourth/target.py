@@ -14,7 +14,7 @@ def _join(a, b):
 
 
 class _Maker:
-    """Collects the changes of one body; ``drops`` sink plates without loss of what the height was meant to be."""
+    """Collects the changes of one body; `born` shapes plates without a loss of height, `break_plates` with one."""
 
     def __init__(self, rng, plan, size):
         self.rng, self.plan, self.size = rng, plan, size
@@ -156,7 +156,7 @@ class _Maker:
 
 
 def build(rng, plan, size):
-    """Return (Body, loss fraction, cement centres and radii in mm, whether bridged) for ``plan``."""
+    """Return (Body, loss fraction, cement centres and radii in mm) for ``plan``."""
     m = _Maker(rng, plan, size)
     if plan.kind not in ("A", "B", "C", "D", "old", "plain"):
         m.feature(plan.kind)
@@ -168,10 +168,6 @@ def build(rng, plan, size):
         m.signs()
     if plan.kind == "old":
         m.heal()
-    if plan.cement:
-        act, centres, radii = lesions.cement(rng)
-        m.lesions.append(act)
-        m.metal = list(zip(centres, radii, strict=True))
     top, bottom = m.top0 - m.top.drop, m.bottom0 + m.bottom.drop
     # Opposite plates keep a few millimetres of crushed bone between them.
     mid = (top + bottom) / 2
@@ -184,6 +180,10 @@ def build(rng, plan, size):
     rim = wall.rim[0][front], wall.rim[1][front]
     for act in m.late:
         m.lesions.append(act(lambda at: rim[1] + at * (rim[0] - rim[1])))
+    if plan.cement:  # last: it fills clefts
+        act, centres, radii = lesions.cement(rng)
+        m.lesions.append(act)
+        m.metal = list(zip(centres, radii, strict=True))
     frail = np.clip((140 - plan.marrow) / 110, 0, 1)
     shell = rng.uniform(0.4, 1.2) * (1 - 0.3 * frail)
     body = Body(Frame(), top, bottom, plate_thickness(rng, size, shell) * m.top.thick,

@@ -15,7 +15,7 @@ _FRONT = np.clip(np.cos(ANGLES), 0, 1)[None, :]
 
 @dataclass
 class Wall:
-    """``radius`` in mm, ``thick`` factor on the shell, ``hurt`` 0..1 where recently broken (front, back apart)."""
+    """``radius`` in mm, ``thick`` factor on the shell, ``front`` and ``back`` 0..1 where recently broken."""
 
     radius: np.ndarray
     thick: np.ndarray

@@ -166,7 +166,7 @@ def restored_of(
     Not those with cement: all of it would be damage.
     """
     expected = {
-        level: m.expectation for level, m in known.items() if level in GRADED and m.expectation and m.cement is None
+        level: m.expectation for level, m in known.items() if level in GRADED and m.expectation and not m.cement
     }
     return restorations(volume, bundle, readings, {level: geometry[level].heights for level in expected}, expected)
 

@@ -68,9 +68,9 @@ def headline(findings: Findings) -> str:
 
 
 def treated(findings: Findings) -> str:
-    """Name the levels that are called whole beside cement: what was treated there is not denied."""
+    """Name the levels answered "no fracture" despite cement: what was treated there is not denied."""
     levels = [v.level for v in findings.vertebrae if v.fracture is False and any(n.code == "cement" for n in v.notes)]
-    return f" CEMENT in {spans(levels)}: no recent fracture seen beside it, older ones not ruled out." if levels else ""
+    return f" CEMENT in {spans(levels)}: a fracture under it, or an older one, is not ruled out." if levels else ""
 
 
 def _unread(findings: Findings) -> str:

@@ -59,7 +59,7 @@ def test_what_holds_cement_is_named_beside_a_negative_and_beside_a_fracture():
     note = Reason("cement", "cement in this vertebra")
     treated = make_vertebra("L2", fracture=False, denis=None, notes=(note,))
     rest = [make_vertebra(level, fracture=False, denis=None) for level in GRADED if level != "L2"]
-    said = "CEMENT in L2: no recent fracture seen beside it, older ones not ruled out."
+    said = "CEMENT in L2: a fracture under it, or an older one, is not ruled out."
     assert wording.headline(make_findings(vertebrae=(*rest, treated))) == (
         f"No vertebral fracture suspected in T12-L5. {said}"
     )
