@@ -96,12 +96,12 @@ def sizes(rng, level, porous):
     return out
 
 
-def discs(rng, level, patient=1.0):
+def discs(rng, level):
     """(anterior, posterior) heights in mm of the discs above and below ``level``; some are narrowed."""
     i = _ORDER.index(level)
     out = []
     for name in (_ORDER[i - 1], level):
-        front, back = np.array(_DISC[name]) * patient * rng.normal(1, 0.12)
+        front, back = np.array(_DISC[name]) * rng.normal(1, 0.12)
         narrow = rng.uniform(0.35, 0.75) if rng.random() < 0.2 else 1.0
         out.append((max(front * narrow, 1.5), max(back * narrow, 1.2)))
     return out

@@ -31,7 +31,7 @@ class Room:
     """Arrays over the grid block of a body, for lesions to work on.
 
     ``dt``, ``db``, ``dl``: depth below the superior plate, above the inferior plate, behind the wall (mm);
-    ``rho`` 0 in the axis to 1 at the wall; ``hu`` spongy bone; ``mark`` recent injury; ``hard`` share of solid bone.
+    ``rho`` 0 in the axis to 1 at the wall; ``hu`` spongy bone; ``mark`` recent injury.
     """
 
     w: np.ndarray
@@ -43,8 +43,6 @@ class Room:
     rho: np.ndarray
     hu: np.ndarray
     mark: np.ndarray
-    hard: np.ndarray
-    body: Body
 
 
 def weave(rng):
@@ -89,12 +87,11 @@ def paint(rng, hu, body, tissue, fabric):
     radius = on_wall(body.wall.radius)
     dl = radius - r
     rough = tissue["rough"]
-    room = Room(w, v, u, dt, db, dl, r / np.maximum(radius, 1), None, None, None, body)
+    room = Room(w, v, u, dt, db, dl, r / np.maximum(radius, 1), None, None)
     room.hu = spongiosa(fabric, dl.shape, body.marrow, rough)
     near = np.minimum(np.minimum(dt, db), 20)
     room.hu += (25 + 0.3 * body.marrow) * tissue["subchondral"] * np.exp(-np.clip(near, 0, None) / 2.5)
     room.mark = np.zeros(dl.shape, bool)
-    room.hard = np.zeros(dl.shape, np.float32)
     if body.hurt_top is not None:
         deep = rng.uniform(3.5, 7.0)
         room.mark |= (plate_look(body.hurt_top, v, u) > 0.35) & (dt < deep)
@@ -109,7 +106,7 @@ def paint(rng, hu, body, tissue, fabric):
     # The back wall opens where the basivertebral vein leaves.
     hole = np.exp(-((w / 3.0) ** 2) - (u / 4.5) ** 2) * (v > 0)
     thick = thick * (1 - 0.8 * hole)
-    hard = np.maximum(overlap(dl, thick, 0.9), room.hard)
+    hard = overlap(dl, thick, 0.9)
     hard = np.maximum(hard, overlap(dt, np.clip(plate_look(body.top_thick, v, u), 0, 6), 0.65))
     hard = np.maximum(hard, overlap(db, np.clip(plate_look(body.bottom_thick, v, u), 0, 6), 0.65))
     cover = np.clip(smin(smin(dt, db, 1.0), dl, np.float32(body.corner)) / 0.8 + 0.5, 0, 1)

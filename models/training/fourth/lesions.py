@@ -38,9 +38,9 @@ def cleft(rng, high, hurt):
     return act
 
 
-def crack(rng, height, reach, lucent, slope=None):
+def crack(rng, height, reach, lucent):
     """A line through the spongy bone from the front wall at ``height`` mm back over ``reach`` mm."""
-    slope = rng.uniform(-0.5, 0.5) if slope is None else slope
+    slope = rng.uniform(-0.5, 0.5)
     cant, wide, more = rng.uniform(-0.2, 0.2), rng.uniform(0.5, 1.3), rng.uniform(50, 260)
     off = rng.uniform(-8, 8)
 
@@ -93,7 +93,7 @@ def sclerosis(rng, high, fatty=False):
     return act
 
 
-def arrest_lines(rng):
+def arrest(rng):
     """Growth-arrest lines: thin dense lines parallel to both plates, or one across the middle."""
     at, wide, more = rng.uniform(3, 9, 3), rng.uniform(0.5, 1.1), rng.uniform(120, 400)
     which = rng.integers(1, 8)

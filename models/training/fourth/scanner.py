@@ -86,10 +86,10 @@ def _psf(vol, scan):
     return out
 
 
-def _noise(rng, scan, z, y, x, kz):
+def _noise(rng, scan, at, y, x, slices):
     """Noise at the crop's samples, made per slice in the scan plane so that the reformat mixes it as it does bone."""
     spans = [(q.min(), np.ptp(q)) for q in (y, x)]
-    n = (int(kz.max() - kz.min()) + 3, int(spans[0][1]) + 3, int(spans[1][1] / 2) + 3)
+    n = (int(slices.max() - slices.min()) + 3, int(spans[0][1]) + 3, int(spans[1][1] / 2) + 3)
     field = rng.standard_normal(n, dtype=np.float32)
     soft = ndimage.gaussian_filter(field, (0, 0.9, 0.5), truncate=2)
     # Soft kernels leave coarse noise, sharp ones take its slow part away.
@@ -99,7 +99,7 @@ def _noise(rng, scan, z, y, x, kz):
     if scan.streak:
         rows = smooth_noise(rng, n[:2], (0.4, 1.3))[..., None] * np.float32(scan.streak / scan.noise)
         field += rows
-    idx = np.stack([z - kz.min(), y - spans[0][0], (x - spans[1][0]) / 2]).astype(np.float32)
+    idx = np.stack([at - slices.min(), y - spans[0][0], (x - spans[1][0]) / 2]).astype(np.float32)
     out = ndimage.map_coordinates(field, idx, order=1, mode="nearest", prefilter=False)
     return (
         out * np.float32(scan.noise / max(out.std(), 1e-3)) if not scan.streak else out * np.float32(scan.noise * 1.5)

@@ -29,7 +29,7 @@ class _Maker:
         self.top0, self.bottom0 = self.top0 - top, self.bottom0 + bottom
 
     def feature(self, name):
-        """Add one imitator or side finding."""
+        """Add one imitator or side finding; a bridge to a neighbour is painted by `crop`, which has the neighbours."""
         rng, size, on = self.rng, self.size, self.on_wall.append
         strong = self.plan.kind == name
         if name == "waist":
@@ -76,7 +76,7 @@ class _Maker:
                 if chance(rng, 0.6):
                     self.lesions.append(lesions.sclerosis(rng, high, fatty=chance(rng, 0.25)))
         elif name in ("arrest", "haemangioma", "island", "lytic", "basivertebral"):
-            self.lesions.append({"arrest": lesions.arrest_lines}.get(name, getattr(lesions, name, None))(rng))
+            self.lesions.append(getattr(lesions, name)(rng))
 
     def _node(self, high, depth):
         drop, ring = plates.node(self.rng, self.size, depth)

@@ -64,9 +64,9 @@ def _level(rng, wall, at, slope):
     return MAP_W[:, None] - (line + jag)
 
 
-def buckle(rng, wall, at, size_mm, middle=None):
+def buckle(rng, wall, at, size_mm):
     """Break the front wall at fraction ``at`` of its height by about ``size_mm``; shell gap and form vary."""
-    middle = rng.uniform(-40, 40) if middle is None else middle
+    middle = rng.uniform(-40, 40)
     sec = sector(rng, middle, rng.uniform(22, 80))
     d = _level(rng, wall, at, rng.uniform(-0.4, 0.4))
     name = pick(rng, {"kink": 3, "over": 3, "under": 2, "fold": 2, "corner": 1.5, "double": 1})
