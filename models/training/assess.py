@@ -32,6 +32,7 @@ import second
 import targets
 from ovcf_node import evaluate
 
+OURS = "ovcf-reference"
 LEGEND = (
     "Mimics: `cupid` a Cupid's bow, `lines` growth-arrest lines, `island` a bone island, `lesion` a lytic focus, `short` a "
     "low vertebra, `old` a healed deformity. Kinds of `negatives` that lie around the bodies are told in "
@@ -62,7 +63,7 @@ def run(bundle: Path, out: Path, sizes: dict[str, int], jobs: int, minutes: floa
     shutil.rmtree(out / "cases", ignore_errors=True)
     lists = [cohorts.patients(name, n) for name, n in sizes.items()]
     listed = {name: {p.name for p in mine} for name, mine in zip(sizes, lists, strict=True)}
-    records.rows = [r for r in records.rows if r["cohort"] not in listed or r["case"] in listed[r["cohort"]]]
+    records.keep(lambda r: r["cohort"] not in listed or r["case"] in listed[r["cohort"]])
     todo = [p for p in chain(*zip_longest(*lists)) if p is not None and (p.cohort, p.name) not in records.done]
     began, total, queue = time.monotonic(), len(todo), iter(todo)
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
@@ -81,13 +82,12 @@ def run(bundle: Path, out: Path, sizes: dict[str, int], jobs: int, minutes: floa
 
 
 def preface(result: dict[str, Any], records: evaluate.Records, sizes: dict[str, int]) -> list[str]:
-    """Lines of EVALUATION.md that only the maker of these cohorts can say."""
+    """Lines of EVALUATION.md that only the maker of these cohorts can say; how points were chosen, of our bundle alone."""
     shown = (
         f"Cases with an error are shown on `errors-COHORT.jpg`, one sheet a cohort, {failures.MOST} on a sheet at most."
     )
-    return [
-        *unfinished(records, sizes), operating_points(records), "", shown, "", LEGEND, "", *targets.lines(result["cohorts"])
-    ]
+    chosen = [operating_points(records), ""] if result["bundle"]["name"] == OURS else []
+    return [*unfinished(records, sizes), *chosen, shown, "", LEGEND, "", *targets.lines(result["cohorts"])]
 
 
 def unfinished(records: evaluate.Records, sizes: dict[str, int]) -> list[str]:

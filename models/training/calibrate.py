@@ -26,12 +26,13 @@ import cohorts
 import foreign
 import heard
 import second
-from bundle import probabilities, types_said, weighed
+from bundle import DEFAULT_POINTS, probabilities, types_said, weighed
 from heard import column
 from networks import EVIDENCE, TYPES
 from ovcf_node import assemble, infer
 from ovcf_node.config import Assemble
 from ovcf_node.domain.levels import GRADED
+from ovcf_node.infer.evidence import UNSTEADY
 from ovcf_node.infer.judgement import measured
 from ovcf_node.infer.morphometry import measure
 from ovcf_node.infer.segment import found
@@ -135,21 +136,27 @@ def fitted(rows: list[dict]) -> dict:
     broken = evidence[:, :3].any(1)
     weight = np.where(old > 0, OLD_SHARE, 1.0)
     fair = weight * balance([r["cohort"] == "second" for r in rows])
+
+    def point_of(name: str, group: np.ndarray, power: int = 1, high: float = 0.6) -> float:
+        k = EVIDENCE.index(name)
+        return operating_point(p["evidence"][group, k], evidence[group, k], 0.5, high, power, weight[group])
+
+    # Signs name the type: judged among fractures and their false alarms; the posterior one says too where height is heard.
+    # A false one withholds the type.
+    posterior = point_of("posterior", broken | (p["fracture"] >= DEFAULT_POINTS["fracture"]), 3, 0.85)
+    rows = as_heard(rows, p, posterior)
     weights = height_weights(rows, p, broken, fair)
     added = heard.table(rows, p, broken, fair) if "restored" in weights else None
     p["fracture"] = combined(rows, p, weights)
     points = {
         "fracture": operating_point(p["fracture"], broken, 0.3, 0.8, VERTEBRAE, fair, NOISE),
         "old": operating_point(p["old"], old, 0.3, power=2),
+        "posterior": posterior,
+        # Decides only where no endplate is broken; every false alarm of the study was a D, which it alone makes.
+        "anterior": point_of("anterior", ~evidence[:, :2].any(1), VERTEBRAE),
     }
-    for k, name in enumerate(EVIDENCE):  # signs name the type: judged among fractures and their false alarms
-        group = broken | (p["fracture"] >= points["fracture"])
-        if name == "anterior":  # decides only where no endplate is broken
-            group = ~evidence[:, :2].any(1)
-        # A false posterior sign withholds the type; every false alarm of the study was a D, which anterior alone makes.
-        power = {"posterior": 3, "anterior": VERTEBRAE}.get(name, 1)
-        high = 0.85 if name == "posterior" else 0.6
-        points[name] = operating_point(p["evidence"][group, k], evidence[group, k], 0.5, high, power, weight[group])
+    called = broken | (p["fracture"] >= points["fracture"])
+    points |= {name: point_of(name, called) for name in ("superior", "inferior")}
     typed = broken & (evidence[:, 3] == 0) & (p["fracture"] >= points["fracture"])
     points["abstain_below"] = type_point({name: p[name][typed] for name in ("evidence", "type")}, points, kind[typed])
     group = np.where(old > 0, 2, np.where(broken, 1, 0))
@@ -158,6 +165,12 @@ def fitted(rows: list[dict]) -> dict:
         "temperature": temperature, "operating_points": points, "usual": usual, **weights, "added": added,
         "vertebrae": len(rows),
     }
+
+
+def as_heard(rows: list[dict], p: dict[str, np.ndarray], posterior: float) -> list[dict]:
+    """The rows without the height losses that the node does not hear (`evidence.height_speaks`); `posterior`: that point."""
+    speaks = (p["spread"] < UNSTEADY) & (p["evidence"][:, EVIDENCE.index("posterior")] < posterior / 2)
+    return [row if heard else {**row, "measured_loss": None} for row, heard in zip(rows, speaks, strict=True)]
 
 
 def height_weights(rows: list[dict], p: dict[str, np.ndarray], broken: np.ndarray, weight: np.ndarray) -> dict[str, dict]:
@@ -233,16 +246,19 @@ def type_point(p: dict[str, np.ndarray], points: dict[str, float], kind: np.ndar
 
 
 def mean_probabilities(logits: np.ndarray, temperature: dict) -> dict[str, np.ndarray]:
-    """Means over the looks ``[N, looks, 10]``, as the node takes them."""
+    """Means over the looks ``[N, looks, 10]``, as the node takes them, and how far these differ about a fracture."""
     every = [probabilities(x[:, :4], x[:, 4:9], x[:, 9:], temperature) for x in logits.transpose(1, 0, 2)]
-    return {name: np.mean([e[name] for e in every], axis=0) for name in every[0]}
+    means = {name: np.mean([e[name] for e in every], axis=0) for name in every[0]}
+    return {**means, "spread": np.ptp([e["fracture"] for e in every], axis=0)}
 
 
 def summary(rows: list[dict], result: dict) -> str:
     """What these points do to the patients they were chosen on."""
     p = mean_probabilities(np.array([r["logits"] for r in rows]), result["temperature"])
     loss = column(rows, "measured_loss")
-    alone, p["fracture"] = p["fracture"], combined(rows, p, result)
+    alone, p["fracture"] = p["fracture"], combined(
+        as_heard(rows, p, result["operating_points"]["posterior"]), p, result
+    )
     called = p["fracture"] >= result["operating_points"]["fracture"]
     lines = [beyond(rows, result["usual"])]
     for cohort in FIRST:

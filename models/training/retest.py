@@ -1,6 +1,7 @@
 """Writes the self-tests of a bundle anew, its own or anyone's: ``python models/training/retest.py FOLDER``.
 
-For bundles whose numbers an older node promised. Nothing else of ``bundle.toml`` changes; the bundle's digest does.
+For bundles whose numbers an older node promised. The tolerances become ours (``bundle.TOLERANCE``), nothing outside the
+self-tests changes, and the bundle's digest does.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ovcf_node.evaluate.geometry import WIDE_MM
 from ovcf_node.evaluate.markdown import table
 
 Figures = dict[str, Any]
@@ -65,6 +66,10 @@ TARGETS = (
     Target("patients undetermined, slices <= 3 mm", lambda f: f["abstention"]["undetermined_patients"]["value"], most=0.05),
     Target("numbering uncertain, ordinary", lambda f: f["labels"]["uncertain_normal"]["value"], most=0.05),
     Target("numbering uncertain, transitional", _uncertain_transitional, least=0.90),
+    Target(
+        f"numbering uncertain, transitional, field from {WIDE_MM:g} mm wide",
+        lambda f: f["labels"]["uncertain_variants_wide"]["value"], least=0.90,
+    ),
 )
 
 

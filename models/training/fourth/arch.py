@@ -33,8 +33,8 @@ def arch(rng, depth, frame, size):
     tall = ph / pw
     thoracic = size.level in ("T10", "T11", "T12")
     drop = rng.uniform(0.45, 0.75) if thoracic else rng.uniform(0.1, 0.35)
-    up, wob = rng.uniform(0.12, 0.22), rng.normal(0, 0.8, 8)
-    for s in (-1, 1):
+    up, uneven = rng.uniform(0.12, 0.22), rng.normal(0, 0.8, (2, 4))
+    for s, wob in zip((-1, 1), uneven, strict=True):
         pu = s * (cw + pw) / 2
         rod(depth, frame, (up * h, a - 4, pu), (up * h * 0.8, a + 0.6 * cd, pu), pw / 2, pw / 2, (tall, 1, 1))
         joint = (0.0, a + 0.65 * cd, s * (cw / 2 + 3))

@@ -234,7 +234,7 @@ def calibrated(records: Sequence[Record]) -> dict[str, Any] | None:
 
 def abstention(records: Sequence[Record]) -> dict[str, Any]:
     """How often nothing was said: patients not assessed or undetermined, vertebrae undetermined, types withheld."""
-    thin = [r for r in records if (r["facts"].get("slice_mm") or 0) <= 3.0]
+    thin = [r for r in records if r["facts"].get("slice_mm") is not None and r["facts"]["slice_mm"] <= 3.0]
     known = [r for r in thin if r["fracture"] is not None]
     rows = [v for _, _, v in _graded(thin)]
     broken = [v for v in rows if v["said"].get("fracture") is True]

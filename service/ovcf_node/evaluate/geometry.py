@@ -13,6 +13,8 @@ from ovcf_node.evaluate.statistics import clustered, ratio, weighted_kappa, weig
 Record = dict[str, Any]
 GENANT = (0.20, 0.25, 0.40)
 """Height losses at which grades 1, 2 and 3 begin (half-open, clinical notes 2.2)."""
+WIDE_MM = 150.0
+"""A field so wide shows the last ribs, and so what they say of the count; a narrower one may not."""
 
 
 def _share(hits: int, of: int) -> dict[str, Any]:
@@ -23,6 +25,7 @@ def labels(records: Sequence[Record]) -> dict[str, Any]:
     """Names: of vertebrae, of patients with all of T12..S1 right, and the numbering flag."""
     whole = [r for r in records if r["named"] and r["complete"] and r["variant"] in NORMAL]
     odd = [r for r in records if r["variant"] not in NORMAL]
+    wide = [r for r in (*whole, *odd) if r["variant"] != "none" and (r["facts"].get("field_mm") or 0) >= WIDE_MM]
     per = {level: [right_name(v) for r in whole for v in r["vertebrae"] if v["level"] == level] for level in REPORTED}
     every = [hit for hits in per.values() for hit in hits]
     flags = {
@@ -36,6 +39,7 @@ def labels(records: Sequence[Record]) -> dict[str, Any]:
         "by_level": {level: _share(sum(hits), len(hits)) for level, hits in per.items()},
         **{f"uncertain_{kind}": _share(sum(said), len(said)) for kind, said in flags.items()},
         "uncertain_transitional": _share(sum(bool(r["numbering_uncertain"]) for r in odd), len(odd)),
+        "uncertain_variants_wide": _share(sum(bool(r["numbering_uncertain"]) for r in wide), len(wide)),
         "places_of_unnamed": _share(
             sum(v["place"] is not None for r in records if not r["named"] for v in r["vertebrae"]),
             sum(len(r["vertebrae"]) for r in records if not r["named"])),

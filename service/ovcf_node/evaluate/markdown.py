@@ -5,6 +5,7 @@ from typing import Any
 
 from ovcf_node.domain.levels import REPORTED
 from ovcf_node.evaluate import study
+from ovcf_node.evaluate.geometry import WIDE_MM
 from ovcf_node.evaluate.statistics import kappa, wilson
 
 Figures = dict[str, Any]
@@ -188,7 +189,9 @@ def _overview(cohorts: dict[str, Figures]) -> list[str]:
         ("every name right, patients without an extra or missing vertebra", lambda f: share(f["labels"]["patients"])),
         ("numbering uncertain, ordinary", lambda f: share(f["labels"]["uncertain_normal"])),
         ("numbering uncertain, sacralised or lumbarised", lambda f: share(f["labels"]["uncertain_lumbosacral"])),
-        ("numbering uncertain, extra or missing vertebra", lambda f: share(f["labels"]["uncertain_transitional"])),
+        ("numbering uncertain, extra or missing vertebra or ribs", lambda f: share(f["labels"]["uncertain_transitional"])),
+        (f"numbering uncertain, any of these variants in a field from {WIDE_MM:g} mm wide",
+         lambda f: share(f["labels"]["uncertain_variants_wide"])),
         ("Dice T12-L5", lambda f: _spanned(f["overlap"]["dice_graded"], f["overlap"]["dice_graded_interval"])),
         ("Dice S1", lambda f: _spanned(f["overlap"]["dice_s1"], f["overlap"]["dice_s1_interval"])),
         ("height error, mean absolute, mm", lambda f: _spanned(

@@ -12,7 +12,7 @@ from ovcf_node import infer
 from ovcf_node.errors import Permanent
 from ovcf_node.evaluate import code, figures, markdown
 from ovcf_node.evaluate.score import score
-from ovcf_node.evaluate.truth import cases
+from ovcf_node.evaluate.truth import cases, identity
 from ovcf_node.workflow.reading import SOFTWARE
 
 RECORDS, PICTURES = "records.jsonl", "pictures"
@@ -34,7 +34,7 @@ class Records:
         found = list(self._read())
         self.rows = [r for r in found if r.get("code") == code.digest()]
         self.outdated = len(found) - len(self.rows)
-        self.done = {(r["cohort"], r["case"]) for r in self.rows}
+        self.keep(lambda record: True)
         self._last = time.monotonic()
 
     def _read(self) -> Iterator[dict[str, Any]]:
@@ -52,6 +52,11 @@ class Records:
             yield row
         self.path.write_text("".join(line + "\n" for line in whole))
 
+    def keep(self, wanted: Callable[[dict[str, Any]], bool]) -> None:
+        """Leave the others out of `rows` and `done`; the file holds them still."""
+        self.rows = [r for r in self.rows if wanted(r)]
+        self.done = {(r["cohort"], r["case"]) for r in self.rows}
+
     def add(self, record: dict[str, Any]) -> None:
         """Append one record and keep it."""
         now = time.monotonic()
@@ -66,22 +71,25 @@ class Records:
 def evaluate(
     bundle: Path, cohort: Path, out: Path, *, threads: int = 2, progress: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
-    """Score every case below `cohort` that `out` has no record of, then write the report. Returns what was written."""
+    """Score every case below `cohort` that `out` has no record of, then write the report on them. Returns what was written.
+
+    A record of another truth is none. Raises Permanent `truth_unreadable`, also where two cases have one name.
+    """
     records = Records(out, bundle)
     if records.outdated:
         progress(f"{records.outdated} records are of other code: their cases are read again")
-    todo = cases(cohort)
-    for number, folder in enumerate(todo, 1):
-        record = score(folder, bundle, threads=threads, pictures=out / PICTURES) if not _known(records, folder) else None
-        if record is not None:
-            records.add(record)
-        progress(f"{number}/{len(todo)} {folder.name}")
+    wanted: dict[tuple[str, str], tuple[Path, str]] = {}
+    for folder in cases(cohort):
+        name, case, truth = identity(folder)
+        if (name, case) in wanted:
+            raise Permanent("truth_unreadable", f"case {case} is there twice in the cohort {name}: names must differ")
+        wanted[name, case] = folder, truth
+    records.keep(lambda r: (r["cohort"], r["case"]) in wanted and r.get("truth") == wanted[r["cohort"], r["case"]][1])
+    for number, (key, (folder, truth)) in enumerate(wanted.items(), 1):
+        if key not in records.done:
+            records.add({**score(folder, bundle, threads=threads, pictures=out / PICTURES), "truth": truth})
+        progress(f"{number}/{len(wanted)} {folder.name}")
     return write_report(records, bundle, out)
-
-
-def _known(records: Records, folder: Path) -> bool:
-    document = json.loads((folder / "truth.json").read_text())
-    return (document.get("cohort", folder.parent.name), folder.name) in records.done
 
 
 def summarise(records: list[dict[str, Any]], bundle: Path) -> dict[str, Any]:

@@ -117,7 +117,10 @@ def _elsewhere(case: TrueCase, findings: Findings) -> list[dict[str, Any]]:
 
 
 def overlap(truth: np.ndarray, masks: Masks, value: int, facts: dict) -> dict[str, float | None]:
-    """Dice and mean symmetric surface distance (mm) of one label; distance None where one of the two is empty."""
+    """Dice and mean symmetric surface distance (mm) of one label.
+
+    The distance is None where one of the two is empty, or where the facts do not tell the voxel's size.
+    """
     if truth.shape != masks.shape:
         return {"dice": None, "surface_mm": None}
     ours = np.zeros(truth.shape, bool)
@@ -128,9 +131,9 @@ def overlap(truth: np.ndarray, masks: Masks, value: int, facts: dict) -> dict[st
     if not total:
         return {"dice": None, "surface_mm": None}
     out = {"dice": round(2 * int((ours & theirs).sum()) / total, 4), "surface_mm": None}
-    if ours.any() and theirs.any():
-        spacing = [float(facts.get(k) or 1.0) for k in ("step_mm", "row_mm", "column_mm")]
-        out["surface_mm"] = round(_surface_distance(ours, theirs, spacing), 3)
+    spacing = [facts.get(k) for k in ("step_mm", "row_mm", "column_mm")]
+    if ours.any() and theirs.any() and all(spacing):
+        out["surface_mm"] = round(_surface_distance(ours, theirs, [float(s) for s in spacing]), 3)
     return out
 
 

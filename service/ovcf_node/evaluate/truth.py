@@ -1,6 +1,8 @@
 """A cohort on disk: one folder per case with a CT series and what is true of it. `models/README.md` documents it."""
 
+import hashlib
 import json
+import re
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +13,8 @@ from ovcf_node.domain.levels import GRADED
 from ovcf_node.errors import Permanent
 
 TYPES = ("A", "B", "C", "D")
+POSITIONS = ("anterior", "middle", "posterior")
+_LEVEL = re.compile(r"C[1-7]|T([1-9]|1[0-3])|L[1-6]|S[1-5]")
 TRUTH, LABELS, SERIES = "truth.json", "labels.npz", "ct"
 
 
@@ -54,9 +58,14 @@ class TrueCase:
 
     @property
     def fracture(self) -> bool | None:
-        """Whether a graded vertebra (T12..L5) is fractured; None where that is not known."""
-        said = [v.fracture for v in self.vertebrae if v.level in GRADED or self.variant != "none"]
-        return None if any(f is None for f in said) else any(said)
+        """Whether a lumbar vertebra or T12 is fractured; None where none is known to be and one may be.
+
+        A level T12..L5 that is not listed may be, where every body is in the field and names are ordinary.
+        """
+        said = [v.fracture for v in self.vertebrae if v.level != "S1" and (v.level in GRADED or self.variant != "none")]
+        if self.complete and self.variant in ("none", "sacralised", "lumbarised"):
+            said += [None] * len(set(GRADED) - {v.level for v in self.vertebrae})
+        return True if any(said) else None if None in said or not said else False
 
     @property
     def denis(self) -> str | None:
@@ -76,17 +85,30 @@ def cases(cohort: Path) -> list[Path]:
     return found
 
 
+def identity(folder: Path) -> tuple[str, str, str]:
+    """Return cohort and name of a case, and the SHA-256 of its truth. Raises Permanent `truth_unreadable`."""
+    try:
+        content = (folder / TRUTH).read_bytes()
+        return json.loads(content).get("cohort", folder.parent.name), folder.name, hashlib.sha256(content).hexdigest()
+    except (AttributeError, ValueError, OSError) as error:
+        raise Permanent("truth_unreadable", f"case {folder.name}: {type(error).__name__} {error}") from error
+
+
 def read(folder: Path) -> TrueCase:
     """Read the truth of one case. Raises Permanent `truth_unreadable` naming the case and what is wrong with it."""
     try:
         document = json.loads((folder / TRUTH).read_text())
         vertebrae = tuple(_vertebra(v) for v in document["vertebrae"])
+        levels = [v.level for v in vertebrae]
+        variant = document.get("variant", "none")
+        if not levels or not all(map(_LEVEL.fullmatch, levels)) or len(set(levels)) < len(levels):
+            raise ValueError(f"levels {levels} are not names like T12, L1 or S1, each once")
         labels = None
         if (folder / LABELS).exists():
             with np.load(folder / LABELS) as data:
                 labels = data["labels"]
         return TrueCase(
-            folder.name, document.get("cohort", folder.parent.name), vertebrae, document.get("variant", "none"),
+            folder.name, document.get("cohort", folder.parent.name), vertebrae, variant,
             document.get("named", True), document.get("complete", True), document.get("facts", {}), labels,
         )
     except (KeyError, TypeError, ValueError, OSError, zipfile.BadZipFile) as error:
@@ -97,10 +119,18 @@ def _vertebra(value: dict) -> TrueVertebra:
     denis = value.get("denis")
     if denis not in (None, "burst", *TYPES):
         raise ValueError(f"denis {denis!r} is none of {', '.join(TYPES)}, burst")
+    for key in ("fracture", "old_deformity"):
+        if value.get(key) not in (None, True, False):
+            raise ValueError(f"{key} {value[key]!r} is none of true, false, null")
+    loss, heights = value.get("height_loss"), value.get("heights_mm")
+    if loss is not None and not 0 <= loss < 1:
+        raise ValueError(f"height_loss {loss!r} is no fraction")
+    if heights is not None and not (set(heights) == set(POSITIONS) and all(h > 0 for h in heights.values())):
+        raise ValueError(f"heights_mm {heights!r} are not {', '.join(POSITIONS)} in mm")
     x, y, z = value["centre_mm"]
     return TrueVertebra(
         value["level"], (float(x), float(y), float(z)), value.get("fracture"), denis, value.get("old_deformity"),
-        value.get("height_loss"), value.get("heights_mm"), value.get("mimic"),
+        loss, heights, value.get("mimic"),
     )
 
 

@@ -181,12 +181,14 @@ def _check_shapes(
     ranks = (*((inputs[name], r) for name, r in sources), *((results[name], r) for name, r in outputs))
     for tensor, wanted_rank in ranks:
         wanted = fixed[tensor.name]
+        given = tensor.name in inputs  # a patient's field has any size, and crops come in any number
         clash = len(tensor.shape) != wanted_rank or any(
-            isinstance(have, int) and want is not None and have != want
+            isinstance(have, int) and (have != want if want is not None else given)
             for have, want in zip(tensor.shape, wanted, strict=True)
         )
         if clash or tensor.type != "tensor(float)":
-            wrong = f"{file}: {tensor.name} is {tensor.type} {tensor.shape}, must be tensor(float) {list(wanted)}"
+            sizes = [n or "any" for n in wanted]
+            wrong = f"{file}: {tensor.name} is {tensor.type} {tensor.shape}, must be tensor(float) {sizes}"
             raise Permanent("bundle_shape", wrong)
 
 

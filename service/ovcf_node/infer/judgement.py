@@ -109,8 +109,9 @@ def _grading(level: str, known: Measured, restored: Restoration | None, stage: V
 def _beside_cement(known: Measured, grading: Grading) -> Grading:
     """Say "no fracture" of a vertebra with cement where that is clear, and else nothing: calls there are too often false.
 
-    Clear is what lost less than a deformity, or looks old; that it was never broken is not said of a treated vertebra.
+    Clear is what lost less than a deformity against the patient's own vertebrae, or looks old; that it was never broken is
+    not said of a treated vertebra.
     """
-    if grading.fracture is not False or known.loss is None or (grading.notes and not grading.old_deformity):
+    if grading.fracture is not False or known.own_loss is None or (grading.notes and not grading.old_deformity):
         return Grading(abstain=_SUSPECT)
     return replace(grading, old_deformity=grading.old_deformity or None, notes=(*grading.notes, _CLEARED))

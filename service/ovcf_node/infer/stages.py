@@ -177,11 +177,24 @@ def vertebra_stage(table: dict[str, Any]) -> VertebraStage:
     return VertebraStage(
         numbers(table, "spacing_mm", 3), tuple(int(n) for n in numbers(table, "shape", 3)),
         numbers(table, "origin_index", 3), _window(table),
-        named(table, "operating_points", _POINTS), named(table, "temperature", _TEMPERATURES),
+        _points(table), _temperatures(table),
         _usual(section(table, "usual")) if "usual" in table else None,
         HeightWeight(**_weights(table, "height", _HEIGHT)) if "height" in table else None,
         RestoredWeight(**_weights(table, "restored", _RESTORED)) if "restored" in table else None,
     )
+
+
+def _points(table: dict[str, Any]) -> dict[str, float]:
+    """Return probabilities; a point that none of them reaches would call every vertebra whole."""
+    points = named(table, "operating_points", _POINTS)
+    for name, point in points.items():
+        if not 0 < point < 1:
+            raise Permanent("bundle_manifest", f"operating_points: each lies between 0 and 1; {name} is {point}")
+    return points
+
+
+def _temperatures(table: dict[str, Any]) -> dict[str, float]:
+    return {name: positive(section(table, "temperature"), name) for name in _TEMPERATURES}
 
 
 def _weights(table: dict[str, Any], key: str, names: Sequence[str]) -> dict[str, float]:

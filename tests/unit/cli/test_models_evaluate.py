@@ -39,6 +39,23 @@ def test_a_second_run_reads_only_what_is_new(tmp_path):
     assert json.loads((out / "evaluation.json").read_text())["cohorts"]["mine"]["cases"] == 2
 
 
+def test_what_became_of_a_case_since_it_was_read_is_noticed(tmp_path):
+    bundle, cohort, out = label_bundle(tmp_path / "bundle"), tmp_path / "cohort", tmp_path / "out"
+    for name in ("one", "two"):
+        write_case(cohort / name, complete=False)
+    said = lambda: evaluate(bundle, cohort, "--out", out, "--threads", 1).stdout  # noqa: E731
+    assert "| patients (fractured) | 2 (0) |" in said()
+    truth = cohort / "one" / "truth.json"
+    truth.write_text(truth.read_text().replace("false}", "true}"))
+    assert "| patients (fractured) | 2 (1) |" in said()
+    shutil.rmtree(cohort / "two")
+    assert "| patients (fractured) | 1 (1) |" in said()
+
+    write_case(cohort / "elsewhere" / "one")
+    twice = evaluate(bundle, cohort, "--out", out)
+    assert twice.exit_code == 1 and "case one is there twice in the cohort mine" in twice.stderr
+
+
 def test_a_case_that_cannot_be_used_is_named(tmp_path):
     bundle, cohort = label_bundle(tmp_path / "bundle"), tmp_path / "cohort"
     cohort.mkdir()
@@ -47,3 +64,6 @@ def test_a_case_that_cannot_be_used_is_named(tmp_path):
     write_case(cohort / "one", vertebrae=[{"level": "L1"}])
     wrong = evaluate(bundle, cohort, "--out", tmp_path / "out")
     assert wrong.exit_code == 1 and "case one" in wrong.stderr
+    (cohort / "one" / "truth.json").write_text("{")
+    torn = evaluate(bundle, cohort, "--out", tmp_path / "out")
+    assert torn.exit_code == 1 and "case one" in torn.stderr

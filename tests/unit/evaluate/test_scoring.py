@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ovcf_node.domain.findings import BundleIdentity, Findings, Heights, PatientFinding, VertebraFinding
-from ovcf_node.domain.levels import REPORTED, mask_value
+from ovcf_node.domain.levels import GRADED, REPORTED, mask_value
 from ovcf_node.domain.reasons import Reason
 from ovcf_node.domain.volume import Masks
 from ovcf_node.errors import Permanent
@@ -123,6 +123,18 @@ def failures(case, read) -> str:
 
 def doubted(read):
     return replace(read, findings=replace(read.findings, numbering_uncertain=True))
+
+
+def test_doubt_of_a_variant_counts_again_where_the_field_shows_the_ribs():
+    def record(variant, width, read):
+        case = true_case(variant=variant)
+        return compare(replace(case, facts={**case.facts, "field_mm": width}), read, 1.0)
+
+    rows = [record("T13", 149, reading()), record("T13", 150, doubted(reading())), record("lumbarised", 300, reading()),
+            record("none", 300, doubted(reading()))]
+    found = figures.summary(rows)["labels"]
+    every, wide = (found[name] for name in ("uncertain_transitional", "uncertain_variants_wide"))
+    assert (every["hits"], every["of"]) == (wide["hits"], wide["of"]) == (1, 2)
 
 
 def test_numbering_that_is_doubted_or_trusted_wrongly_is_a_failure():
@@ -328,3 +340,35 @@ def test_the_card_holds_the_summary_between_its_marks():
               "code": "c" * 64, "cohorts": {"study": figures.summary(cohort())}}
     text = markdown.card(result)
     assert text.startswith(markdown.CARD_BEGINS) and text.endswith(markdown.CARD_ENDS) and "0.500 (2/4" in text
+
+
+def truth_of(tmp_path, *vertebrae, **case):
+    folder = tmp_path / "case"
+    folder.mkdir(exist_ok=True)
+    rows = [{"centre_mm": [0, 0, 0], "fracture": False, **v} for v in vertebrae]
+    (folder / "truth.json").write_text(json.dumps({"vertebrae": rows, **case}))
+    return truth.read(folder)
+
+
+@pytest.mark.parametrize("wrong", [
+    {"level": "l1"}, {"level": "L1", "fracture": "no"}, {"level": "L1", "old_deformity": "x"},
+    {"level": "L1", "height_loss": -0.01}, {"level": "L1", "height_loss": 20}, {"level": "L1", "denis": "b"},
+    {"level": "L1", "heights_mm": {"anterior": 20.0}},
+    {"level": "L1", "heights_mm": {"anterior": 20.0, "middle": None, "posterior": 20.0}},
+])
+def test_a_truth_that_means_nothing_is_refused_with_its_name(tmp_path, wrong):
+    with pytest.raises(Permanent, match="case case"):
+        truth_of(tmp_path, wrong)
+    with pytest.raises(Permanent, match="each once"):
+        truth_of(tmp_path)
+
+
+def test_a_patient_is_whole_only_where_every_level_is_known_to_be(tmp_path):
+    levels = [{"level": level} for level in GRADED]
+    assert truth_of(tmp_path, {"level": "T11", "fracture": True}, *levels, {"level": "S1"}).fracture is False
+    assert truth_of(tmp_path, *levels, {"level": "S1", "fracture": None}, variant="sacralised").fracture is False
+    assert truth_of(tmp_path, *levels[:-1]).fracture is None
+    assert truth_of(tmp_path, *levels[:-1], complete=False).fracture is False
+    assert truth_of(tmp_path, *levels[:-1], {"level": "L5", "fracture": None}).fracture is None
+    assert truth_of(tmp_path, {"level": "L1", "fracture": True}, {"level": "L5", "fracture": None}).fracture is True
+    assert truth_of(tmp_path, *levels, {"level": "L6", "fracture": True}, variant="L6").fracture is True

@@ -85,6 +85,19 @@ def test_another_crop_shape_than_the_network_has_is_refused(folder):
     assert refusal.code == "bundle_shape" and "72, 40" in refusal.text and "vertebra.onnx" in refusal.text
 
 
+@pytest.mark.parametrize(("stage", "axis"), [("vertebra", 0), ("label", 3)])
+def test_a_network_exported_for_one_crop_or_one_field_is_refused(folder, stage, axis):
+    onnx = pytest.importorskip("onnx")
+    path = folder / f"{stage}.onnx"
+    network = onnx.load(path)
+    network.graph.input[0].type.tensor_type.shape.dim[axis].dim_value = 1
+    onnx.save(network, path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    _edit(folder, rf'(\[stages\.{stage}\].*?sha256 = )"[0-9a-f]+"', rf'\1"{digest}"')
+    refusal = _refusal(folder)
+    assert refusal.code == "bundle_shape" and "any" in refusal.text and path.name in refusal.text
+
+
 def test_not_an_onnx_file_is_refused(folder):
     (folder / "label.onnx").write_bytes(b"not a network")
     _edit(folder, r'(\[stages\.label\].*?sha256 = )"[0-9a-f]+"',
@@ -175,6 +188,10 @@ def test_numbers_of_an_older_node_are_named(folder):
     (r'^name = ".*?"', "", "name"),
     (r'^status = "research"', 'status = "great"', "great"),
     (r"^fracture = 0\.\d+", "", "fracture"),
+    (r"^fracture = 0\.\d+", "fracture = 30", "between 0 and 1"),
+    (r"^superior = 0\.\d+", "superior = 0.0", "superior"),
+    (r"^evidence = 0\.\d+", "evidence = -1.0", "evidence must be a number above 0"),
+    (r"^type = 0\.\d+", "type = 0", "type must be a number above 0"),
     (r'"background", "above"', '"above", "background"', "background"),
     (r"^window_hu = \[.*?\]", "window_hu = [1.0]", "window_hu"),
     (r"^window_hu = \[.*?\]", "window_hu = [900.0, -300.0]", "rise"),

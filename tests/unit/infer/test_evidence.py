@@ -282,3 +282,12 @@ def test_type_is_the_mean_of_both_readings(inferior, kind, certainty, denis, cod
     grading = grade(_unsure(inferior, kind, certainty), STAGE, 0.3)
     assert grading.denis == denis and (grading.abstain.code if grading.abstain else None) == code
     assert grading.of == {"A": "OF4", "B": "OF2", None: None}[denis]
+
+
+@pytest.mark.parametrize(("references", "loss", "fracture"), [(3, 0.04, False), (0, 0.04, None), (3, 0.22, None)])
+def test_beside_cement_only_the_patients_own_vertebrae_clear_one(references, loss, fracture):
+    expectation = Expectation(Heights(25.0, 24.0, 26.0), "T12, L2, L3" if references else "level norms", 0.04, references)
+    known = Measured(_signs("", "none"), False, expectation, loss, cement=True)
+    grading = judge({"L1": known}, {}, {}, STAGE)["L1"].grading
+    assert grading.fracture is fracture
+    assert [n.code for n in grading.notes] == (["cement"] if fracture is False else [])

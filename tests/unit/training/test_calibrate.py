@@ -1,6 +1,7 @@
 """Calibration on whole patients: points, temperatures and what is usual, from looks whose truth is known."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -177,8 +178,8 @@ def test_the_restored_vertebra_is_weighed_as_the_node_weighs_it():
 def test_the_restored_vertebra_is_heard_where_it_knows_more_and_the_table_says_what_it_adds():
     rng = np.random.default_rng(3)
     rows = [_row(rng, k % 5 if k % 3 == 0 else 0, f"c{k // 6}") for k in range(300)]
-    for row in rows:  # looks that know little
-        row["logits"] = rng.normal(0, 1, (3, 10)).tolist()
+    for row in rows:  # looks that know little, but that the posterior wall is whole
+        row["logits"] = np.hstack([rng.normal(0, 1, (3, 3)), np.full((3, 1), -60.0), rng.normal(0, 1, (3, 6))]).tolist()
         row["measured_loss"] = float(rng.uniform(0.0, 0.12) + 0.04 * (row["type"] > 0))  # and heights that know a little
         row["damage_hu"] = float(rng.uniform(0, 40) + 80 * (row["type"] > 0))
         row["restored_loss"] = float(rng.uniform(0, 0.3))
@@ -190,6 +191,17 @@ def test_the_restored_vertebra_is_heard_where_it_knows_more_and_the_table_says_w
         del row["damage_hu"]
     without = calibrate.fitted(rows)
     assert "restored" not in without and without["added"] is None
+
+
+def test_a_height_that_the_node_does_not_hear_has_no_say():
+    signs = Evidence(0.1, 0.1, 0.1, 0.3)
+    p = {"spread": np.array([0.0, 0.7, 0.0]), "evidence": np.array([[0.1] * 3 + [x] for x in (0.3, 0.1, 0.36)])}
+    heard = calibrate.as_heard([{"measured_loss": 0.05}] * 3, p, 0.7)
+    assert [row["measured_loss"] for row in heard] == [0.05, None, None]
+    stage = VertebraStage((1, 1.25, 3), (56, 72, 32), (27.5, 24, 15.5), (-300, 1300), POINTS | {"posterior": 0.7}, {})
+    for spread, sign, row in zip(p["spread"], p["evidence"], heard, strict=True):
+        seen = Signs(replace(signs, posterior=float(sign[3])), (1, 0, 0, 0, 0), 0.0, 0.1, float(spread), 0.1)
+        assert evidence.height_speaks(seen, stage) is (row["measured_loss"] is not None)
 
 
 def test_height_loss_gets_a_say_only_where_it_helps():
