@@ -31,8 +31,9 @@ from heard import column
 from networks import EVIDENCE, TYPES
 from ovcf_node import assemble, infer
 from ovcf_node.config import Assemble
+from ovcf_node.domain.findings import Evidence
 from ovcf_node.domain.levels import GRADED
-from ovcf_node.infer.evidence import UNSTEADY
+from ovcf_node.infer.evidence import Signs, height_speaks
 from ovcf_node.infer.judgement import measured
 from ovcf_node.infer.morphometry import measure
 from ovcf_node.infer.segment import found
@@ -168,9 +169,12 @@ def fitted(rows: list[dict]) -> dict:
 
 
 def as_heard(rows: list[dict], p: dict[str, np.ndarray], posterior: float) -> list[dict]:
-    """The rows without the height losses that the node does not hear (`evidence.height_speaks`); `posterior`: that point."""
-    speaks = (p["spread"] < UNSTEADY) & (p["evidence"][:, EVIDENCE.index("posterior")] < posterior / 2)
-    return [row if heard else {**row, "measured_loss": None} for row, heard in zip(rows, speaks, strict=True)]
+    """The rows without the height losses that the node does not hear; `posterior` is the operating point of that sign."""
+    out = []
+    for row, signs, spread in zip(rows, p["evidence"], p["spread"], strict=True):
+        seen = Signs(Evidence(*map(float, signs)), (1.0, 0.0, 0.0, 0.0, 0.0), 0.0, 0.0, float(spread))
+        out.append(row if height_speaks(seen, {"posterior": posterior}) else {**row, "measured_loss": None})
+    return out
 
 
 def height_weights(rows: list[dict], p: dict[str, np.ndarray], broken: np.ndarray, weight: np.ndarray) -> dict[str, dict]:

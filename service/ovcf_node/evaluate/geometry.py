@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from ovcf_node.domain.levels import GRADED, REPORTED
-from ovcf_node.evaluate.mistakes import NORMAL, right_name, said_of
+from ovcf_node.evaluate.mistakes import right_name, said_of
 from ovcf_node.evaluate.statistics import clustered, ratio, weighted_kappa, weighted_kappa_of_table, wilson
+from ovcf_node.evaluate.truth import NORMAL
 
 Record = dict[str, Any]
 GENANT = (0.20, 0.25, 0.40)

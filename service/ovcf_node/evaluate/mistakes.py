@@ -4,13 +4,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from ovcf_node.domain.levels import GRADED
+from ovcf_node.evaluate.truth import NORMAL
 
 Record = dict[str, Any]
 
 NEAR_MM = 12.0
 """A level is named right when the centre reported under that name lies within this distance of the true one."""
-NORMAL = ("none", "sacralised", "lumbarised")
-"""Variants in which every vertebra still has an ordinary name."""
 
 _REFUSED = ("not_assessed", "excluded")
 _SAID = {True: "fracture", False: "no fracture", None: "undetermined"}

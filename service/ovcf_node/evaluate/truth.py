@@ -4,16 +4,19 @@ import hashlib
 import json
 import re
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
+from ovcf_node.domain.findings import Heights
 from ovcf_node.domain.levels import GRADED
 from ovcf_node.errors import Permanent
 
 TYPES = ("A", "B", "C", "D")
-POSITIONS = ("anterior", "middle", "posterior")
+NORMAL = ("none", "sacralised", "lumbarised")
+"""Variants in which every vertebra still has an ordinary name."""
+_POSITIONS = tuple(field.name for field in fields(Heights))
 _LEVEL = re.compile(r"C[1-7]|T([1-9]|1[0-3])|L[1-6]|S[1-5]")
 TRUTH, LABELS, SERIES = "truth.json", "labels.npz", "ct"
 
@@ -63,7 +66,7 @@ class TrueCase:
         A level T12..L5 that is not listed may be, where every body is in the field and names are ordinary.
         """
         said = [v.fracture for v in self.vertebrae if v.level != "S1" and (v.level in GRADED or self.variant != "none")]
-        if self.complete and self.variant in ("none", "sacralised", "lumbarised"):
+        if self.complete and self.variant in NORMAL:
             said += [None] * len(set(GRADED) - {v.level for v in self.vertebrae})
         return True if any(said) else None if None in said or not said else False
 
@@ -125,8 +128,8 @@ def _vertebra(value: dict) -> TrueVertebra:
     loss, heights = value.get("height_loss"), value.get("heights_mm")
     if loss is not None and not 0 <= loss < 1:
         raise ValueError(f"height_loss {loss!r} is no fraction")
-    if heights is not None and not (set(heights) == set(POSITIONS) and all(h > 0 for h in heights.values())):
-        raise ValueError(f"heights_mm {heights!r} are not {', '.join(POSITIONS)} in mm")
+    if heights is not None and not (set(heights) == set(_POSITIONS) and all(h > 0 for h in heights.values())):
+        raise ValueError(f"heights_mm {heights!r} are not {', '.join(_POSITIONS)} in mm")
     x, y, z = value["centre_mm"]
     return TrueVertebra(
         value["level"], (float(x), float(y), float(z)), value.get("fracture"), denis, value.get("old_deformity"),

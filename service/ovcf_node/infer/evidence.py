@@ -21,8 +21,6 @@ from ovcf_node.infer.stages import VertebraStage
 UNKNOWN_EVIDENCE = Evidence()
 SURELY_LOST = 0.15
 """Height loss (fraction) from which height speaks no longer against a fracture: one begins at 0.10, measured +- 0.05."""
-UNSTEADY = 0.6
-"""Looks that differ by this much in the probability of a fracture contradict each other."""
 _SIGNS = ("superior", "inferior", "anterior", "posterior")
 _TYPES = (None, "A", "B", "C", "D")
 _SPELLS = {"A": ("superior", "inferior"), "B": ("superior",), "C": ("inferior",), "D": ("anterior",)}
@@ -31,6 +29,7 @@ _UNEXPLAINED = 0.25  # height loss (Genant 2) that rules out "no fracture" unles
 _SURELY_OLD = 0.6  # least probability of an old deformity that explains such a loss
 _SURELY_WHOLE = 0.15  # and most probability of a fracture beside which it does
 _MEASURABLE = 0.05  # height loss below which geometry sees nothing
+_UNSTEADY = 0.6  # looks that differ by this much in the probability of fracture contradict each other
 _FLOOR = 1e-4  # least probability that becomes log-odds
 _MOST_LOSS = 0.5  # a loss against the restored vertebra beyond says no more about a fracture
 _WITHOUT_SIGN = 0.75  # least probability of a type that no single sign spells
@@ -94,9 +93,9 @@ def is_suspect(signs: Signs, stage: VertebraStage) -> bool:
     return weighed(signs, stage, None).fracture >= points["fracture"] or signs.old >= points["old"]
 
 
-def height_speaks(signs: Signs, stage: VertebraStage) -> bool:
+def height_speaks(signs: Signs, points: Mapping[str, float]) -> bool:
     """Whether height may weigh: not against looks that contradict each other, nor against any hint of the posterior wall."""
-    return signs.spread < UNSTEADY and signs.evidence.posterior < stage.operating_points["posterior"] / 2
+    return signs.spread < _UNSTEADY and signs.evidence.posterior < points["posterior"] / 2
 
 
 def weighed(
@@ -137,7 +136,7 @@ def grade(signs: Signs, stage: VertebraStage, height_loss: float | None, *, kept
     """
     points = stage.operating_points
     named = _spelled(signs, points)
-    if signs.spread >= UNSTEADY and abs(signs.fracture - points["fracture"]) < _CLOSE:
+    if signs.spread >= _UNSTEADY and abs(signs.fracture - points["fracture"]) < _CLOSE:
         return _undetermined(signs, Reason("unsteady", "mirrored or slightly shifted, the same vertebra is read otherwise"))
     if signs.fracture < points["fracture"]:
         return _unbroken(signs, named, stage, height_loss, kept)

@@ -101,7 +101,7 @@ def _grading(level: str, known: Measured, restored: Restoration | None, stage: V
     against = (restored.loss, restored.score) if restored else (None, None)
     if known.cement:  # of what was treated, a kept height proves nothing
         return _beside_cement(known, grade(weighed(known.signs, stage, None, *against), stage, known.loss))
-    speaks = height_speaks(known.signs, stage)
+    speaks = height_speaks(known.signs, stage.operating_points)
     signs = weighed(known.signs, stage, known.own_loss if speaks else None, *against)
     return grade(signs, stage, known.loss, kept=speaks and known.kept)
 
