@@ -71,7 +71,7 @@ def read(path: Path, node: bundles.Bundle, temperature: dict[str, float]) -> lis
         region = restore.region_of(body, expected, crop.grid.spacing)
         around = sample["context"][k]
         context = Crop(restore.context_grid(crop.grid), around.astype(np.float32), around > -1024)
-        answer = node.run("restore", restore.tensors([crop], [context], [region], node.restore.window_hu))
+        answer = node.run("restore", restore.tensors(crop, context, region, node.restore.window_hu))
         made = restore.compared(crop, seen, answer["restored"][0, 0], answer["body"][0, 0], node.restore.window_hu)
         p = bundle.probabilities(out["evidence"], out["type"], out["old"], temperature)["fracture"][0]
         truth, healthy = (Heights(*map(float, sample[n][k])) for n in ("heights", "healthy_heights"))

@@ -48,8 +48,19 @@ class Grains:
         half = (cube.shape[-1] - 1) / 2 * step
         # Voxels coarser than the grain average it out.
         calm = min(1.0, 1.5 * step / self._canvas.ramp)
+        if (x.numel(), y.numel(), z.numel()) == (size[2], size[1], size[0]):  # a whole series: one axis after the other
+            rows, columns, slices = (_reflected(c.flatten() / step, cube.shape[-1]) for c in (y, x, z))
+            plane = rows @ (cube[0, 0] @ columns.T)  # depth of the cube, Y, X
+            return (slices @ plane.flatten(1)).view(size) * calm
         points = torch.stack([(c / half).expand(size) for c in (x, y, z)], dim=-1)[None]
         return torch.nn.functional.grid_sample(cube, points, padding_mode="reflection", align_corners=True)[0, 0] * calm
+
+
+def _reflected(steps: Tensor, n: int) -> Tensor:
+    """Weights ``[len(steps), n]`` of linear interpolation between n samples about 0, which go on reflected at both ends."""
+    index = (steps + (n - 1) / 2).remainder(2 * (n - 1))
+    index = torch.minimum(index, 2 * (n - 1) - index)
+    return (1 - (index[:, None] - torch.arange(n, device=steps.device)).abs()).clamp(min=0)
 
 
 def textures(seed: int, acq: Acquisition, device: str) -> Textures:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from .grids import Grid
@@ -40,16 +40,18 @@ def write_series(
     stored = np.clip(np.rint(values), LOWEST_HU, 32767 + INTERCEPT).astype(np.int32) - INTERCEPT
     slice_axis, column_axis, row_axis = (grid.affine[:3, k] / grid.spacing[k] for k in range(3))
     head_first = range(len(stored) - 1, -1, -1) if slice_axis[2] > 0 else range(len(stored))
-    common = {**_defaults(seed, grid), **(patient or {}), **(study or {}), **(series or {})}
+    dataset = _header({**_defaults(seed, grid), **(patient or {}), **(study or {}), **(series or {})})
+    dataset.ImageOrientationPatient = [_decimal(x) for x in (*row_axis, *column_axis)]
+    dataset.PixelSpacing = [_decimal(grid.spacing[1]), _decimal(grid.spacing[2])]
+    dataset.Rows, dataset.Columns = stored.shape[1:]
     paths = []
-    for number, k in enumerate(head_first, start=1):
-        dataset = _slice(common, number, seed)
+    for number, k in enumerate(head_first, start=1):  # one data set, a slice after the other: building it anew takes longest
+        dataset.SOPInstanceUID = derived_uid(dataset.SeriesInstanceUID, number, seed)
+        dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+        dataset.InstanceNumber = str(number)
         position = grid.point_of((k, 0, 0))
         dataset.ImagePositionPatient = [_decimal(x) for x in position]
-        dataset.ImageOrientationPatient = [_decimal(x) for x in (*row_axis, *column_axis)]
         dataset.SliceLocation = _decimal(float(position @ slice_axis))
-        dataset.PixelSpacing = [_decimal(grid.spacing[1]), _decimal(grid.spacing[2])]
-        dataset.Rows, dataset.Columns = stored.shape[1:]
         dataset.set_pixel_data(stored[k].astype(np.uint16), "MONOCHROME2", 16, generate_instance_uid=False)
         path = folder / f"CT{number:04d}.dcm"
         dataset.save_as(path, enforce_file_format=True)
@@ -102,7 +104,8 @@ def _defaults(seed: int, grid: Grid) -> dict[str, object]:
     }
 
 
-def _slice(common: Mapping[str, object], number: int, seed: int) -> Dataset:
+def _header(common: Mapping[str, object]) -> FileDataset:
+    """What all slices of a series have in common."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = CTImageStorage
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -111,10 +114,8 @@ def _slice(common: Mapping[str, object], number: int, seed: int) -> Dataset:
         if value is not None:
             setattr(dataset, keyword, value)
     dataset.SOPClassUID = CTImageStorage
-    dataset.SOPInstanceUID = derived_uid(dataset.SeriesInstanceUID, number, seed)
-    meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     dataset.InstanceCreationDate, dataset.InstanceCreationTime = "20240105", "101700"
-    dataset.AcquisitionNumber, dataset.InstanceNumber = "1", str(number)
+    dataset.AcquisitionNumber = "1"
     dataset.AcquisitionDate, dataset.AcquisitionTime = "20240105", "101600"
     dataset.ContentDate, dataset.ContentTime = "20240105", "101600"
     dataset.RescaleIntercept, dataset.RescaleSlope, dataset.RescaleType = str(INTERCEPT), "1", "HU"

@@ -214,8 +214,12 @@ def _limb(u: Tensor, v: Tensor, w: Tensor, a: tuple, b: tuple, ra: float, rb: fl
     du, dv, dw = b[0] - a[0], b[1] - a[1], (b[2] - a[2]) * flat
     length2 = du * du + dv * dv + dw * dw
     pu, pv, pw = u - a[0], v - a[1], (w - a[2]) * flat
-    h = ((pu * du + pv * dv + pw * dw) / length2).clamp_(0, 1)
-    return torch.sqrt((pu - h * du) ** 2 + (pv - h * dv) ** 2 + (pw - h * dw) ** 2) - (ra + h * (rb - ra))
+    h = torch.add(pu * (du / length2), pv, alpha=dv / length2).add(pw, alpha=dw / length2).clamp_(0, 1)
+    squares = torch.sub(pu, h, alpha=du).square_()
+    for p, d in ((pv, dv), (pw, dw)):
+        across = torch.sub(p, h, alpha=d)
+        squares.addcmul_(across, across)
+    return squares.sqrt_().sub_(h, alpha=rb - ra).sub_(ra)
 
 
 def arch_distance(arch, body: BodyShape, u: Tensor, v: Tensor, w: Tensor, thoracic: bool) -> Tensor:

@@ -23,7 +23,6 @@ MARGIN_MM = (5.0, 2.5, 3.0)
 """What the blanked region adds around the expected body: at each end of its height (w), in front and behind (v), aside
 (u). A broken body's centre lies up to 4 mm off the whole one's."""
 
-_BATCH = 4  # crops per call: bounds the memory of the network's activations
 _GRAIN_MM = 1.5  # SD of the smoothing that takes noise out of the comparison
 
 
@@ -54,27 +53,21 @@ def restorations(
     """Restore the vertebrae that `expected` names; `seen` holds their measured heights. Empty without the stage."""
     wanted = [r for r in readings if r.level in expected] if bundle.restore else []
     out = {}
-    for begin in range(0, len(wanted), _BATCH):
-        part = wanted[begin : begin + _BATCH]
-        crops = [r.crop for r in part]
-        contexts = [sample_crop(volume, context_grid(crop.grid)) for crop in crops]
-        regions = [region_of(r.body, expected[r.level].heights, r.crop.grid.spacing) for r in part]
-        answer = bundle.run("restore", tensors(crops, contexts, regions, bundle.restore.window_hu))
-        for k, reading in enumerate(part):
-            out[reading.level] = compared(
-                reading.crop, seen[reading.level], answer["restored"][k, 0], answer["body"][k, 0], bundle.restore.window_hu
-            )
+    for reading in wanted:
+        context = sample_crop(volume, context_grid(reading.crop.grid))
+        region = region_of(reading.body, expected[reading.level].heights, reading.crop.grid.spacing)
+        answer = bundle.run("restore", tensors(reading.crop, context, region, bundle.restore.window_hu))
+        out[reading.level] = compared(
+            reading.crop, seen[reading.level], answer["restored"][0, 0], answer["body"][0, 0], bundle.restore.window_hu
+        )
     return out
 
 
-def tensors(
-    crops: list[Crop], contexts: list[Crop], regions: list[np.ndarray], limits: tuple[float, float]
-) -> dict[str, np.ndarray]:
-    """Return the stage's input of some vertebrae (float32, one row each)."""
+def tensors(crop: Crop, context: Crop, region: np.ndarray, limits: tuple[float, float]) -> dict[str, np.ndarray]:
+    """Return the stage's input of one vertebra, float32."""
     return {
-        "crop": np.stack([window(c.hu, limits) for c in crops])[:, None],
-        "context": np.stack([window(c.hu, limits) for c in contexts])[:, None],
-        "region": np.stack(regions)[:, None].astype(np.float32),
+        "crop": window(crop.hu, limits)[None, None], "context": window(context.hu, limits)[None, None],
+        "region": region[None, None].astype(np.float32),
     }
 
 

@@ -24,7 +24,6 @@ _MOVED_MM = 2.0
 _TURNED_DEGREES = 4.0
 _MOST_DEGREES = 20.0  # a frame is never turned farther than this by one crop
 _MOST_MM = 14.0
-_BATCH = 4  # crops per call: bounds the memory of the network's activations
 _LEAST_BODY_VOXELS = 400  # 1.5 cm3: less is no body to measure a frame from
 _DEEP_MM = 6.0  # the field's map is no more exact
 _SAME_BODY = 0.85  # Dice of the body with its cement and without it, below which one of them is wrong
@@ -67,23 +66,16 @@ def read_vertebrae(
     volume: Volume, bundle: Bundle, labels: Labels, levels: tuple[str, ...],
     progress: Callable[[float], None] = lambda fraction: None,
 ) -> list[VertebraReading]:
-    """Read the vertebrae of `levels` in two passes; the second repeats only crops that sat off centre or askew."""
+    """Read the vertebrae of `levels`, a second time where the first crop sat off centre or askew."""
     placed = [v for v in labels.vertebrae if v.label in levels]
-    first = _run(volume, bundle, labels, [(v, v.centre, v.frame) for v in placed])
-    progress(0.6)
-    again, keep = [], {}
-    for vertebra, reading in zip(placed, first, strict=True):
+    readings = []
+    for vertebra in placed:
+        reading = _read(volume, bundle, labels, vertebra, vertebra.centre, vertebra.frame)
         centre, frame = refined(reading)
         if _differs(reading, centre, frame):
-            again.append((vertebra, centre, frame))
-        else:
-            keep[vertebra.label] = reading
-    for reading in _run(volume, bundle, labels, again):
-        keep[reading.level] = reading
-    progress(0.8)
-    final = [_beside_cement(bundle, labels, v, keep[v.label]) for v in placed]
-    readings = _looked_at(volume, bundle, final)
-    progress(1.0)
+            reading = _read(volume, bundle, labels, vertebra, centre, frame)
+        readings.append(_looked_at(volume, bundle, _beside_cement(bundle, labels, vertebra, reading)))
+        progress(len(readings) / len(placed))
     return readings
 
 
@@ -102,23 +94,18 @@ def refined(reading: VertebraReading) -> tuple[np.ndarray, np.ndarray]:
     return centre, frame
 
 
-def _run(
-    volume: Volume, bundle: Bundle, labels: Labels, wanted: list[tuple[Placed, np.ndarray, np.ndarray]]
-) -> list[VertebraReading]:
+def _read(
+    volume: Volume, bundle: Bundle, labels: Labels, vertebra: Placed, centre: np.ndarray, frame: np.ndarray
+) -> VertebraReading:
     stage: VertebraStage = bundle.vertebra
-    out = []
-    for begin in range(0, len(wanted), _BATCH):
-        part = wanted[begin : begin + _BATCH]
-        crops = [
-            sample_crop(volume, crop_grid(centre, frame, stage.spacing_mm, stage.shape, stage.origin_index))
-            for _, centre, frame in part
-        ]
-        answer = bundle.run("vertebra", {"crop": np.stack([window(c.hu, stage.window_hu) for c in crops])[:, None]})
-        for k, ((vertebra, centre, frame), crop) in enumerate(zip(part, crops, strict=True)):
-            out.append(VertebraReading(
-                vertebra.label, np.asarray(centre), np.asarray(frame), crop, *_said(answer, k, crop, labels, vertebra)
-            ))
-    return out
+    crop = sample_crop(volume, crop_grid(centre, frame, stage.spacing_mm, stage.shape, stage.origin_index))
+    said = _said(answered(bundle, crop.hu), crop, labels, vertebra)
+    return VertebraReading(vertebra.label, np.asarray(centre), np.asarray(frame), crop, *said)
+
+
+def answered(bundle: Bundle, hu: np.ndarray) -> dict[str, np.ndarray]:
+    """What the network says of one crop (w, v, u). One by one: several at a time are no faster and take their memory."""
+    return bundle.run("vertebra", {"crop": window(hu, bundle.vertebra.window_hu)[None, None]})
 
 
 def _beside_cement(bundle: Bundle, labels: Labels, vertebra: Placed, reading: VertebraReading) -> VertebraReading:
@@ -130,8 +117,7 @@ def _beside_cement(bundle: Bundle, labels: Labels, vertebra: Placed, reading: Ve
     if cement is None or not cement.readable:
         return replace(reading, cement=cement)
     filled = replace(reading, cement=cement)
-    answer = bundle.run("vertebra", {"crop": window(filled.shown.hu, bundle.vertebra.window_hu)[None, None]})
-    whole, body, fracture, looks = _said(answer, 0, reading.crop, labels, vertebra)
+    whole, body, fracture, looks = _said(answered(bundle, filled.shown.hu), reading.crop, labels, vertebra)
     before, after = reading.body > 0.5, body > 0.5
     if 2 * (before & after).sum() < _SAME_BODY * (before.sum() + after.sum()):
         return replace(reading, cement=replace(cement, readable=False))
@@ -139,32 +125,25 @@ def _beside_cement(bundle: Bundle, labels: Labels, vertebra: Placed, reading: Ve
 
 
 def _said(
-    answer: dict[str, np.ndarray], k: int, crop: Crop, labels: Labels, vertebra: Placed
+    answer: dict[str, np.ndarray], crop: Crop, labels: Labels, vertebra: Placed
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Vertebra, body, fracture (w, v, u) and logits (1, 10) of the k-th crop of an answer."""
-    whole, body = own_masks(answer, k, crop.inside & ~_foreign(crop, labels, vertebra))
-    return whole, body, _sigmoid(answer["fracture"][k, 0]) * crop.inside, _signs(answer)[k : k + 1]
+    """Vertebra, body, fracture (w, v, u) and logits (1, 10) of an answer."""
+    whole, body = own_masks(answer, crop.inside & ~_foreign(crop, labels, vertebra))
+    return whole, body, _sigmoid(answer["fracture"][0, 0]) * crop.inside, _signs(answer)
 
 
-def own_masks(answer: dict[str, np.ndarray], k: int, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities (w, v, u) of vertebra and body in the k-th crop of an answer, each one piece of the voxels `own`."""
+def own_masks(answer: dict[str, np.ndarray], own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities (w, v, u) of vertebra and body in an answer, each one piece of the voxels `own`."""
     # The body keeps its soft rim where the whole vertebra ends: endplates are read between voxels.
-    return tuple(_one_piece(np.where(own, _sigmoid(answer[name][k, 0]), 0)) for name in ("vertebra", "body"))
+    return tuple(_one_piece(np.where(own, _sigmoid(answer[name][0, 0]), 0)) for name in ("vertebra", "body"))
 
 
-def _looked_at(volume: Volume, bundle: Bundle, readings: list[VertebraReading]) -> list[VertebraReading]:
-    """Add the mirrored and the shifted, larger look to every graded vertebra that has a body."""
-    stage = bundle.vertebra
-    wanted = [k for k, r in enumerate(readings) if r.has_body and r.level in GRADED]
-    out = list(readings)
-    for begin in range(0, len(wanted), _BATCH):
-        part = wanted[begin : begin + _BATCH]
-        mirrored = [window(readings[k].shown.hu[..., ::-1], stage.window_hu) for k in part]
-        larger = [window(_larger(volume, readings[k], stage).hu, stage.window_hu) for k in part]
-        looks = [_signs(bundle.run("vertebra", {"crop": np.stack(crops)[:, None]})) for crops in (mirrored, larger)]
-        for n, k in enumerate(part):
-            out[k] = replace(readings[k], looks=np.concatenate([readings[k].looks, *(look[n : n + 1] for look in looks)]))
-    return out
+def _looked_at(volume: Volume, bundle: Bundle, reading: VertebraReading) -> VertebraReading:
+    """Add the mirrored and the shifted, larger look to a graded vertebra that has a body."""
+    if not reading.has_body or reading.level not in GRADED:
+        return reading
+    others = reading.shown.hu[..., ::-1], _larger(volume, reading, bundle.vertebra).hu
+    return replace(reading, looks=np.concatenate([reading.looks, *(_signs(answered(bundle, hu)) for hu in others)]))
 
 
 def _larger(volume: Volume, reading: VertebraReading, stage: VertebraStage) -> Crop:
@@ -178,7 +157,7 @@ def _larger(volume: Volume, reading: VertebraReading, stage: VertebraStage) -> C
 
 
 def _signs(answer: dict[str, np.ndarray]) -> np.ndarray:
-    """Logits (n, 10) of n crops: signs, types, old deformity."""
+    """Logits (1, 10) of an answer: signs, types, old deformity."""
     return np.concatenate([answer["evidence"], answer["type"], answer["old"]], axis=1).astype(float)
 
 

@@ -4,7 +4,7 @@ import hashlib
 import io
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -99,10 +99,12 @@ class _Clock:
 def read_series(
     paths: Sequence[Path], bundle_folder: Path, rules: Assemble, inference: Infer, *,
     progress: Progress = lambda stage, fraction: None, given_up: Reason | None = None,
+    load: Callable[..., infer.Bundle] = infer.load,
 ) -> Read:
     """Read one series.
 
-    `given_up` is the judge's reason when it has stopped waiting for the series to become complete. Raises Permanent for
+    `given_up` is the judge's reason when it has stopped waiting for the series to become complete; `load` opens the bundle
+    as `infer.load` does (who reads many series with one bundle need not open it for each). Raises Permanent for
     a bundle that must not run and Transient where a retry can help; what is wrong with the *input* is never raised but
     returned as coded reasons.
     """
@@ -126,7 +128,7 @@ def read_series(
         return _not_assessed(base, problem or reason(error.code, error.text), clock)
     clock.lap("assemble")
     progress("infer", 0.0)
-    bundle = infer.load(bundle_folder, providers=inference.providers, threads=inference.threads)
+    bundle = load(bundle_folder, providers=inference.providers, threads=inference.threads)
     clock.lap("load_bundle")
     if problem is not None:
         # A head with uneven slices is not our business; a lumbar spine with uneven slices deserves an answer.

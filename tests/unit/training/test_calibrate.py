@@ -134,7 +134,7 @@ def _healed(bundle):
     volume = Volume(made.hu.numpy().astype(np.int16), np.array(grid.affine, float), sources, "axial", None)
     crop = sample_crop(volume, crop_grid(centre, frame, stage.spacing_mm, stage.shape, stage.origin_index))
     answer = bundle.run("vertebra", {"crop": window(crop.hu, stage.window_hu)[None, None]})
-    whole, body = own_masks(answer, 0, crop.inside)
+    whole, body = own_masks(answer, crop.inside)
     return VertebraReading("L1", centre, frame, crop, whole, body, whole, np.zeros((1, 10))), volume
 
 
