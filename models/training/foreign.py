@@ -18,7 +18,7 @@ from ovcf_node.domain.volume import Volume
 from ovcf_node.infer import Bundle
 from ovcf_node.infer.resample import AIR_HU, Crop, crop_grid, sample_crop
 from ovcf_node.infer.usual import statistics
-from ovcf_node.infer.vertebra import VertebraReading, answered, own_masks
+from ovcf_node.infer.vertebra import VertebraReading, crop_answer, own_masks
 
 AWAY_MM = 70.0  # to the left, front and back: no vertebra reaches there
 SOFT_TISSUE_HU = 40.0
@@ -42,7 +42,7 @@ def pictures(volume: Volume, reading: VertebraReading, bundle: Bundle) -> Iterat
 def rows(volume: Volume, reading: VertebraReading, bundle: Bundle) -> Iterator[dict]:
     """Kind and statistics of those in which the vertebra stage sees a body: the others are not graded anyway."""
     for kind, crop in pictures(volume, reading, bundle):
-        whole, body = own_masks(answered(bundle, crop.hu), crop.inside)
+        whole, body = own_masks(crop_answer(bundle, crop.hu), crop.inside)
         seen = replace(reading, crop=crop, vertebra=whole, body=body)
         if seen.has_body:
             yield {"kind": kind, "statistics": statistics(seen).tolist()}

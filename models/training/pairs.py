@@ -75,7 +75,7 @@ def bits(pair: phantoms.Pair) -> np.ndarray:
 
 
 def placed(vertebra, rng: np.random.Generator) -> Grid:
-    """The crop as the node's second pass places it: on the seen body, along the seen plates, both nearly."""
+    """The crop as the node's second look places it: on the seen body, along the seen plates, both nearly."""
     centre, frame, _ = jittered(vertebra, rng, 2.0, 4.0)
     share = float(rng.uniform(0.2, 1.2))
     return crop_grid(None, centre, phantoms.leaning(frame, vertebra, share) if hasattr(vertebra, "body") else frame)

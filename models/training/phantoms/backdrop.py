@@ -48,7 +48,8 @@ class Grains:
         half = (cube.shape[-1] - 1) / 2 * step
         # Voxels coarser than the grain average it out.
         calm = min(1.0, 1.5 * step / self._canvas.ramp)
-        if (x.numel(), y.numel(), z.numel()) == (size[2], size[1], size[0]):  # a whole series: one axis after the other
+        if (x.shape, y.shape, z.shape) == ((1, 1, size[2]), (1, size[1], 1), (size[0], 1, 1)):
+            # The grid's axes are the patient's, so one after the other does: a tenth of the time.
             rows, columns, slices = (_reflected(c.flatten() / step, cube.shape[-1]) for c in (y, x, z))
             plane = rows @ (cube[0, 0] @ columns.T)  # depth of the cube, Y, X
             return (slices @ plane.flatten(1)).view(size) * calm

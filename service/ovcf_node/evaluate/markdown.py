@@ -202,7 +202,7 @@ def _overview(cohorts: dict[str, Figures]) -> list[str]:
         ("patients undetermined", lambda f: share(f["abstention"]["undetermined_patients"])),
         ("vertebrae undetermined", lambda f: share(f["abstention"]["undetermined_vertebrae"])),
         ("type withheld, of detected vertebrae", lambda f: share(f["abstention"]["type_withheld"])),
-        ("seconds a case, median", lambda f: number(f["seconds_median"], 1)),
+        ("seconds a case without opening the bundle, median", lambda f: number(f["seconds_median"], 1)),
     )
     return table(("", *cohorts), ((text, *(pick(f) for f in cohorts.values())) for text, pick in picks))
 

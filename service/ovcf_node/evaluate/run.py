@@ -58,9 +58,11 @@ class Records:
         self.done = {(r["cohort"], r["case"]) for r in self.rows}
 
     def add(self, record: dict[str, Any]) -> None:
-        """Append one record and keep it."""
+        """Append one record and keep it. Raises Permanent `other_bundle` where the bundle was changed since the start."""
+        if record["bundle"] != self.digest:
+            raise Permanent("other_bundle", "the bundle's folder holds another bundle now than when this evaluation began")
         now = time.monotonic()
-        row = {**record, "bundle": self.digest, "code": code.digest(), "wall_seconds": round(now - self._last, 2)}
+        row = {**record, "code": code.digest(), "wall_seconds": round(now - self._last, 2)}
         self._last = now
         with self.path.open("a") as stream:
             stream.write(json.dumps(row) + "\n")

@@ -1,7 +1,6 @@
 """Score one case: read its series as the node would, and put what was said beside what is true. Returns plain JSON."""
 
 import time
-from collections.abc import Sequence
 from dataclasses import asdict
 from functools import lru_cache, partial
 from pathlib import Path
@@ -29,8 +28,8 @@ def score(folder: Path, bundle: Path, *, threads: int = 2, pictures: Path | None
     case = read(folder)
     began = time.perf_counter()
     paths = sorted(p for p in (folder / SERIES).rglob("*") if p.is_file())
-    same = infer.load_identity(bundle).digest  # a bundle that changed meanwhile is opened anew
-    done = read_series(paths, bundle, Assemble(), Infer(threads=threads), load=partial(_opened, same))
+    opened = partial(_opened, infer.load_identity(bundle).digest)
+    done = read_series(paths, bundle, Assemble(), Infer(threads=threads), load=opened)
     record = compare(case, done, time.perf_counter() - began)
     if pictures is not None and done.picture is not None and errors(record):
         pictures.mkdir(parents=True, exist_ok=True)
@@ -39,7 +38,7 @@ def score(folder: Path, bundle: Path, *, threads: int = 2, pictures: Path | None
 
 
 @lru_cache(maxsize=1)
-def _opened(digest: str, folder: Path, *, providers: Sequence[str], threads: int) -> infer.Bundle:
+def _opened(digest: str, folder: Path, *, providers: tuple[str, ...], threads: int) -> infer.Bundle:
     """The bundle of that digest, opened and tested once for all the cases that a process scores."""
     return infer.load(folder, providers=providers, threads=threads)
 
@@ -50,7 +49,7 @@ def compare(case: TrueCase, done: Read, seconds: float) -> dict[str, Any]:
     said = {v.level: v for v in findings.vertebrae}
     return {
         "case": case.name, "cohort": case.cohort, "variant": case.variant, "named": case.named, "complete": case.complete,
-        "facts": case.facts, "seconds": round(seconds, 2), "status": findings.status,
+        "facts": case.facts, "bundle": findings.bundle.digest, "seconds": round(seconds, 2), "status": findings.status,
         "reasons": [r.code for r in findings.reasons],
         "fracture": case.fracture, "said_fracture": findings.patient.ovcf, "probability": findings.patient.probability,
         "denis": case.denis, "said_denis": patient_type(findings),

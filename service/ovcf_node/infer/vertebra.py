@@ -99,12 +99,12 @@ def _read(
 ) -> VertebraReading:
     stage: VertebraStage = bundle.vertebra
     crop = sample_crop(volume, crop_grid(centre, frame, stage.spacing_mm, stage.shape, stage.origin_index))
-    said = _said(answered(bundle, crop.hu), crop, labels, vertebra)
+    said = _said(crop_answer(bundle, crop.hu), crop, labels, vertebra)
     return VertebraReading(vertebra.label, np.asarray(centre), np.asarray(frame), crop, *said)
 
 
-def answered(bundle: Bundle, hu: np.ndarray) -> dict[str, np.ndarray]:
-    """What the network says of one crop (w, v, u). One by one: several at a time are no faster and take their memory."""
+def crop_answer(bundle: Bundle, hu: np.ndarray) -> dict[str, np.ndarray]:
+    """What the network says of one crop (w, v, u). On a CPU several at a time are no faster, and take their memory."""
     return bundle.run("vertebra", {"crop": window(hu, bundle.vertebra.window_hu)[None, None]})
 
 
@@ -117,7 +117,7 @@ def _beside_cement(bundle: Bundle, labels: Labels, vertebra: Placed, reading: Ve
     if cement is None or not cement.readable:
         return replace(reading, cement=cement)
     filled = replace(reading, cement=cement)
-    whole, body, fracture, looks = _said(answered(bundle, filled.shown.hu), reading.crop, labels, vertebra)
+    whole, body, fracture, looks = _said(crop_answer(bundle, filled.shown.hu), reading.crop, labels, vertebra)
     before, after = reading.body > 0.5, body > 0.5
     if 2 * (before & after).sum() < _SAME_BODY * (before.sum() + after.sum()):
         return replace(reading, cement=replace(cement, readable=False))
@@ -143,7 +143,7 @@ def _looked_at(volume: Volume, bundle: Bundle, reading: VertebraReading) -> Vert
     if not reading.has_body or reading.level not in GRADED:
         return reading
     others = reading.shown.hu[..., ::-1], _larger(volume, reading, bundle.vertebra).hu
-    return replace(reading, looks=np.concatenate([reading.looks, *(_signs(answered(bundle, hu)) for hu in others)]))
+    return replace(reading, looks=np.concatenate([reading.looks, *(_signs(crop_answer(bundle, hu)) for hu in others)]))
 
 
 def _larger(volume: Volume, reading: VertebraReading, stage: VertebraStage) -> Crop:

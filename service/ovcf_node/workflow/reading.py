@@ -99,12 +99,12 @@ class _Clock:
 def read_series(
     paths: Sequence[Path], bundle_folder: Path, rules: Assemble, inference: Infer, *,
     progress: Progress = lambda stage, fraction: None, given_up: Reason | None = None,
-    load: Callable[..., infer.Bundle] = infer.load,
+    load: Callable[..., infer.Bundle] | None = None,
 ) -> Read:
     """Read one series.
 
-    `given_up` is the judge's reason when it has stopped waiting for the series to become complete; `load` opens the bundle
-    as `infer.load` does (who reads many series with one bundle need not open it for each). Raises Permanent for
+    `given_up` is the judge's reason when it has stopped waiting for the series to become complete; `load` replaces
+    `infer.load` for those who read many series with one bundle. Raises Permanent for
     a bundle that must not run and Transient where a retry can help; what is wrong with the *input* is never raised but
     returned as coded reasons.
     """
@@ -128,7 +128,7 @@ def read_series(
         return _not_assessed(base, problem or reason(error.code, error.text), clock)
     clock.lap("assemble")
     progress("infer", 0.0)
-    bundle = load(bundle_folder, providers=inference.providers, threads=inference.threads)
+    bundle = (load or infer.load)(bundle_folder, providers=inference.providers, threads=inference.threads)
     clock.lap("load_bundle")
     if problem is not None:
         # A head with uneven slices is not our business; a lumbar spine with uneven slices deserves an answer.

@@ -3,10 +3,12 @@
 import json
 import shutil
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from ovcf_node.domain.findings import BundleIdentity, Findings, Heights, PatientFinding, VertebraFinding
 from ovcf_node.domain.levels import GRADED, REPORTED, mask_value
@@ -187,6 +189,20 @@ def test_overlap_of_a_shifted_box():
     assert overlap(labels, masks, mask_value("L2"), {}) == {"dice": None, "surface_mm": None}
 
 
+def test_surface_distance_is_the_mean_over_both_surfaces_also_at_the_border():
+    """Against every pair of surface voxels."""
+    rng = np.random.default_rng(3)
+    shape, spacing = (9, 12, 11), np.array([2.5, 0.7, 0.9])
+    theirs, ours = (ndimage.gaussian_filter(rng.normal(size=shape), 2) > 0 for _ in range(2))
+    assert theirs[0].any() and ours[:, :, -1].any(), "one touches the border"
+    rims = [np.argwhere(m & ~ndimage.binary_erosion(np.pad(m, 1))[1:-1, 1:-1, 1:-1]) * spacing for m in (ours, theirs)]
+    pairs = np.linalg.norm(rims[0][:, None] - rims[1][None], axis=-1)
+    wanted = np.concatenate([pairs.min(0), pairs.min(1)]).mean()
+    masks = Masks(ours * np.uint8(mask_value("L3")), np.zeros(shape, np.uint8), (0, 0, 0), shape)
+    facts = dict(zip(("step_mm", "row_mm", "column_mm"), spacing.tolist(), strict=True))
+    assert overlap(theirs * np.uint8(mask_value("L3")), masks, mask_value("L3"), facts)["surface_mm"] == round(wanted, 3)
+
+
 def cohort():
     plan = [({"L1": "B"}, {"L1": "B"}), ({"L2": "A"}, {"L2": "B"}), ({"T12": "D"}, None), ({}, None), ({}, {"L4": "D"})]
     rows = [compare(true_case(t, name=f"c{i}"), reading(s), 2.0) for i, (t, s) in enumerate(plan)]
@@ -257,12 +273,12 @@ def test_the_simulated_reader_follows_the_height_rule():
 def test_records_resume_and_refuse_another_bundle(tmp_path):
     records = run.Records(tmp_path, BUNDLE)
     for row in cohort()[:2]:
-        records.add(row)
+        records.add({**row, "bundle": records.digest})
     with records.path.open("a") as stream:
         stream.write('{"case": "torn')
     again = run.Records(tmp_path, BUNDLE)
     assert [r["case"] for r in again.rows] == ["c0", "c1"] and ("study", "c1") in again.done
-    again.add(cohort()[2])
+    again.add({**cohort()[2], "bundle": again.digest})
     assert [r["case"] for r in run.Records(tmp_path, BUNDLE).rows] == ["c0", "c1", "c2"]
     result = run.write_report(again, BUNDLE, tmp_path, lambda result: [f"{result['cohorts']['study']['cases']} in front"])
     assert json.loads((tmp_path / "evaluation.json").read_text())["cohorts"]["study"]["cases"] == 3
@@ -274,10 +290,36 @@ def test_records_resume_and_refuse_another_bundle(tmp_path):
         run.Records(tmp_path, BUNDLE)
 
 
+def test_a_bundle_that_changes_meanwhile_ends_the_run(tmp_path):
+    records = run.Records(tmp_path, BUNDLE)
+    with pytest.raises(Permanent, match="now than when"):
+        records.add({**cohort()[0], "bundle": "0" * 64})
+    assert not records.path.exists()
+
+
+def test_a_bundle_is_opened_once_for_all_cases(tmp_path, monkeypatch):
+    opened, given, scoring = [], [], import_module("ovcf_node.evaluate.score")
+    monkeypatch.setattr("ovcf_node.infer.load", lambda folder, **options: opened.append(folder) or object())
+    monkeypatch.setattr(scoring, "read", lambda folder: true_case())
+    (tmp_path / "bundle.toml").write_text(manifest := (BUNDLE / "bundle.toml").read_text())
+
+    def reads(paths, folder, rules, inference, *, load):
+        given.append(load(folder, providers=inference.providers, threads=inference.threads))
+        return reading()
+
+    monkeypatch.setattr(scoring, "read_series", reads)
+    for _ in range(2):
+        scoring.score(tmp_path, tmp_path)
+    assert len(opened) == 1 and given[0] is given[1]
+    (tmp_path / "bundle.toml").write_text(manifest + "# another\n")
+    scoring.score(tmp_path, tmp_path)
+    assert len(opened) == 2 and given[2] is not given[0]
+
+
 def test_records_of_other_code_are_made_again(tmp_path, monkeypatch):
     records = run.Records(tmp_path, BUNDLE)
     for row in cohort()[:2]:
-        records.add(row)
+        records.add({**row, "bundle": records.digest})
     lines = records.path.read_text().splitlines()
     before_there_was_one = {name: value for name, value in json.loads(lines[0]).items() if name != "code"}
     records.path.write_text("".join(line + "\n" for line in (json.dumps(before_there_was_one), lines[1])))
@@ -285,7 +327,7 @@ def test_records_of_other_code_are_made_again(tmp_path, monkeypatch):
     monkeypatch.setattr(code, "digest", lambda: "f" * 64)
     again = run.Records(tmp_path, BUNDLE)
     assert not again.rows and not again.done and again.outdated == 2
-    again.add(cohort()[0])
+    again.add({**cohort()[0], "bundle": again.digest})
     kept = [json.loads(line) for line in again.path.read_text().splitlines()]
     assert [row["case"] for row in kept] == ["c0", "c1", "c0"] and kept[-1]["code"] == "f" * 64
     assert [row["case"] for row in run.Records(tmp_path, BUNDLE).rows] == ["c0"]
@@ -309,9 +351,9 @@ def test_the_wall_clock_is_the_sum_over_runs(tmp_path, monkeypatch):
     monkeypatch.setattr(run.time, "monotonic", lambda: next(clock))
     first = run.Records(tmp_path, BUNDLE)
     for row in cohort()[:2]:
-        first.add(row)
+        first.add({**row, "bundle": first.digest})
     again = run.Records(tmp_path, BUNDLE)
-    again.add(cohort()[2])
+    again.add({**cohort()[2], "bundle": again.digest})
     assert run.write_report(again, BUNDLE, tmp_path)["minutes"] == pytest.approx(2.0)
     assert "3 cases took 2.0 minutes of wall clock" in (tmp_path / "EVALUATION.md").read_text()
 

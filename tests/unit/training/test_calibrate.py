@@ -19,10 +19,10 @@ from ovcf_node.domain.findings import Evidence
 from ovcf_node.domain.volume import FrameSource, Volume
 from ovcf_node.infer import evidence
 from ovcf_node.infer.evidence import Signs
-from ovcf_node.infer.resample import crop_grid, sample_crop, window
+from ovcf_node.infer.resample import crop_grid, sample_crop
 from ovcf_node.infer.stages import HeightWeight, RestoredWeight, Usual, VertebraStage
 from ovcf_node.infer.usual import distance, is_unusual
-from ovcf_node.infer.vertebra import VertebraReading, own_masks
+from ovcf_node.infer.vertebra import VertebraReading, crop_answer, own_masks
 
 REFERENCE = Path(__file__).resolve().parents[3] / "models" / "reference"
 POINTS = dict.fromkeys(("fracture", "superior", "inferior", "anterior", "posterior", "old", "abstain_below"), 0.5)
@@ -133,8 +133,7 @@ def _healed(bundle):
     sources = tuple(FrameSource(str(k)) for k in range(47))
     volume = Volume(made.hu.numpy().astype(np.int16), np.array(grid.affine, float), sources, "axial", None)
     crop = sample_crop(volume, crop_grid(centre, frame, stage.spacing_mm, stage.shape, stage.origin_index))
-    answer = bundle.run("vertebra", {"crop": window(crop.hu, stage.window_hu)[None, None]})
-    whole, body = own_masks(answer, crop.inside)
+    whole, body = own_masks(crop_answer(bundle, crop.hu), crop.inside)
     return VertebraReading("L1", centre, frame, crop, whole, body, whole, np.zeros((1, 10))), volume
 
 

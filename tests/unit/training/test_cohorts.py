@@ -93,8 +93,8 @@ def test_patients_of_another_size_stay_out_of_the_report(tmp_path):
     five = cohorts.patients("second", 5)
     records = Records(tmp_path, BUNDLE)
     for name in (five[0].name, "D-8000000"):
-        records.add({"cohort": "second", "case": name})
-    records.add({"cohort": "mine", "case": "other"})
+        records.add({"cohort": "second", "case": name, "bundle": records.digest})
+    records.add({"cohort": "mine", "case": "other", "bundle": records.digest})
     found = assess.run(BUNDLE, tmp_path, {"second": 5}, jobs=1, minutes=0)
     assert [r["case"] for r in found.rows] == [five[0].name, "other"]
     assert len(Records(tmp_path, BUNDLE).rows) == 3

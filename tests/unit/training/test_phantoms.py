@@ -13,6 +13,8 @@ torch = pytest.importorskip("torch")
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "models" / "training"))
 
 import phantoms as P  # noqa: E402
+from phantoms.backdrop import Grains  # noqa: E402
+from phantoms.canvas import Canvas  # noqa: E402
 from phantoms.shape import BAND_Q, HEIGHT_S  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -137,6 +139,21 @@ def test_grids():
     rng = np.random.default_rng(0)
     sizes = [P.sample_field(rng, case, 3.0).shape[2] * 3 for _ in range(40)]
     assert min(sizes) < 150 and max(sizes) > 250
+
+
+@pytest.mark.parametrize("axes", [(2, 1, 0), (0, 1, 2)], ids=["axial", "sagittal"])
+def test_texture_along_the_axes_is_the_texture_point_by_point(axes):
+    """Five periods out on each side; a grid whose first axis is not z is read point by point."""
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = 0.0, -700.0
+    for index, axis in enumerate(axes):
+        affine[axis, index] = 1400.0 / 12
+    canvas = Canvas(P.Grid(affine, (12, 12, 12)), "cpu", 0.0)
+    cube = torch.randn((1, 1, 32, 32, 32), generator=torch.Generator().manual_seed(5))
+    read = Grains(canvas, (cube, cube), (9.0, 9.0)).coarse(canvas.full())
+    points = torch.tensor(P.Grid(affine, (12, 12, 12)).point_of(np.moveaxis(np.indices((12, 12, 12)), 0, -1)) / (15.5 * 9.0))
+    wanted = torch.nn.functional.grid_sample(cube.double(), points[None], padding_mode="reflection", align_corners=True)
+    assert torch.allclose(read.double(), wanted[0, 0] * min(1.0, 1.5 * 9.0 / canvas.ramp), atol=1e-3)
 
 
 def test_tissues_have_their_hu(demo):
