@@ -137,7 +137,7 @@ def main() -> None:
         before, _, rest = a.card.read_text().partition(evaluate.CARD_BEGINS)
         after = rest.partition(evaluate.CARD_ENDS)[2]
         said = evaluate.card(result, unfinished(records, sizes))
-        a.card.write_text(f"{before.rstrip()}\n\n{said}\n{after.lstrip()}")
+        a.card.write_text(f"{before.rstrip()}\n\n{said}\n\n{after.lstrip()}".rstrip() + "\n")
     print((a.out / "EVALUATION.md").read_text())
 
 

@@ -25,6 +25,7 @@ import torch
 import bundle
 import export_restore
 from networks import CROP_SHAPE, NETWORKS, gmac, parameters
+from ovcf_node.evaluate import CARD_BEGINS, CARD_ENDS
 
 NOTES = Path(__file__).with_name("notes.md")
 TRAINED_ON = (
@@ -91,29 +92,43 @@ def card(
     out: Path, version: str, facts: dict, evaluation: dict | None, second: dict | None, added: str | None,
     arms: dict | None, notes: str,
 ) -> None:
-    """``MODEL_CARD.md``: what the bundle is, what it was trained on, what was measured, what it is not."""
-    lines = [
-        f"# Model card: ovcf-reference {version}",
-        "",
-        "Research use only, not for diagnosis. No clinical image was used in training or for the figures below: all of them "
-        "come from synthetic CT and say nothing certain about patients.",
-        "",
-        "| stage | network | parameters | cost | torch - onnxruntime |",
-        "|---|---|---|---|---|",
-    ]
+    """``MODEL_CARD.md``: what the bundle is, how well it reads, its limits; then how it was made and what was measured."""
     about = {
         "label": "3D U-Net, multi-scale self-guided attention (after arXiv 1906.02849), whole field at 6 mm",
         "segment": "the same network on the spine at 3 mm; its classes are cut into masks and share in the names",
         "vertebra": "3D U-Net with evidence, type and age heads, one crop per vertebra at 1.0 x 1.25 x 3.0 mm",
     }
+    lines = [
+        f"# Model card: ovcf-reference {version}",
+        "",
+        "Research use only, not for diagnosis (`deploy/INTENDED_USE.md`). No clinical image was used in training or for the "
+        "figures below: all of them come from synthetic CT and say nothing certain about patients.",
+        "",
+        CARD_BEGINS,
+        "## Whole pipeline, from DICOM",
+        "",
+        "Not evaluated: `make evaluate BUNDLE=DIR`.",
+        CARD_ENDS,
+        "",
+        "## Limits",
+        "",
+        *LIMITS,
+        "- Probabilities are calibrated on phantoms only. CT signs suggest a recent fracture; MRI decides where it matters.",
+        "",
+        "## Networks and training",
+        "",
+        "| stage | network | parameters | cost | torch - onnxruntime |",
+        "|---|---|---|---|---|",
+    ]
     for stage, f in facts.items():
-        lines.append(
-            f"| {stage} | {about[stage]} | {f['parameters'] / 1e6:.2f} M | {f['gmac']:.1f} GMAC | {f['difference']:.1e} |"
-        )
-    lines += ["", "## Training", ""]
+        difference = "as before" if f["difference"] is None else f"{f['difference']:.1e}"
+        lines.append(f"| {stage} | {about[stage]} | {f['parameters'] / 1e6:.2f} M | {f['gmac']:.1f} GMAC | {difference} |")
+    lines.append("")
     for stage, f in facts.items():
         lines.append(f"- `{stage}`: {f['training']}")
-    lines += ["- Data: " + TRAINED_ON + ". Generators and networks: `models/training/README.md`.", "", "## Measured", ""]
+    lines += ["- Data: " + TRAINED_ON + ". Generators and networks: `models/training/README.md`."]
+    lines += ["", notes] if notes else []
+    lines += ["", "## Stages apart", ""]
     if evaluation is None:
         lines.append("Nothing was measured for these weights.")
     else:
@@ -136,16 +151,7 @@ def card(
         ]
     if arms is not None:
         lines += ["", "### Ablations", "", arms["markdown"]]
-    lines += ["", notes] if notes else []
-    lines += [
-        "",
-        "## Limits",
-        "",
-        *LIMITS,
-        "- Probabilities are calibrated on phantoms only. CT signs suggest a recent fracture; MRI decides where it matters.",
-        "",
-    ]
-    (out / "MODEL_CARD.md").write_text("\n".join(lines))
+    (out / "MODEL_CARD.md").write_text("\n".join([*lines, ""]))
 
 
 def known(work: Path | None, name: str) -> dict | None:
@@ -176,15 +182,16 @@ def export(work: Path | None, out: Path, version: str = "") -> dict:
             checkpoint = work / f"{stage}.pt" if work and (work / f"{stage}.pt").exists() else None
             if work and checkpoint is None and stage != "segment":
                 raise SystemExit(f"{work / stage}.pt is missing: a bundle is not made half of random weights")
-            if stage == "segment" and checkpoint is None:
-                if (with_segment / "segment.onnx").exists():
-                    shutil.copyfile(with_segment / "segment.onnx", folder / "segment.onnx")
-                continue
             net = network(stage, checkpoint)
-            difference = to_onnx(net, stage, folder / f"{stage}.onnx")
-            if difference > TOLERANCE:
-                raise SystemExit(f"{stage}: torch and onnxruntime differ by {difference:.2g}")
-            training = "untrained (random weights)"
+            if stage == "segment" and checkpoint is None:
+                if not (with_segment / "segment.onnx").exists():
+                    continue
+                shutil.copyfile(with_segment / "segment.onnx", folder / "segment.onnx")
+                difference, training = None, "as in the bundle before, byte for byte (`models/training/LOG.md`)"
+            else:
+                difference, training = to_onnx(net, stage, folder / f"{stage}.onnx"), "untrained (random weights)"
+                if difference > TOLERANCE:
+                    raise SystemExit(f"{stage}: torch and onnxruntime differ by {difference:.2g}")
             if checkpoint:
                 training = torch.load(checkpoint, map_location="cpu", weights_only=True).get("about", "trained")
             shape = {"label": (1, 1, 64, 48, 48), "segment": (1, 1, 120, 48, 48)}.get(stage, (1, 1, *CROP_SHAPE))

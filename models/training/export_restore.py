@@ -82,7 +82,7 @@ def add(folder: Path, work: Path | None, before: Path | None = None) -> dict | N
     if section and place.exists():
         text = place.read_text()
         old = _section(place)
-        text = text.replace(old, section) if old else text.replace("\n## Limits\n", f"\n{section}\n\n## Limits\n", 1)
+        text = text.replace(old, section) if old else f"{text.rstrip()}\n\n{section}\n"
         place.write_text(text)
     return facts
 
