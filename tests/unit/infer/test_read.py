@@ -235,7 +235,9 @@ def test_a_whole_vertebra_with_cement_is_cleared_with_a_note_and_shown_without_t
     assert found["L2"].old_deformity is None, "what was treated was broken once"
     assert "L2" not in found["L1"].expected_from and "L3" in found["L1"].expected_from
     assert all(v.notes == () for v in reading.vertebrae if v.level != "L2")
-    assert sum(_shows_cement(crop) for crop in shown if crop is not None) == 1, "no look after the first shows the cement"
+    looks = [crop for crop in shown if crop is not None]
+    first, = (k for k, crop in enumerate(looks) if _shows_cement(crop))  # no look after the first shows the cement
+    assert (looks[first] == looks[first + 1]).mean() > 0.9, "the next one is the same crop, but for the cement"
 
 
 @pytest.mark.parametrize(("level", "half", "code"), [

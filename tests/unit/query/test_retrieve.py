@@ -238,3 +238,15 @@ def test_cancel_stops_the_sub_operations(scp, pacs, kind):
         remaining, completed, failed, warning = counts(responses[-1])
         assert remaining > 0 and completed >= 1 and remaining + completed == 60 and (failed, warning) == (0, 0)
         assert len(stored if kind == "get" else pacs.received) == completed
+
+
+@pytest.mark.parametrize("fetch", [lambda scp, asked: get(scp, asked)[1], move], ids=["get", "move"])
+def test_a_defect_is_a_failure_that_quotes_nobody(scp, monkeypatch, fetch):
+    def defect(*_):
+        raise ValueError("Yamada^Tarou")
+
+    monkeypatch.setattr(scp.ledger.catalogue, "retrieve", defect)
+    (status, _), = fetch(scp, identifier("STUDY", **STUDY))
+    assert status.Status >> 12 == 0xC and status.ErrorComment == "internal error"
+    monkeypatch.undo()
+    assert fetch(scp, identifier("STUDY", **STUDY))[-1][0].Status == 0x0000, "the next one is answered"

@@ -302,6 +302,27 @@ def test_series_that_cannot_be_judged_keeps_nobody_waiting_and_is_shown(node):
     assert (failed.state, failed.reason_code) == (S.FAILED, "unreadable_series")
 
 
+def test_a_defect_at_one_series_keeps_nobody_waiting_and_its_words_are_not_kept(node, monkeypatch):
+    bad, good = node.series("bad"), node.series("good")
+    other = replace_study(good, "another study")
+    node.receive(bad)
+    node.receive(other)
+    broken, inspect = pydicom.dcmread(bad[0]).SeriesInstanceUID, node.judge._inspect
+
+    def defective(revision):
+        if revision.series_instance_uid == broken:
+            raise ValueError("could not convert string to float: 'Doe^Jane'")
+        return inspect(revision)
+
+    monkeypatch.setattr(node.judge, "_inspect", defective)
+    for k in range(4):
+        node.judge.tick(T0 + 31 + 11 * k)
+    failed = node.newest(bad[0])
+    assert node.newest(other[0]).state is S.COMPLETE
+    assert (failed.state, failed.reason_code) == (S.FAILED, "unreadable_series")
+    assert "ValueError" in str(failed) and "Doe" not in str(failed)
+
+
 def test_series_that_stood_back_is_read_when_the_chosen_one_shows_no_spine(node):
     thick, thin = node.series("thick", 2.0), node.series("thin", 1.0)
     node.receive(thin)
