@@ -26,6 +26,7 @@ from ovcf_node.infer import restore
 from ovcf_node.infer.expected import height_loss
 from ovcf_node.infer.morphometry import measure
 from ovcf_node.infer.resample import Crop, crop_grid
+from ovcf_node.infer.vertebra import crop_answer
 from pairs import MEASURED_ERROR_MM
 from phantoms.pictures import grey
 from scores import auc
@@ -56,10 +57,9 @@ def read(path: Path, node: bundles.Bundle, temperature: dict[str, float]) -> lis
     with np.load(path) as data:
         sample = {k: data[k] for k in data.files}
     rows = []
-    limits = node.vertebra.window_hu
     for k in range(len(sample["type"])):
         crop = crop_of(sample["seen"][k])
-        out = node.run("vertebra", {"crop": bundle.window(crop.hu, limits)[None, None]})
+        out = crop_answer(node, crop.hu)
         body = bundle.sigmoid(out["body"][0, 0])
         whole = bundle.sigmoid(out["vertebra"][0, 0])
         if (body > 0.5).sum() < 400:

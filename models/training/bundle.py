@@ -50,12 +50,6 @@ DEFAULT_POINTS = {
 DEFAULT_TEMPERATURE = {"evidence": 1.0, "type": 1.0, "old": 1.0}
 
 
-def window(hu: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
-    """HU clipped to ``limits`` and mapped linearly to [-1, 1], float32."""
-    low, high = limits
-    return ((np.clip(hu, low, high) - low) * (2.0 / (high - low)) - 1.0).astype(np.float32)
-
-
 def sigmoid(x: np.ndarray) -> np.ndarray:
     return 1.0 / (1.0 + np.exp(-np.clip(np.asarray(x, np.float64), -60, 60)))
 

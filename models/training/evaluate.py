@@ -22,6 +22,7 @@ import numpy as np
 import bundle
 import cases
 from networks import EVIDENCE, LABELS, TYPES
+from ovcf_node.infer.resample import window
 from pool import Pool, field_tensors
 from scores import auc, dice, share, show
 
@@ -91,7 +92,7 @@ def label_scores(results: list[dict]) -> dict:
 def read_crops(sess, sample: dict, batch: int = 8) -> dict[str, np.ndarray]:
     """Raw outputs of every crop of a file; masks as booleans."""
     rows = []
-    images = bundle.window(sample["hu"].astype(np.float32), bundle.VERTEBRA_WINDOW)[:, None]
+    images = window(sample["hu"].astype(np.float32), bundle.VERTEBRA_WINDOW)[:, None]
     for k in range(0, len(images), batch):
         out = bundle.run(sess, "vertebra", images[k : k + batch])
         rows.append({n: (v[:, 0] > 0 if v.ndim == 5 else v) for n, v in out.items()})

@@ -20,6 +20,7 @@ import retest  # noqa: E402
 import scores  # noqa: E402
 from ovcf_node.errors import Permanent  # noqa: E402
 from ovcf_node.infer import bundle as bundles  # noqa: E402
+from ovcf_node.infer.resample import window  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +142,7 @@ def test_shipped_bundle_is_consistent(tmp_path):
 
 
 def test_window_follows_the_contract():
-    assert bundle.window(np.array([-2000, -300, 300, 900, 4000]), (-300, 900)).tolist() == [-1, -1, 0, 1, 1]
+    assert window(np.array([-2000, -300, 300, 900, 4000]), (-300, 900)).tolist() == [-1, -1, 0, 1, 1]
 
 
 def test_fracture_probability_is_the_mean_of_evidence_and_direct_reading():
