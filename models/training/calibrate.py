@@ -15,6 +15,7 @@ import argparse
 import json
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from functools import lru_cache
 from itertools import repeat
 from multiprocessing import get_context
 from pathlib import Path
@@ -104,7 +105,13 @@ def looks(case: Path, bundle: infer.Bundle, strangers: bool = True) -> Iterator[
 
 def one(case: Path, bundle: Path, strangers: bool) -> list[dict]:
     torch.set_num_threads(1)
-    return list(looks(case, infer.load(bundle, threads=1), strangers))
+    return list(looks(case, opened(bundle), strangers))
+
+
+@lru_cache(1)
+def opened(bundle: Path) -> infer.Bundle:
+    """The bundle, opened and tested once for all the cases that a process reads."""
+    return infer.load(bundle, threads=1)
 
 
 def collect(folder: Path, bundle: Path, jobs: int) -> list[dict]:
@@ -309,6 +316,8 @@ def main() -> None:
     render(a.cohort, a.n)
     if a.bundle is None:
         return
+    if a.out:
+        a.out.mkdir(parents=True, exist_ok=True)
     rows = collect(a.cohort, a.bundle, a.jobs)
     if a.out:
         (a.out / "looks.json").write_text(json.dumps(rows))  # first: reading takes long, fitting may refuse

@@ -9,11 +9,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
+from scipy.sparse import csr_array
 
 from ovcf_node.domain.volume import OUTSIDE_HU, Volume
 
 AIR_HU = -1024
 _HIGHEST_HU = 3071
+_SPLINE_REACH = 5  # slices beyond which one weighs less than a thousandth in a cubic spline
+_NO_WEIGHT = 1e-4
+_CLOSE = 0.8  # of a crop's finest spacing: slices so near need none between them
+_ROUNDING = 0.01  # of that, in positions that a header rounds
 _ZYX = [2, 1, 0]  # LPS rows x, y, z <-> array axes z, y, x
 
 
@@ -162,10 +167,13 @@ def context_shape(crop: tuple[int, int, int]) -> tuple[int, int, int]:
 
 
 def sample_crop(volume: Volume, grid: CropGrid) -> Crop:
-    """Return the CT numbers at `grid`, smoothed to its spacing where the CT's voxels are finer."""
+    """Return the CT numbers at `grid`, smoothed to its spacing where the CT's voxels are finer.
+
+    Between slices it is a cubic spline: linear, a plate that runs aslant across them looks like a dotted line.
+    """
     to_index = np.linalg.inv(volume.affine) @ grid.affine  # crop index -> volume index
     sigmas = _antialias(to_index[:3, :3])
-    margin = np.ceil(2 * sigmas).astype(int) + 1
+    margin = np.ceil(2 * sigmas).astype(int) + _SPLINE_REACH
     corners = _corners(grid.shape) @ to_index[:3, :3].T + to_index[:3, 3]
     size = np.asarray(volume.hu.shape)
     low = np.clip(np.floor(corners.min(axis=0)).astype(int) - margin, 0, size)
@@ -174,21 +182,36 @@ def sample_crop(volume: Volume, grid: CropGrid) -> Crop:
         return Crop(grid, np.full(grid.shape, AIR_HU, np.float32), np.zeros(grid.shape, bool))
     part = volume.hu[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
     outside = part <= OUTSIDE_HU
-    box = np.maximum(part, AIR_HU).astype(np.float32)
+    box = np.clip(part, AIR_HU, _HIGHEST_HU).astype(np.float32)
     for axis, sigma in enumerate(sigmas):
         if sigma > 0.3:
             box = ndimage.gaussian_filter1d(box, sigma, axis=axis, mode="nearest", truncate=2.0)
     offset = to_index[:3, 3] - low
+    box, finer = _more_slices(box, volume.step_mm[0], _CLOSE * min(grid.spacing))
+    to_box = np.diag([finer, 1.0, 1.0])
     hu = ndimage.affine_transform(
-        box, to_index[:3, :3], offset, output_shape=grid.shape, order=1, mode="nearest", output=np.float32
+        box, to_box @ to_index[:3, :3], to_box @ offset, output_shape=grid.shape, order=1, mode="nearest", output=np.float32
     )
     inside = _within(grid.shape, to_index, size)
     if outside.any():
         inside &= ~ndimage.affine_transform(
             outside.astype(np.uint8), to_index[:3, :3], offset, output_shape=grid.shape, order=0, mode="nearest"
         ).astype(bool)
+    np.maximum(hu, AIR_HU, out=hu)  # a spline undershoots beside metal
     hu[~inside] = AIR_HU
     return Crop(grid, hu, inside)
+
+
+def _more_slices(box: np.ndarray, step: float, close: float) -> tuple[np.ndarray, int]:
+    """Slices between those of `box`, `step` mm apart, until they lie `close` mm apart; and how many for each one."""
+    finer, count = max(1, int(np.ceil(step / close - _ROUNDING))), len(box)
+    if finer == 1:
+        return box, 1
+    between = np.meshgrid(np.arange((count - 1) * finer + 1) / finer, np.arange(count), indexing="ij")
+    weights = ndimage.map_coordinates(np.eye(count, dtype=np.float32), between, order=3, mode="mirror")
+    weights[np.abs(weights) < _NO_WEIGHT] = 0  # a spline is linear in the slices that it runs through, the near ones
+    made = csr_array(weights) @ box.reshape(count, -1)
+    return made.reshape(-1, *box.shape[1:]), finer
 
 
 def _block_mean(volume: Volume, factors: list[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -104,3 +104,28 @@ def test_window_and_padding():
     assert window(np.array([-1000.0, -300.0, 300.0, 900.0, 3000.0]), (-300.0, 900.0)) == pytest.approx([-1, -1, 0, 1, 1])
     grown = padded(np.zeros((5, 8, 9), np.float32), 8, -1.0)
     assert grown.shape == (8, 8, 16) and grown[5:].max() == -1.0
+
+
+def test_a_plate_that_runs_aslant_between_slices_stays_a_line():
+    """An endplate at 20 degrees in slices of 2.5 mm, as a scanner averages it: its ridge does not fall apart into dots."""
+    shape, steps = (40, 100, 20), ([0, 0, 2.5], [0, 0.7, 0], [0.7, 0, 0])
+    affine = _affine(*steps, (0, 0, 0), shape)
+    slope = np.tan(np.radians(20))
+    parts = affine[2, 3] + 2.5 * (np.arange(shape[0])[:, None] + np.linspace(-0.5, 0.5, 11))  # across each slice
+    y = affine[1, 3] + 0.7 * np.arange(shape[1])
+    plate = np.exp(-((parts[:, :, None] - slope * y) / 1.2) ** 2).mean(axis=1)
+    hu = np.repeat(np.round(800 * plate)[:, :, None], shape[2], axis=2).astype(np.int16)
+    volume = Volume(hu, affine, tuple(FrameSource(f"1.2.{k}") for k in range(shape[0])), "axial", "1.2")
+    frame = frame_from(np.array([0, -np.sin(np.radians(20)), np.cos(np.radians(20))]))
+    crop = sample_crop(volume, crop_grid(np.zeros(3), frame, (1.0, 1.25, 3.0), (21, 32, 3), (10.0, 15.5, 1.0)))
+    ridge = crop.hu[9:12, :, 1].max(axis=0)
+    assert ridge.min() > 0.72 * ridge.max()  # linear: 0.64
+
+
+def test_the_spline_undershoots_nowhere_below_air():
+    volume = _ramp_volume("axial")
+    hu = np.full(volume.hu.shape, -1000, np.int16)
+    hu[42:48] = 3071
+    grid = crop_grid(np.array([10.0, -20.0, 300.0]), np.eye(3), (1.0, 1.25, 3.0), (30, 32, 16), (14.5, 15.5, 7.5))
+    crop = sample_crop(Volume(hu, volume.affine, volume.sources, "axial", "1.2"), grid)
+    assert crop.hu.max() > 3000 and crop.hu.min() == AIR_HU

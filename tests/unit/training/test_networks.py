@@ -290,3 +290,14 @@ def test_slices_leave_a_flat_picture_alone_and_blur_a_thin_plate():
         peaks.append(float(out.max()))
         assert float(out[:, 20:36].sum()) == pytest.approx(float(plate.sum()), rel=0.35)
     assert max(peaks) <= 1000.1 and sorted(peaks)[2] < 900  # only sagittal slices keep a plate across them whole
+
+
+@pytest.mark.parametrize("sharp", [-0.85, -0.3])
+def test_between_slices_the_four_around_weigh_as_in_cubic_convolution(sharp):
+    """Keys 1981: the slices themselves stay, the weights sum to 1, a ramp stays one at a = -0.5 alone."""
+    along, steps = torch.linspace(0, 1, 21), range(-1, 3)
+    weights = torch.stack([augment.keys(along - k, torch.tensor(sharp)) for k in steps])
+    assert torch.allclose(weights.sum(0), torch.ones(21), atol=1e-5)
+    assert torch.allclose(weights[:, 0], torch.tensor([0.0, 1, 0, 0]), atol=1e-6)
+    ramp = lambda a: sum(k * augment.keys(along - k, torch.tensor(a)) for k in steps)  # noqa: E731
+    assert torch.allclose(ramp(-0.5), along, atol=1e-5) and (ramp(sharp) - along).abs().max() > 0.01
