@@ -84,8 +84,9 @@ class Worker:
             if code in MACHINE_SHORT:
                 delay = _SHORT_S
         except Exception as error:
-            # The one boundary of the stage: a defect becomes a recorded, counted failure and at last an answer. Let
-            # through, it would end the workflow and the series would wait without a reason.
+            # The one boundary of the stage: a defect becomes a recorded, counted failure and at last the answer "not
+            # assessed", never a finding. Let through, it would end the workflow and the series would wait without a reason.
+            # Its kind alone is recorded; the log gives its place and drops foreign messages, which may quote the data set.
             log.error("defect", error_type=type(error).__name__, exc_info=True)
             code, text, delay = "defect", type(error).__name__, _RETRY_S
         else:

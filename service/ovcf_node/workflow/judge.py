@@ -153,7 +153,8 @@ class Judge:
                 raise  # not this series' doing, and the next one would meet it too
             self._could_not_judge(revision, now, error.code)
         # The boundary of one series. Let through, a defect would end this tick and the next ones at the same series, and
-        # those behind it would wait for ever. It is logged with its place, counted, and at last left to a person.
+        # those behind it would wait for ever. Its kind is recorded and its place logged, without its words; it counts, and
+        # is at last left to a person: never judged complete.
         except Exception as error:  # noqa: BLE001
             _LOG.error("defect", error_type=type(error).__name__, exc_info=True)
             self._could_not_judge(revision, now, type(error).__name__)
