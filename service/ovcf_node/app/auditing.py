@@ -10,6 +10,7 @@ from ovcf_node.errors import OvcfError
 from ovcf_node.ledger import Ledger
 from ovcf_node.network.syslog import Collector
 from ovcf_node.observe import audit
+from ovcf_node.storage.atomic import storage_errors
 from ovcf_node.storage.outbox import Outbox
 
 _LOG = structlog.get_logger("app")
@@ -51,7 +52,9 @@ def bring(settings: Settings, ledger: Ledger, owner: str, stop: threading.Event)
             if not ledger.leases.take(_LEASE, owner, time.time(), _LEASE_S + where.retry_s):
                 continue
             while (waiting := kept.waiting(_BATCH)) and not stop.is_set():
-                collector.send([path.read_bytes() for path in waiting])
+                with storage_errors():
+                    messages = [path.read_bytes() for path in waiting]
+                collector.send(messages)
                 kept.done(waiting)
             if away:
                 _LOG.info("audit_collector_returned")

@@ -94,10 +94,7 @@ def database_problems(settings: Settings) -> list[str]:
     source = settings.assemble.count_source
     if source is not None:
         try:
-            associate.echo(associate.Remote(
-                source.host, source.port, source.ae_title, source.calling_ae_title, encrypted=source.tls,
-                expected_name=source.tls_name,
-            ))
+            associate.echo(fetch.count_remote(source))
         except OvcfError as error:
             problems.append(f"assemble.count_source: {error}")
     return problems

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from ovcf_node import assemble
 from ovcf_node.app.process import silent, spool_root
 from ovcf_node.app.receiver import storing
-from ovcf_node.config import Archive, Settings
+from ovcf_node.config import Archive, CountSource, Settings
 from ovcf_node.errors import Permanent
 from ovcf_node.ledger import Ledger
 from ovcf_node.network import retrieve
@@ -49,6 +49,12 @@ def remote_of(archive: Archive) -> Remote:
     """Return the acceptor behind an archive."""
     return Remote(archive.host, archive.port, archive.ae_title, archive.calling_ae_title, archive.timeout_s, archive.tls,
                   archive.tls_name)
+
+
+def count_remote(source: CountSource) -> Remote:
+    """Return the acceptor that is asked how many instances a series has."""
+    return Remote(source.host, source.port, source.ae_title, source.calling_ae_title, encrypted=source.tls,
+                  expected_name=source.tls_name)
 
 
 def studies(archive: Archive, *, study: str = "", accession: str = "") -> list[StudyMatch]:
@@ -128,8 +134,8 @@ def fetch(
         outcome = retrieve.move(remote, archive.calling_ae_title, *uids, watch)
         after = _settled(here, series.instances or 0, stop) if outcome.status == 0x0000 else here()
     else:
-        store = storing(settings, ledger, Spool(spool_root(settings))).answer
-        outcome = retrieve.get(remote, *uids, store, watch)
+        ours = storing(settings, ledger, Spool(spool_root(settings)))
+        outcome = retrieve.get(remote, *uids, ours.answer, watch, ours.ended)
         after = here()
     return Fetched(series, after, after - before, outcome)
 

@@ -47,6 +47,31 @@ def _uptime() -> float:
 
 
 @contextmanager
+def beating(beat: Callable[[], object]) -> Iterator[None]:
+    """Call `beat` from a thread of its own, several times a lease, while the block runs; what it raises is logged."""
+    stop = threading.Event()
+
+    def keep_on() -> None:
+        while not stop.wait(_BEAT_S):
+            try:
+                beat()
+            except OvcfError as error:
+                _LOG.error("heartbeat_missed", code=error.code)  # the next one may succeed
+            # The boundary of the thread. Let through, a defect would end it: its process would be counted as dead and wait
+            # for a heartbeat for ever, while the supervisor sees it live. Only its kind is logged.
+            except Exception as error:  # noqa: BLE001
+                _LOG.error("heartbeat_missed", error_type=type(error).__name__)
+
+    heart = threading.Thread(target=keep_on, name="heartbeat", daemon=True)
+    heart.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        heart.join()
+
+
+@contextmanager
 def heartbeat(
     ledger: Ledger, lease: str, owner: str, *, revoked: Callable[[], None] | None = None, pulse: Pulse | None = None,
 ) -> Iterator[None]:
@@ -55,34 +80,25 @@ def heartbeat(
     With `revoked` the lease is exclusive: Transient (`lease_taken`) if another owner has it, and `revoked` is called, in
     a thread of its own, when it was taken away because no heartbeat had come in time.
     """
-    stop = threading.Event()
 
     def beat() -> None:
-        while not stop.wait(_BEAT_S):
-            begun = _uptime()
-            try:
-                now = ledger.leases.now()
-                if revoked is None:
-                    ledger.leases.take(lease, owner, now, LEASE_S)
-                elif not ledger.leases.renew(lease, owner, now, LEASE_S):
-                    revoked()
-                    continue
-                if pulse:
-                    pulse.beaten(begun)
-            except OvcfError as error:
-                _LOG.error("heartbeat_missed", code=error.code)  # the next one may succeed
+        begun = _uptime()
+        now = ledger.leases.now()
+        if revoked is None:
+            ledger.leases.take(lease, owner, now, LEASE_S)
+        elif not ledger.leases.renew(lease, owner, now, LEASE_S):
+            return revoked()
+        if pulse:
+            pulse.beaten(begun)
 
     if pulse:
         pulse.beaten(_uptime())
     if not ledger.leases.take(lease, owner, ledger.leases.now(), LEASE_S) and revoked is not None:
         raise Transient("lease_taken", f"another machine has {lease}; machines must not share a host name")
-    heart = threading.Thread(target=beat, name="heartbeat", daemon=True)
-    heart.start()
     try:
-        yield
+        with beating(beat):
+            yield
     finally:
-        stop.set()
-        heart.join()
         try:
             ledger.leases.give_back(lease, owner)
         except OvcfError as error:

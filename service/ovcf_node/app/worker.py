@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 import structlog
 
 from ovcf_node import infer
+from ovcf_node.app import fetch
 from ovcf_node.app.executor import engine_running, slot
-from ovcf_node.app.heartbeat import LEASE_S, Pulse
+from ovcf_node.app.heartbeat import LEASE_S, Pulse, beating
 from ovcf_node.app.process import process, results_root, spool_root
 from ovcf_node.app.receiver import storing
 from ovcf_node.app.retaining import Retaining
@@ -20,7 +21,7 @@ from ovcf_node.config import Settings
 from ovcf_node.engine import Engine, priority
 from ovcf_node.errors import OvcfError
 from ovcf_node.ledger import Ledger
-from ovcf_node.network import associate, find
+from ovcf_node.network import find
 from ovcf_node.observe import logging
 from ovcf_node.storage.results import Results
 from ovcf_node.storage.spool import Spool
@@ -70,9 +71,11 @@ def _judge_loop(
             now = ledger.leases.now()
             if not ledger.leases.take("judge", owner, now, LEASE_S):
                 continue
-            judge.tick(time.time())
-            withdrawing.tick(time.time())
-            upkeep.perform(now)
+            # A tick may look at many series: without a heartbeat the others would think that nobody judges.
+            with beating(lambda: ledger.leases.take("judge", owner, ledger.leases.now(), LEASE_S)):
+                judge.tick(time.time())
+                withdrawing.tick(time.time())
+                upkeep.perform(now)
         except OvcfError as error:
             # A full disk, a busy database, a pause: the ledger still says what is due, the next tick finds it again.
             _LOG.error("judge_tick_failed", code=error.code)
@@ -88,9 +91,4 @@ def _priority(settings: Settings) -> Callable[[float, bool], int]:
 
 def _count(settings: Settings) -> Callable[[str, str], int | None] | None:
     source = settings.assemble.count_source
-    if source is None:
-        return None
-
-    remote = associate.Remote(source.host, source.port, source.ae_title, source.calling_ae_title, encrypted=source.tls,
-                              expected_name=source.tls_name)
-    return functools.partial(find.find_count, remote)
+    return None if source is None else functools.partial(find.find_count, fetch.count_remote(source))

@@ -7,7 +7,7 @@ from pydicom import Dataset, dcmread
 from pydicom.pixels import pixel_array
 
 from ovcf_node.assemble.attributes import of_the_machine
-from ovcf_node.errors import Permanent
+from ovcf_node.errors import Permanent, Transient
 from ovcf_node.storage.malformed import MALFORMED
 
 DUPLICATE, IDENTITY_CONFLICT, CONTENT_CONFLICT = "duplicate", "identity_conflict", "content_conflict"
@@ -36,7 +36,7 @@ def compare(first: Path, second: Path) -> str:
         return IDENTITY_CONFLICT if _differ(ours, theirs, _IDENTITY) else DUPLICATE
     except (*MALFORMED, RuntimeError) as error:
         if of_the_machine(error):
-            raise
+            raise Transient("io_error", error.strerror) from error
         # pydicom's ways to say "no decoder", "broken stream", "no such value"; the judge then holds the study for a person.
         raise Permanent("unreadable_pixels", type(error).__name__) from error
 

@@ -11,6 +11,7 @@ from pydicom.dataset import Dataset, FileDataset
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import DeflatedExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
+from ovcf_node.assemble.attributes import of_the_machine
 from ovcf_node.domain.identity import source_digest, uid_from
 from ovcf_node.storage.malformed import MALFORMED
 
@@ -74,10 +75,8 @@ def _read(path: Path) -> Header | Unreadable:
             _complete_identity(dataset)
     except InvalidDicomError:
         return Unreadable(path, "not_dicom")
-    except OSError:
-        return Unreadable(path, "io_error")
-    except MALFORMED:
-        return Unreadable(path, "unparsable")
+    except (OSError, *MALFORMED) as error:
+        return Unreadable(path, "io_error" if of_the_machine(error) else "unparsable")
     if dataset.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
         return Unreadable(path, "media_directory")
     return Header(path, dataset, syntax, offset, length)

@@ -14,9 +14,9 @@ from ovcf_node.assemble.eligibility import OwnResult, exclude
 from ovcf_node.assemble.headers import Header, Unreadable, read_headers
 from ovcf_node.assemble.stacks import split
 from ovcf_node.config import Assemble
-from ovcf_node.domain.reasons import Reason
+from ovcf_node.domain.reasons import Reason, reason
 from ovcf_node.domain.volume import Volume
-from ovcf_node.errors import Permanent
+from ovcf_node.errors import Permanent, Transient
 
 _USEFUL_FIRST = (ELIGIBLE, INCOMPLETE, NOT_ASSESSED, EXCLUDED)
 
@@ -66,9 +66,12 @@ class Inspection:
 def inspect(paths: Iterable[Path], rules: Assemble, own: OwnResult | None = None) -> Inspection:
     """Read the headers of a series and judge its stacks; several series compete as in the choice for a study.
 
-    Raises Permanent `no_instances` when no file is a DICOM instance.
+    Raises Permanent `no_instances` when no file is a DICOM instance, Transient `io_error` when one cannot be read: the rest
+    might look complete.
     """
     headers, unreadable = read_headers(paths)
+    if unread := sum(file.code == "io_error" for file in unreadable):
+        raise Transient("io_error", f"{unread} files cannot be read")
     if not headers:
         raise Permanent("no_instances", f"none of {len(unreadable)} files is a DICOM instance")
     reasons = [(header, exclude(header.dataset, own or OwnResult())) for header in headers]
@@ -80,6 +83,8 @@ def inspect(paths: Iterable[Path], rules: Assemble, own: OwnResult | None = None
         raise Permanent("no_instances", f"none of {len(headers)} instances belongs to a stack")
     best = _best(verdicts, rules)
     others = tuple(verdict for verdict in verdicts if verdict is not best)
+    if unparsable := sum(file.code == "unparsable" for file in unreadable):  # they may have been slices of it
+        best = replace(best, limits=(*best.limits, reason("unparsable_instances", f"{unparsable}")))
     return Inspection(tuple(headers), tuple(unreadable), best, others, excluded)
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ovcf_node.app import auditing
 from ovcf_node.config import Settings, load
 from ovcf_node.errors import OvcfError, Permanent
 from ovcf_node.ledger import Ledger, is_there, migrate
@@ -46,6 +47,7 @@ def opened_ledger(settings: Settings) -> Iterator[Ledger]:
     except OvcfError as error:
         typer.secho(str(error), fg="red", err=True)
         raise typer.Exit(UNUSABLE) from error
+    auditing.install(settings, "cli")
     ledger = Ledger(settings.ledger_url)
     try:
         yield ledger

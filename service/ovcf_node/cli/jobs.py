@@ -14,6 +14,7 @@ from ovcf_node.cli.configuration import ConfigFile, opened_ledger, settings_or_e
 from ovcf_node.domain.states import DeliveryState
 from ovcf_node.errors import Permanent
 from ovcf_node.ledger import Delivery, Ledger, Revision
+from ovcf_node.observe import audit
 from ovcf_node.operate import decisions
 
 jobs = typer.Typer(help="List, show, retry, release and discard series.", no_args_is_help=True)
@@ -106,7 +107,9 @@ def retry(series: Series, config: ConfigFile = None) -> None:
     """Try again now: pending or rejected deliveries are sent at once; a failed or 'not assessed' reading starts anew."""
     with _ledger(config) as ledger:
         try:
-            typer.echo(decisions.retry(ledger, _find(ledger, series), time.time(), who()))
+            revision = _find(ledger, series)
+            typer.echo(decisions.retry(ledger, revision, time.time(), who()))
+            tell(revision.study_instance_uid)
         except Permanent as error:
             typer.echo(error.text, err=True)
             raise typer.Exit(1) from error
@@ -119,7 +122,9 @@ def release(
 ) -> None:
     """Release a held study: what was received first stands (or, with --newest, what came last), and work goes on."""
     with _ledger(config) as ledger:
-        decisions.release(ledger, _held(ledger, study), time.time(), who(), newest=newest)
+        held = _held(ledger, study)
+        decisions.release(ledger, held, time.time(), who(), newest=newest)
+        tell(held)
         typer.echo("released")
 
 
@@ -127,7 +132,9 @@ def release(
 def discard(study: Study, config: ConfigFile = None) -> None:
     """Discard a held study: nothing of it is read or delivered any more, and what was sent already is withdrawn."""
     with _ledger(config) as ledger:
-        decisions.discard(ledger, _held(ledger, study), time.time(), who())
+        held = _held(ledger, study)
+        decisions.discard(ledger, held, time.time(), who())
+        tell(held)
         typer.echo("discarded")
 
 
@@ -137,6 +144,11 @@ def who() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return f"uid {os.getuid()}"
+
+
+def tell(study_instance_uid: str) -> None:
+    """Enter in the audit trail that this account decided about a study, as the pages do."""
+    audit.accessed(audit.Participant(who(), True), audit.Study(study_instance_uid), action="U")
 
 
 def _held(ledger: Ledger, ending: str) -> str:

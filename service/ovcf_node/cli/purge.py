@@ -9,6 +9,7 @@ from ovcf_node.app.process import results_root, spool_root
 from ovcf_node.cli.configuration import ConfigFile, opened_ledger, settings_or_exit
 from ovcf_node.cli.jobs import who
 from ovcf_node.errors import OvcfError
+from ovcf_node.observe import audit
 from ovcf_node.operate import decisions
 from ovcf_node.storage.results import Results
 from ovcf_node.storage.spool import Spool
@@ -30,6 +31,7 @@ def purge(
     with opened_ledger(settings) as ledger:
         try:
             decisions.purge(ledger, study, time.time(), who(), force=force)
+            audit.deleted(audit.Participant(who(), True), audit.Study(study))
             count = remove_files(ledger, Spool(spool_root(settings)), Results(results_root(settings)))
         except OvcfError as error:
             typer.echo(error.text, err=True)

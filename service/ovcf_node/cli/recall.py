@@ -8,7 +8,7 @@ import typer
 
 from ovcf_node.app.process import results_root
 from ovcf_node.cli.configuration import ConfigFile, opened_ledger, settings_or_exit
-from ovcf_node.cli.jobs import who
+from ovcf_node.cli.jobs import tell, who
 from ovcf_node.config import Settings
 from ovcf_node.storage.results import Results
 from ovcf_node.workflow import recalling
@@ -50,6 +50,8 @@ def recall(
                        "add --all-versions", err=True)
             raise typer.Exit(1)
         recalling.recall(ledger, found, time.time(), who(), why)
+        for study in sorted({one.revision.study_instance_uid for one in found}):
+            tell(study)
     for destination, count in taken.items():
         typer.echo(f"{destination}: {_what_follows(settings, destination, count)}")
 

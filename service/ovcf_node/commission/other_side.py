@@ -46,7 +46,7 @@ def check(settings: Settings) -> list[Check]:
         found.append(Check(GROUP, "Count source", Outcome.NOT_CONFIGURED, "none",
                            "Quiet time and geometry alone decide when a series is complete."))
     else:
-        remote = associate.Remote(source.host, source.port, source.ae_title, source.calling_ae_title)
+        remote = fetch.count_remote(source)
         found.append(tried(GROUP, "Count source answers", lambda: f"C-ECHO, {associate.echo(remote) * 1000:.0f} ms",
                            _ADVICE["dicom"]))
     return found + [_pages(settings), _pages_tls(settings)]

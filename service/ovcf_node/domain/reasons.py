@@ -56,6 +56,7 @@ LIMITED: dict[str, str] = {
     "grading_absent": "the model bundle has no vertebra stage: fractures are not graded",
     "incomplete_coverage": "not every vertebra T12 to S1 was found completely in the field",
     "no_frame_of_reference": "no Frame of Reference UID: no segmentation objects",
+    "unparsable_instances": "instances that cannot be parsed were left out",
     "metal_present": "metal or cement in the field",
     "irregular_positions": "slice positions deviate slightly from an even grid",
 }

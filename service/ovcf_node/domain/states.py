@@ -65,7 +65,7 @@ class DeliveryState(StrEnum):
     REJECTED = "REJECTED"
     """The destination will not take it; its words are kept."""
     CANCELLED = "CANCELLED"
-    """No longer to be sent: superseded or discarded."""
+    """Not to be sent, or not again: superseded, discarded or recalled."""
 
 
 _D = DeliveryState
@@ -73,8 +73,9 @@ _D = DeliveryState
 DELIVERY_MOVES: dict[DeliveryState, frozenset[DeliveryState]] = {
     _D.PENDING: frozenset({_D.ACCEPTED, _D.REJECTED, _D.CANCELLED}),
     # PENDING again: the destination says that it does not have it after all. REJECTED: it says so every time.
-    _D.ACCEPTED: frozenset({_D.FOUND, _D.COMMITTED, _D.PENDING, _D.REJECTED}),
-    _D.FOUND: frozenset({_D.COMMITTED, _D.PENDING, _D.REJECTED}),
+    # CANCELLED: it says so of what is not wanted there any more.
+    _D.ACCEPTED: frozenset({_D.FOUND, _D.COMMITTED, _D.PENDING, _D.REJECTED, _D.CANCELLED}),
+    _D.FOUND: frozenset({_D.COMMITTED, _D.PENDING, _D.REJECTED, _D.CANCELLED}),
     _D.COMMITTED: frozenset(),
     _D.REJECTED: frozenset({_D.PENDING, _D.CANCELLED}),
     _D.CANCELLED: frozenset({_D.ACCEPTED}),  # it was on the wire when it was cancelled

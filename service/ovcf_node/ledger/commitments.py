@@ -98,7 +98,8 @@ class Commitments:
         """Let a report become states of deliveries, at once and once; returns how many came into each.
 
         What is committed is committed, whichever request it answers. A failure counts only for the newest request that
-        names the object: it is sent again when `resend_at` says, or given up where that is None.
+        names the object: it is sent again when `resend_at` says, or given up where that is None. Nobody is to have again
+        what was withdrawn or replaced: whoever lost it is sent nothing.
         """
         counts: dict[str, int] = {}
         mine = (deliveries.c.destination == report.destination, deliveries.c.state.in_(ARRIVED))
@@ -125,7 +126,10 @@ class Commitments:
                 elif reason == _RESOURCE_LIMITATION or delivery.transaction_uid != report.transaction_uid:
                     continue  # it is asked again later; it was asked or sent again since
                 else:
-                    values = _failure(delivery, reason, revision.state == "SUPERSEDED", resend_at(delivery))
+                    # The images of a reading stay in force beside its second reading, which makes only the report anew.
+                    replaced = revision.state == "SUPERSEDED" and delivery.role == "sr"
+                    unwanted = replaced or delivery.withdrawn_as is not None
+                    values = _failure(delivery, reason, unwanted, resend_at(delivery))
                 connection.execute(
                     update(deliveries).where(deliveries.c.id == delivery.id).values(updated_at=now, **values)
                 )
@@ -135,9 +139,11 @@ class Commitments:
         return counts
 
 
-def _failure(delivery: Delivery, reason: int, superseded: bool, resend_at: float | None) -> dict:
+def _failure(delivery: Delivery, reason: int, unwanted: bool, resend_at: float | None) -> dict:
     text = f"not committed: 0x{reason:04X} {_REASONS.get(reason, 'failure')}"
-    if superseded or resend_at is None:
+    if unwanted:
+        return {"state": DeliveryState.CANCELLED, "text": text, "confirm_at": None}
+    if resend_at is None:
         return {"state": DeliveryState.REJECTED, "text": f"{text}, {delivery.requests} times", "confirm_at": None}
     return {"state": DeliveryState.PENDING, "text": text, "confirm_at": None, "next_attempt_at": resend_at}
 

@@ -10,7 +10,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event, inspect
 from sqlalchemy.engine import ExceptionContext, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, InterfaceError, InternalError, NoSuchModuleError, OperationalError
 
 from ovcf_node.errors import Permanent, Transient
 from ovcf_node.storage.atomic import storage_errors
@@ -19,7 +19,9 @@ from ovcf_node.storage.compaction import make_shrinkable
 
 def connect(url: str) -> Engine:
     """Return an engine on `url`. On SQLite commits are durable (WAL, synchronous FULL) and writers wait for each other."""
-    engine = create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
+    # As many connections as threads ask: associations, pages and workers are bounded by themselves, and a thread that waited
+    # for the pool in vain would call that a defect of its own.
+    engine = create_engine(url, max_overflow=-1, pool_pre_ping=not url.startswith("sqlite"))
     event.listen(engine, "handle_error", _as_transient)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
@@ -51,9 +53,10 @@ def _prepare_sqlite(connection, _record) -> None:
 
 
 def _as_transient(context: ExceptionContext) -> Transient | None:
-    # Full disk, lost server, lock not granted: not the caller's fault, and a retry can help. The text of the database
-    # may quote parameters, so only its kind is kept, with SQLite's own name for it (SQLITE_READONLY: another user's file).
-    if isinstance(context.sqlalchemy_exception, OperationalError):
+    # Full disk, lost server, lock not granted, a server that only reads since a failover (drivers call that internal): not
+    # the caller's fault, and a retry can help. The text of the database may quote parameters, so only its kind is kept,
+    # with SQLite's own name for it (SQLITE_READONLY: another user's file).
+    if isinstance(context.sqlalchemy_exception, OperationalError | InternalError | InterfaceError):
         original = context.original_exception
         kind = " ".join(filter(None, (type(original).__name__, getattr(original, "sqlite_errorname", ""))))
         return Transient("disk_full" if _is_full(original) else "ledger_unavailable", kind)

@@ -62,6 +62,7 @@ JOINED = select(
                                    "series_instance_uid")),
 ).join(results, results.c.id == deliveries.c.result_id)
 
+UNSENT = (DeliveryState.PENDING, DeliveryState.REJECTED)
 ARRIVED = (DeliveryState.ACCEPTED, DeliveryState.FOUND, DeliveryState.COMMITTED)
 
 
@@ -96,11 +97,13 @@ def not_a_note() -> ColumnElement[bool]:
     return ~select(results.c.id).where(results.c.id == deliveries.c.result_id, results.c.role == NOTE_ROLE).exists()
 
 
-def cancel_pending(connection: Connection, revision_id: int, now: float) -> None:
+def cancel_unsent(
+    connection: Connection, revision_id: int, now: float, states: Sequence[DeliveryState] = (DeliveryState.PENDING,),
+) -> None:
     """Cancel what a revision has not sent yet, inside the transaction that supersedes it; not its rejection notes."""
     connection.execute(
         update(deliveries)
-        .where(deliveries.c.revision_id == revision_id, deliveries.c.state == DeliveryState.PENDING, not_a_note())
+        .where(deliveries.c.revision_id == revision_id, deliveries.c.state.in_(states), not_a_note())
         .values(state=DeliveryState.CANCELLED, updated_at=now)
     )
 
@@ -110,14 +113,14 @@ def carry_undelivered(connection: Connection, old_id: int, new_id: int, now: flo
 
     The rows move, so that everything that holds for a revision (order, retry, cancelling) holds for them.
     """
-    undelivered = deliveries.c.state.in_((DeliveryState.PENDING, DeliveryState.REJECTED))
+    undelivered = deliveries.c.state.in_(UNSENT)
     images = select(results.c.id).where(results.c.role != "sr")
     connection.execute(
         update(deliveries)
         .where(deliveries.c.revision_id == old_id, undelivered, deliveries.c.result_id.in_(images))
         .values(revision_id=new_id)
     )
-    cancel_pending(connection, old_id, now)
+    cancel_unsent(connection, old_id, now)
 
 
 def add_results(
@@ -282,15 +285,19 @@ class Deliveries:
         ).one()
         note(connection, now, "delivery", f"{delivery.role} -> {delivery.destination}: {what}", series, study)
 
-    def retry(self, revision_id: int, now: float) -> int:
-        """Try rejected and waiting deliveries again at once; returns how many."""
+    def retry(self, revision_id: int, now: float, *, beside: int | None = None) -> int:
+        """Try rejected and waiting deliveries again at once; returns how many. Nothing that was withdrawn.
+
+        With `beside`, the reading that this revision is a second one of, also the images of that: they stay in force.
+        """
+        images = select(results.c.id).where(results.c.role != "sr")
+        mine = deliveries.c.revision_id == revision_id
+        if beside is not None:
+            mine = or_(mine, (deliveries.c.revision_id == beside) & deliveries.c.result_id.in_(images))
         with self._engine.begin() as connection:
             return connection.execute(
                 update(deliveries)
-                .where(
-                    deliveries.c.revision_id == revision_id,
-                    deliveries.c.state.in_((DeliveryState.PENDING, DeliveryState.REJECTED)),
-                )
+                .where(mine, deliveries.c.state.in_(UNSENT), deliveries.c.withdrawn_as.is_(None))
                 .values(state=DeliveryState.PENDING, next_attempt_at=now, updated_at=now, requests=0)
             ).rowcount
 

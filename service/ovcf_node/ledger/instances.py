@@ -178,6 +178,14 @@ class Instances:
                 )
                 connection.execute(update(instances).where(instances.c.id == chosen).values(kind="original"))
 
+    def studies_of(self, series_instance_uid: str) -> set[str]:
+        """Return the different studies that the originals of a series name; PS3.3 A.1.2 knows one."""
+        query = select(instances.c.study_instance_uid).distinct().where(
+            instances.c.series_instance_uid == series_instance_uid, instances.c.kind == "original"
+        )
+        with reading(self._engine) as connection:
+            return {uid for (uid,) in connection.execute(query)}
+
     def patients_of(self, study_instance_uid: str) -> set[str]:
         """Return the different patient keys among the originals of a study."""
         query = select(instances.c.patient_key).distinct().where(

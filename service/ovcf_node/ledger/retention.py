@@ -17,12 +17,11 @@ from enum import StrEnum
 from sqlalchemy import ColumnElement, Connection, Engine, and_, delete, exists, func, insert, or_, select, update
 
 from ovcf_node.domain.identity import source_digest
-from ovcf_node.domain.states import RevisionState
 from ovcf_node.errors import Permanent
 from ovcf_node.ledger.database import reading
-from ovcf_node.ledger.deliveries import cancel_pending, settled
+from ovcf_node.ledger.deliveries import cancel_unsent
 from ovcf_node.ledger.events import note
-from ovcf_node.ledger.promises import promised
+from ovcf_node.ledger.rest import Due, at_rest, in_flight, locked
 from ovcf_node.ledger.revision import reading_keys, result_key
 from ovcf_node.ledger.schema import (
     assessments,
@@ -41,8 +40,6 @@ from ovcf_node.ledger.schema import (
     tombstones,
 )
 
-_R = RevisionState
-_OPEN = (_R.RECEIVING, _R.WAITING, _R.COMPLETE, _R.INFERRED)
 SPOOL, RESULTS = "spool", "results"
 
 
@@ -52,21 +49,6 @@ class Phase(StrEnum):
     IMAGES = "images"
     RESULTS = "results"
     ROWS = "rows"
-
-
-@dataclass(frozen=True)
-class Due:
-    """When a phase is due for a study.
-
-    now, before   nothing about it changed since `before`; seconds since the epoch
-    destinations  those that are configured: what waits for any other waits for nobody
-    failed_too    also with a series that a person has not looked at yet
-    """
-
-    now: float
-    before: float
-    destinations: Collection[str]
-    failed_too: bool
 
 
 @dataclass(frozen=True)
@@ -105,24 +87,40 @@ class Retention:
         """Return studies whose phase is due, those that rested longest first, at most `limit`."""
         query = (
             select(revisions.c.study_instance_uid)
-            .where(revisions.c.updated_at < due.before, _left(phase), *_at_rest(revisions.c.study_instance_uid, due))
+            .where(revisions.c.updated_at < due.before, _left(phase), *at_rest(revisions.c.study_instance_uid, due))
             .group_by(revisions.c.study_instance_uid).order_by(func.max(revisions.c.updated_at)).limit(limit)
         )
+        # Of a study that was held from its first instance on no series was ever opened.
+        held = holds.alias("held")
+        never_read = (
+            select(held.c.study_instance_uid)
+            .where(
+                ~exists(select(revisions.c.id).where(revisions.c.study_instance_uid == held.c.study_instance_uid)),
+                exists(select(instances.c.id).where(
+                    instances.c.study_instance_uid == held.c.study_instance_uid,
+                    instances.c.path != "" if phase is Phase.IMAGES else phase is Phase.ROWS,
+                )),
+                *at_rest(held.c.study_instance_uid, due),
+            )
+            .distinct().limit(limit)
+        )
         with reading(self._engine) as connection:
-            return list(connection.execute(query).scalars())
+            found = connection.execute(query).scalars().all()
+            return [*found, *connection.execute(never_read).scalars()][:limit]
 
     def purge(self, phase: Phase, study_instance_uid: str, due: Due) -> bool:
         """Mark what goes and list its files; False if the study is no longer due."""
         now = due.now
         with self._engine.begin() as connection:
-            if not connection.execute(select(and_(*_at_rest(study_instance_uid, due)))).scalar_one():
+            here = locked(connection, study_instance_uid)
+            if not connection.execute(select(and_(*at_rest(study_instance_uid, due)))).scalar_one():
                 return False
             if phase is Phase.ROWS:
-                self._forget(connection, study_instance_uid, now, "retention", known=True)
+                self._forget(connection, study_instance_uid, here, now, "retention", known=True)
             elif phase is Phase.RESULTS:
                 self._drop_results(connection, study_instance_uid, now)
             else:
-                self._drop_images(connection, study_instance_uid, now)
+                self._drop_images(connection, study_instance_uid, here, now)
             if phase is not Phase.ROWS:
                 note(connection, now, "purged", f"{phase} by retention", None, study_instance_uid)
             return True
@@ -139,10 +137,11 @@ class Retention:
             ]
             if not any(known):
                 return False
-            why = self._in_flight(connection, study_instance_uid, now)
+            here = locked(connection, study_instance_uid)
+            why = in_flight(connection, study_instance_uid, now)
             if why and not force:
                 raise InFlight(why)
-            self._forget(connection, study_instance_uid, now, who, known=False)
+            self._forget(connection, study_instance_uid, here, now, who, known=False)
             return True
 
     def sweep(self, before: float) -> None:
@@ -203,8 +202,10 @@ class Retention:
             connection.execute(delete(removals).where(removals.c.id.in_([removal.id for removal in done])))
 
     @staticmethod
-    def _drop_images(connection: Connection, study_instance_uid: str, now: float) -> None:
-        _drop_files(connection, instances.c.study_instance_uid == study_instance_uid)
+    def _drop_images(
+        connection: Connection, study_instance_uid: str, here: ColumnElement[bool], now: float
+    ) -> None:
+        _drop_files(connection, here)
         connection.execute(
             update(revisions).where(revisions.c.study_instance_uid == study_instance_uid).values(images_purged_at=now)
         )
@@ -221,13 +222,16 @@ class Retention:
         ).all():
             for key in (result_key(*of[:2]), *reading_keys(*of)):
                 _list(connection, RESULTS, key)
-            cancel_pending(connection, revision_id, now)  # of destinations that are no longer configured
+            cancel_unsent(connection, revision_id, now)  # of destinations that are no longer configured
         connection.execute(update(revisions).where(mine).values(results_purged_at=now))
 
-    def _forget(self, connection: Connection, study_instance_uid: str, now: float, who: str, *, known: bool) -> None:
+    def _forget(
+        self, connection: Connection, study_instance_uid: str, here: ColumnElement[bool], now: float, who: str, *,
+        known: bool,
+    ) -> None:
         mine = revisions.c.study_instance_uid == study_instance_uid
         self._drop_results(connection, study_instance_uid, now)
-        _drop_files(connection, instances.c.study_instance_uid == study_instance_uid)
+        _drop_files(connection, here)
         for series_instance_uid, last in connection.execute(
             select(revisions.c.series_instance_uid, func.max(revisions.c.number)).where(mine)
             .group_by(revisions.c.series_instance_uid)
@@ -247,19 +251,9 @@ class Retention:
         connection.execute(delete(deliveries).where(theirs))
         for table in (results, assessments):
             connection.execute(delete(table).where(table.c.revision_id.in_(own)))
-        for table in (revisions, instances, events, holds):
+        connection.execute(delete(instances).where(here))
+        for table in (revisions, events, holds):
             connection.execute(delete(table).where(table.c.study_instance_uid == study_instance_uid))
-
-    @staticmethod
-    def _in_flight(connection: Connection, study_instance_uid: str, now: float) -> list[str]:
-        everything = Due(now, now, (), failed_too=True)
-        named = {
-            "it is held: release or discard it first": exists(_hold_of(study_instance_uid)),
-            "a series is still being received or read": exists(_open_of(study_instance_uid, everything)),
-            "objects are not finally delivered": exists(_unsettled_of(study_instance_uid)),
-            "its safe keeping was promised to the sender": exists(_promised_of(study_instance_uid, now)),
-        }
-        return [words for words, condition in named.items() if connection.execute(select(condition)).scalar_one()]
 
 
 def _left(phase: Phase) -> ColumnElement[bool]:
@@ -267,48 +261,6 @@ def _left(phase: Phase) -> ColumnElement[bool]:
     if phase is Phase.ROWS:
         return revisions.c.id.is_not(None)
     return (revisions.c.images_purged_at if phase is Phase.IMAGES else revisions.c.results_purged_at).is_(None)
-
-
-def _at_rest(study: ColumnElement[str] | str, due: Due) -> list[ColumnElement[bool]]:
-    """Return the conditions that everything about a study is final, and has been since `due.before`."""
-    touched = revisions.alias("touched")
-    return [
-        ~exists(_hold_of(study)),
-        ~exists(_open_of(study, due)),
-        ~exists(select(touched.c.id).where(touched.c.study_instance_uid == study, touched.c.updated_at >= due.before)),
-        ~exists(select(instances.c.id).where(
-            instances.c.study_instance_uid == study,
-            or_(instances.c.received_at >= due.before, instances.c.kind == "variant"),
-        )),
-        ~exists(_unsettled_of(study, due)),
-        ~exists(_promised_of(study, due.now)),
-    ]
-
-
-def _hold_of(study: ColumnElement[str] | str):
-    return select(holds.c.study_instance_uid).where(holds.c.study_instance_uid == study, holds.c.lifted_at.is_(None))
-
-
-def _open_of(study: ColumnElement[str] | str, due: Due):
-    other = revisions.alias("other")
-    states = _OPEN if due.failed_too else (*_OPEN, _R.FAILED)
-    unanswered = (other.c.state == _R.NOT_ASSESSED) & ~other.c.answered
-    return select(other.c.id).where(other.c.study_instance_uid == study, or_(other.c.state.in_(states), unanswered))
-
-
-def _unsettled_of(study: ColumnElement[str] | str, due: Due | None = None):
-    of = revisions.alias("of")
-    query = (
-        select(deliveries.c.id).join(of, of.c.id == deliveries.c.revision_id).where(of.c.study_instance_uid == study)
-    )
-    if due is None:
-        return query.where(~settled())
-    waits = ~settled() & deliveries.c.destination.in_(list(due.destinations))
-    return query.where(or_(waits, deliveries.c.updated_at >= due.before))
-
-
-def _promised_of(study: ColumnElement[str] | str, now: float):
-    return select(instances.c.id).where(instances.c.study_instance_uid == study, promised(now))
 
 
 def _drop_files(connection: Connection, condition: ColumnElement[bool]) -> None:

@@ -6,6 +6,7 @@ transition table and carries the attempt as fencing token, so a slow worker that
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, Engine, func, insert, or_, select, update
@@ -18,11 +19,11 @@ from ovcf_node.ledger import assessments, crashes
 from ovcf_node.ledger.catalogue.entry import Entry
 from ovcf_node.ledger.catalogue.queries import add_entries
 from ovcf_node.ledger.database import reading
-from ovcf_node.ledger.deliveries import Result, add_results, cancel_pending, carry_undelivered
+from ovcf_node.ledger.deliveries import Result, add_results, cancel_unsent, carry_undelivered
 from ovcf_node.ledger.events import note
 from ovcf_node.ledger.instances import Arrival
 from ovcf_node.ledger.revision import COLUMNS, Revision, StaleAttempt, reading_keys, result_key, revision_of
-from ovcf_node.ledger.schema import holds, revisions, tombstones
+from ovcf_node.ledger.schema import holds, instances, revisions, tombstones
 from ovcf_node.ledger.withdrawals import withdraw, withdraw_series
 
 _QUIETABLE = (RevisionState.RECEIVING, RevisionState.WAITING)
@@ -149,7 +150,16 @@ class Revisions:
             if withdrawn_as is not None:
                 withdraw_series(connection, revision.series_instance_uid, withdrawn_as)
             self._supersede(connection, revision, now)
-            self._open(connection, _arrival(revision), revision.number + 1, now)
+            arrival = _arrival(revision)
+            # The instances of a released conflict have newer rows than those they stand for now.
+            through, at = connection.execute(
+                select(func.max(instances.c.id), func.max(instances.c.received_at)).where(
+                    instances.c.series_instance_uid == revision.series_instance_uid, instances.c.kind == "original"
+                )
+            ).one()
+            if through is not None and through > arrival.through_instance_id:
+                arrival = replace(arrival, through_instance_id=through, received_at=max(at, arrival.received_at))
+            self._open(connection, arrival, revision.number + 1, now)
 
     def second_reading(self, newest: Revision, second: SecondReading, now: float) -> None:
         """Open a revision that reports the findings of `newest` again, with what a reader says of them.
@@ -193,7 +203,7 @@ class Revisions:
     def _supersede(self, connection: Connection, revision: Revision, now: float) -> None:
         if revision.state is not RevisionState.SUPERSEDED:
             self._move(connection, revision, RevisionState.SUPERSEDED, now, attempt=revision.attempt + 1)
-        cancel_pending(connection, revision.id, now)
+        cancel_unsent(connection, revision.id, now)
         # A second reading stands beside the reading it is about; what comes after them replaces both.
         first = revision.reading_of or revision.id
         both = select(revisions.c.id).where(or_(revisions.c.id == first, revisions.c.reading_of == first))

@@ -13,7 +13,7 @@ from ovcf_node.domain.states import DeliveryState
 from ovcf_node.domain.withdrawal import Title
 from ovcf_node.ledger.catalogue import queries
 from ovcf_node.ledger.database import reading
-from ovcf_node.ledger.deliveries import ARRIVED, Result, add_results, cancel_pending, not_a_note
+from ovcf_node.ledger.deliveries import ARRIVED, UNSENT, Result, add_results, cancel_unsent, not_a_note
 from ovcf_node.ledger.events import note
 from ovcf_node.ledger.schema import deliveries, holds, results, revisions
 
@@ -67,7 +67,7 @@ class Withdrawals:
                 .where(revisions.c.id.in_(revision_ids))
             ).all()
             for row in rows:
-                cancel_pending(connection, row.id, now)
+                cancel_unsent(connection, row.id, now, UNSENT)
                 note(connection, now, "withdrawn", f"{title}: {why}", row.series_instance_uid, row.study_instance_uid)
 
     def due(self, destinations: Collection[str]) -> list[Withdrawn]:
@@ -114,7 +114,7 @@ class Withdrawals:
 
     def cancel_notes(self, destinations: Collection[str], now: float) -> None:
         """Send no more notes to destinations that do not want them."""
-        unsent = deliveries.c.state.in_((DeliveryState.PENDING, DeliveryState.REJECTED))
+        unsent = deliveries.c.state.in_(UNSENT)
         with self._engine.begin() as connection:
             connection.execute(
                 update(deliveries)

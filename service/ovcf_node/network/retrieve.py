@@ -81,21 +81,29 @@ def move(remote: Remote, destination: str, study_instance_uid: str, series_insta
 
 
 def get(
-    remote: Remote, study_instance_uid: str, series_instance_uid: str, store: StoreHandler, watch: Watch
+    remote: Remote, study_instance_uid: str, series_instance_uid: str, store: StoreHandler, watch: Watch,
+    ended: Callable[[Peer, bool], None],
 ) -> Outcome:
     """Retrieve a series over one association; each instance goes to `store`, whose answer is the archive's.
 
-    `store` runs in the calling thread and must not raise. Raises as `move` does.
+    `store` runs in the calling thread and must not raise; `ended` is told when nothing more comes, and whether that was an
+    error. Raises as `move` does.
     """
     peer = Peer(uuid.uuid4().hex[:12], remote.called_ae_title, remote.calling_ae_title, remote.host)
     handlers = [(evt.EVT_C_STORE, _c_store, [peer, store])]
     storage = [*contexts.CT, *contexts.COMPANION_IMAGES]
     requested = [build_context(contexts.STUDY_ROOT_GET), *_storage_contexts()]
-    with association(remote, requested, scp_roles=storage, handlers=handlers) as opened:
-        _require(opened, contexts.STUDY_ROOT_GET, "GET")
-        with _watched(opened, contexts.STUDY_ROOT_GET, watch, remote.timeout_s):
-            identifier = _identifier(study_instance_uid, series_instance_uid)
-            return _last(opened.send_c_get(identifier, contexts.STUDY_ROOT_GET, msg_id=_MESSAGE_ID))
+    finished = False
+    try:
+        with association(remote, requested, scp_roles=storage, handlers=handlers) as opened:
+            _require(opened, contexts.STUDY_ROOT_GET, "GET")
+            with _watched(opened, contexts.STUDY_ROOT_GET, watch, remote.timeout_s):
+                identifier = _identifier(study_instance_uid, series_instance_uid)
+                outcome = _last(opened.send_c_get(identifier, contexts.STUDY_ROOT_GET, msg_id=_MESSAGE_ID))
+        finished = True
+        return outcome
+    finally:
+        ended(peer, not finished)
 
 
 def _storage_contexts() -> list[PresentationContext]:

@@ -113,7 +113,7 @@ class Boards:
         destinations = self._destinations(stands)
         scanners = tuple(self._scanner(source.ae_title, now) for source in self._settings.receive.sources)
         ended = {what: self._ledger.overview.changed_since(now - _DAY_S, state) for what, state in _ENDS.items()}
-        alarms = (*self._processes(now), *self._disk(), *_of_studies(rows),
+        alarms = (*self._processes(now), *self._disk(), *_of_studies(rows), *_unseen(set(holds), rows),
                   *_of_destinations(destinations, self._settings, now), *_of_scanners(scanners, now))
         return Board(now, alarms, counts, ended, rows, destinations, scanners)
 
@@ -187,6 +187,16 @@ def _of_studies(rows: tuple[Row, ...]) -> list[Alarm]:
             stuck[row.standing.what] = stuck.get(row.standing.what, 0) + 1
     return [Alarm(f"{count} {'study is' if count == 1 else 'studies are'} {what}.", "They are first in the list below.")
             for what, count in stuck.items()]
+
+
+def _unseen(held: set[str], rows: tuple[Row, ...]) -> list[Alarm]:
+    """Warn of studies that were held from their first instance on: nothing of them was ever opened, so they have no page."""
+    count = len(held - {row.revision.study_instance_uid for row in rows})
+    if not count:
+        return []
+    which = "One more study is" if count == 1 else f"{count} more studies are"
+    return [Alarm(f"{which} held of which nothing was read: no page shows it.",
+                  "`ovcf-node jobs list` names it, `ovcf-node jobs release` and `discard` decide about it.")]
 
 
 def _of_destinations(rows: tuple[DestinationRow, ...], settings: Settings, now: float) -> list[Alarm]:

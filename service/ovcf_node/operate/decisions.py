@@ -37,7 +37,7 @@ def retry(ledger: Ledger, revision: Revision, now: float, who: str) -> str:
         ledger.revisions.reopen(revision, now)
         outcome = "the series is read again"
     else:
-        outcome = f"{ledger.deliveries.retry(revision.id, now)} deliveries are tried again"
+        outcome = f"{ledger.deliveries.retry(revision.id, now, beside=revision.reading_of)} deliveries are tried again"
         for name in {d.destination for d in ledger.deliveries.of_revision(revision.id)}:
             ledger.destinations.probe(name, now)  # of one that is away; once it answers, everything goes
     ledger.events.add(now, "retried", f"by {who}: {outcome}", revision.series_instance_uid, revision.study_instance_uid)

@@ -128,11 +128,14 @@ class QueryScp:
         raise Refused(_DESTINATION_UNKNOWN, "move_destination", "Move Destination unknown")
 
     def _peer(self, request: QueryRequest) -> Peer:
-        """Return the settings of who asks; a title with several addresses has one entry each."""
-        named = [p for p in self._settings.peers if p.ae_title == request.peer.calling_ae_title]
-        address = plain_address(request.peer.address)
-        exact = [p for p in named if p.address is not None and plain_address(str(p.address)) == address]
-        return (exact or [p for p in named if p.address is None])[0]  # the association was accepted for one of these
+        """Return the settings of who asks: the closest entry for its title, address and certificate."""
+        address, certificate = plain_address(request.peer.address), request.peer.certificate
+        fitting = [
+            p for p in self._settings.peers if p.ae_title == request.peer.calling_ae_title
+            and (p.address is None or plain_address(str(p.address)) == address)
+            and (p.certificate_name is None or p.certificate_name in certificate)
+        ]  # not empty: the association was accepted for one of these
+        return min(fitting, key=lambda p: (p.address is None, p.certificate_name is None))
 
     def _dialect(self, request: QueryRequest) -> str:
         return results.dialect_for(self._destinations, request.peer.calling_ae_title)

@@ -91,6 +91,10 @@ class Committing:
                 self.report_due(stop)
             except OvcfError as error:
                 _log.error("commitment_reports_not_read", code=error.code)
+            # The boundary of the thread. Let through, a defect would end it, and no sender would be told any more; the
+            # reports stay due. Its kind and place are logged, without its words.
+            except Exception as error:  # noqa: BLE001
+                _log.error("defect", error_type=type(error).__name__, exc_info=True)
 
     def report_due(self, stop: threading.Event) -> None:
         """Give every report that is due now. Raises Transient from the ledger."""

@@ -31,9 +31,9 @@ Progress = Callable[[str, float], None]
 _JOBS_PER_CHILD = 50
 _IDLE_AT_MOST = 2
 _NOT_A_CRASH = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # somebody asked it to end
-_COMPARISONS_AT_MOST = 2
+_LOOKS_AT_MOST = 2
 _LOOK_S = 120.0  # a look at headers: the judge waits for it, and with it every other series
-_OUT_OF_MEMORY = "out_of_memory"
+_OUT_OF_MEMORY, _TIMEOUT = "out_of_memory", "child_timeout"
 
 
 class Crashed(Transient):
@@ -73,20 +73,24 @@ class Children:
     def compare(self, first: Path, second: Path) -> str:
         """Compare two instances of one SOP Instance UID as `assemble.compare` does.
 
-        Raises as `read`, but Permanent where it would be Crashed time after time.
+        Raises as `read`, but Permanent where it would crash or run out of time time after time: the judge waits for it.
         """
-        job = {"kind": "compare", "first": str(first), "second": str(second)}
-        for _ in range(_COMPARISONS_AT_MOST):
-            try:
-                return self._run(job, _silent)
-            except Crashed as error:
-                last = error
-        raise Permanent(last.code, last.text)
+        return self._look({"kind": "compare", "first": str(first), "second": str(second)})
 
     def source_note(self, path: Path) -> SourceNote | None:
-        """Return what a received rejection note rejects, None when it is none; raises as `read`."""
-        said = self._run({"kind": "source_note", "path": str(path)}, _silent)
+        """Return what a received rejection note rejects, None when it is none; raises as `compare`."""
+        said = self._look({"kind": "source_note", "path": str(path)})
         return SourceNote(Title(said["title"]), said["instances"]) if said["title"] else None
+
+    def _look(self, job: dict[str, Any]) -> Any:
+        for _ in range(_LOOKS_AT_MOST):
+            try:
+                return self._run(job, _silent)
+            except Transient as error:
+                if not isinstance(error, Crashed) and error.code != _TIMEOUT:
+                    raise
+                last = error
+        raise Permanent(last.code, last.text)
 
     def start_idle(self) -> None:
         """Have a child ready for the next job."""
@@ -144,7 +148,7 @@ class Children:
             else:
                 _end(child.process)
         if expired.is_set():
-            raise Transient("child_timeout", f"stopped after {timeout_s:.0f} s")
+            raise Transient(_TIMEOUT, f"stopped after {timeout_s:.0f} s")
         if "error" in answer:
             raise _error_of(answer["error"])
         if "done" not in answer:

@@ -76,7 +76,8 @@ class Confirming:
             elif found is None:
                 self._settle(delivery, delivery.state, f"accepted; cannot be asked whether it is there: {why}")
             else:
-                self._settle(delivery, _S.REJECTED, f"accepted, and not found in {asked} queries")
+                lost = _S.CANCELLED if delivery.withdrawn_as else _S.REJECTED  # who removed it did as the note asked
+                self._settle(delivery, lost, f"accepted, and not found in {asked} queries")
 
     def _commit(self, destination: Destination, arrived: list[Delivery]) -> None:
         unanswered = [d for d in arrived if d.requests]

@@ -90,6 +90,9 @@ class Judge:
                 _LOG.warning("late_after_purge", series=self._hash(arrival.series_instance_uid), instances=late)
                 continue
             self._ledger.revisions.arrived(arrival, now)
+            studies = self._ledger.instances.studies_of(arrival.series_instance_uid)
+            for study in studies if len(studies) > 1 else ():
+                self._hold(study, Reason("two_studies", "one series, two studies"), now)
             if len(self._ledger.instances.patients_of(arrival.study_instance_uid)) > 1:
                 self._hold(arrival.study_instance_uid, Reason("two_patients", "one study, two Patient IDs"), now)
 
@@ -108,7 +111,7 @@ class Judge:
                 outcome = self._children.compare(self._spool / original.path, self._spool / variant.path)
             except Transient as error:
                 _LOG.warning("comparison_postponed", series=self._hash(variant.series_instance_uid), code=error.code)
-                break
+                continue
             except Permanent as error:
                 # What cannot be decoded cannot be called equal.
                 _LOG.warning("variant_not_comparable", series=self._hash(variant.series_instance_uid), code=error.code)

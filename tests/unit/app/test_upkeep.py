@@ -9,7 +9,7 @@ import pytest
 
 from dicom_peers import wait_until
 from ovcf_node.app import heartbeat as beats
-from ovcf_node.app.heartbeat import LEASE_S, Pulse, heartbeat
+from ovcf_node.app.heartbeat import LEASE_S, Pulse, beating, heartbeat
 from ovcf_node.app.upkeep import Upkeep
 from ovcf_node.errors import Transient
 from ovcf_node.ledger import Ledger
@@ -114,3 +114,24 @@ def test_two_machines_of_one_host_name_do_not_share_an_executor_name(node):
         ):
             pass
         assert node.ledger.leases.living("executor:", node.ledger.leases.now()) == {"worker-0@same"}
+
+
+def test_a_defect_ends_no_heartbeat(node, monkeypatch):
+    monkeypatch.setattr(beats, "_BEAT_S", 0.05)
+    pulse, take = Pulse(), node.ledger.leases.take
+    with heartbeat(node.ledger, "process:web@here", "a", pulse=pulse):
+        monkeypatch.setattr(node.ledger.leases, "take", lambda *_: 1 / 0)
+        time.sleep(0.2)
+        monkeypatch.setattr(node.ledger.leases, "take", take)
+        before = pulse._beaten_at
+        wait_until(lambda: pulse._beaten_at > before)
+
+
+def test_a_long_tick_keeps_its_lease(node, monkeypatch):
+    monkeypatch.setattr(beats, "_BEAT_S", 0.05)
+    beat = lambda: node.ledger.leases.take("judge", "a", node.ledger.leases.now(), 0.2)  # noqa: E731
+    assert beat()
+    with beating(beat):
+        time.sleep(0.5)
+        assert not node.ledger.leases.take("judge", "b", node.ledger.leases.now(), 0.2)
+    assert node.ledger.leases.take("judge", "b", node.ledger.leases.now() + 0.3, 0.2)

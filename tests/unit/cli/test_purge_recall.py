@@ -7,6 +7,7 @@ from catalogue_rows import SC, SR, result_object, store
 from dicom_peers import uid
 from ovcf_node.cli import app
 from ovcf_node.config import load
+from ovcf_node.domain.reasons import Reason
 from ovcf_node.ledger import Ledger, Revision, migrate
 from ovcf_node.ledger.deliveries import add_results
 from ovcf_node.ledger.schema import revisions
@@ -84,3 +85,14 @@ def test_a_name_alone_takes_several_versions_back_only_when_that_is_said(site):
     assert site.run("recall", "--bundle", "ref@2", "--confirm").exit_code == 0
     assert (site.states(site.revision), site.states(other)) == ({"PENDING"}, {"CANCELLED"})
     assert site.run(*recalled, "--all-versions").exit_code == 0 and site.states(site.revision) == {"CANCELLED"}
+
+
+def test_what_is_decided_on_the_command_line_is_in_the_audit_trail(site):
+    site.configuration.write_text(site.configuration.read_text() + '[audit]\nhost = "127.0.0.1"\nport = 9\ntls = false\n')
+    site.ledger.holds.place(uid("study"), Reason("by_person", "held"), 100.0)
+    assert site.run("jobs", "release", uid("study")).exit_code == 0
+    assert site.run("recall", "--bundle", "ref@1", "--confirm").exit_code == 0
+    assert site.run("purge", "--study", uid("study"), "--force").exit_code == 0
+    messages = [path.read_text() for path in sorted((site.configuration.parent / "data" / "audit").glob("*.msg"))]
+    assert [("DICOM Instances Accessed" in m, "DICOM Study Deleted" in m, uid("study") in m) for m in messages] == [
+        (True, False, True), (True, False, True), (False, True, True)]

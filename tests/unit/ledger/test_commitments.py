@@ -3,7 +3,9 @@
 import pytest
 
 from catalogue_rows import SEG, SR, result_object, store
+from ovcf_node.domain.assessments import Assessment, SecondReading, Verdict
 from ovcf_node.domain.states import DeliveryState
+from ovcf_node.domain.withdrawal import Title
 from ovcf_node.ledger import Ledger
 from ovcf_node.ledger.deliveries import add_results
 
@@ -60,3 +62,43 @@ def test_a_report_is_applied_once_and_a_stale_answer_changes_nothing(ledger):
     assert [(str(d.state), d.confirm_at) for d in ledger.deliveries.of_revision(revision.id)] == [
         ("COMMITTED", None), ("PENDING", None)]
     assert (due(ledger, "two", 129.0), due(ledger, "two", 130.0)) == (0, 1)
+
+
+def lost(ledger: Ledger, name: str, revision, meanwhile=lambda: None) -> dict[str, str]:
+    """The destination takes everything, `meanwhile` happens, then it says that it has nothing; states by role."""
+    for delivery in ledger.deliveries.of_revision(revision.id, name):
+        ledger.deliveries.finished(delivery, DeliveryState.ACCEPTED, 110.0, status=0, text="", confirm_at=113.0)
+    asked = [d for d in ledger.deliveries.to_confirm(113.0) if d.destination == name]
+    ledger.commitments.requested(f"{name}.1", name, asked, 113.0, 700.0)
+    meanwhile()
+    ledger.commitments.report(f"{name}.1", [], {d.sop_instance_uid: 0x0112 for d in asked}, 115.0)
+    (came,) = ledger.commitments.unapplied()
+    ledger.commitments.apply(came, 116.0, lambda _: 130.0)
+    return {d.role: str(d.state) for d in ledger.deliveries.of_revision(revision.id, name)}
+
+
+def test_what_was_recalled_is_not_sent_again_to_who_removed_it(ledger):
+    revision = sent(ledger, "three")
+    recall = lambda: ledger.withdrawals.recall([revision.id], Title.PATIENT_SAFETY, 114.0, "wrong patient")  # noqa: E731
+    assert lost(ledger, "three", revision, recall) == {"seg_vertebrae": "CANCELLED", "sr": "CANCELLED"}
+    assert ledger.deliveries.retry(revision.id, 131.0) == 0 and due(ledger, "three", 1e9) == 0
+
+
+def test_a_recall_cancels_what_a_destination_had_refused(ledger):
+    revision = sent(ledger, "four")
+    for delivery in ledger.deliveries.of_revision(revision.id):
+        ledger.deliveries.finished(delivery, DeliveryState.REJECTED, 110.0, status=0xA900, text="no")
+    ledger.withdrawals.recall([revision.id], Title.PATIENT_SAFETY, 114.0, "wrong patient")
+    assert {str(d.state) for d in ledger.deliveries.of_revision(revision.id)} == {"CANCELLED"}
+    assert ledger.deliveries.retry(revision.id, 131.0) == 0
+
+
+def test_the_images_of_a_reading_are_sent_again_beside_its_second_reading(ledger):
+    revision = sent(ledger, "five")
+    said = SecondReading("rita", "Test^Rita", 114.0, (Assessment("L1", Verdict.ACCEPTED),))
+    again = lambda: ledger.revisions.second_reading(ledger.revisions.get(revision.id), said, 114.0)  # noqa: E731
+    assert lost(ledger, "five", revision, again) == {"seg_vertebrae": "PENDING", "sr": "CANCELLED"}
+    image = next(d for d in ledger.deliveries.of_revision(revision.id, "five") if d.role == "seg_vertebrae")
+    ledger.deliveries.finished(image, DeliveryState.REJECTED, 131.0, status=0xA900, text="no")
+    newest = ledger.revisions.of_series(revision.series_instance_uid)[-1]
+    assert ledger.deliveries.retry(newest.id, 132.0, beside=newest.reading_of) == 1 and due(ledger, "five", 132.0) == 1

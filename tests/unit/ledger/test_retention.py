@@ -215,3 +215,21 @@ def test_old_commitments_are_forgotten(ledger):
     ledger.retention.sweep(100.0)
     ledger.promises.record("80.1", "CT", "NODE", {}, now=200.0, report_at=12.0)
     assert ledger.promises.due(12.0)[0].id != due.id or ledger.promises.due(12.0)[0].at == 200.0
+
+
+def test_a_study_of_which_nothing_was_ever_opened_is_purged_when_its_hold_is_over(ledger):
+    number = next(_NUMBERS)
+    uid, due = f"70.{number}", Due(1000.0, 900.0, (), True)
+    ledger.instances.record(receipt(f"72.{number}.0", f"d72.{number}.0", series=f"71.{number}", study=uid, at=100.0))
+    only = ledger.instances.original(f"72.{number}.0")
+    ledger.instances.set_kind([only.id], "conflict")
+    ledger.holds.place(uid, Reason("identity_conflict", "again"), 100.0)
+    assert all(uid not in ledger.retention.due(phase, due, 1000) for phase in Phase)
+    ledger.holds.lift(uid, 101.0, "anna")
+    assert [phase for phase in Phase if uid in ledger.retention.due(phase, due, 1000)] == [Phase.IMAGES, Phase.ROWS]
+    assert ledger.retention.purge(Phase.IMAGES, uid, due)
+    assert [phase for phase in Phase if uid in ledger.retention.due(phase, due, 1000)] == [Phase.ROWS]
+    assert ledger.retention.purge(Phase.ROWS, uid, due)
+    assert (SPOOL, f"d72.{number}.0.dcm") in files(ledger)
+    assert not any(uid in ledger.retention.due(phase, due, 1000) for phase in Phase)
+    assert ledger.instances.original(f"72.{number}.0") is None

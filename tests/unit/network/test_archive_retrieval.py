@@ -32,8 +32,8 @@ def sending(count: int, *, pause_s: float = 0.0):
     return handler
 
 
-def get(remote, store, seen=None):
-    return retrieve.get(remote, STUDY, SERIES, store, seen or watch())
+def get(remote, store, seen=None, ended=lambda peer, aborted: None):
+    return retrieve.get(remote, STUDY, SERIES, store, seen or watch(), ended)
 
 
 def test_get_hands_every_instance_to_the_store():
@@ -43,9 +43,11 @@ def test_get_hands_every_instance_to_the_store():
         requests.append(request)
         return StoreAnswer(0x0000)
 
+    ends = []
     with archive(get=sending(4), storage=[CT_IMAGE]) as remote:
-        outcome = get(remote, store)
+        outcome = get(remote, store, ended=lambda *end: ends.append(end))
     assert (outcome.status, outcome.completed, outcome.failed) == (0x0000, 4, 0)
+    assert ends == [(requests[0].peer, False)]
     assert [request.sop_instance_uid for request in requests] == [instance(n).SOPInstanceUID for n in range(1, 5)]
     peer = requests[0].peer
     assert (peer.calling_ae_title, peer.called_ae_title, peer.address) == ("ARCHIVE", "OVCF_NODE", "127.0.0.1")
@@ -82,9 +84,13 @@ def test_get_stops_when_told_and_keeps_what_came():
 
 @pytest.mark.parametrize(("operation", "name"), [("move", "MOVE"), ("get", "GET")])
 def test_not_offered(operation, name):
-    arguments = ("OVCF_NODE", STUDY, SERIES) if operation == "move" else (STUDY, SERIES, lambda request: StoreAnswer(0))
+    ends = []
     with archive() as remote, pytest.raises(Permanent, match=f"context_refused.*{name}"):
-        getattr(retrieve, operation)(remote, *arguments, watch())
+        if operation == "move":
+            retrieve.move(remote, "OVCF_NODE", STUDY, SERIES, watch())
+        else:
+            get(remote, lambda request: StoreAnswer(0), ended=lambda peer, aborted: ends.append(aborted))
+    assert ends == ([] if operation == "move" else [True])
 
 
 def test_no_archive_there():

@@ -13,6 +13,7 @@ from catalogue_rows import SC, SEG, SR, result_object, store
 from dicom_peers import RecordingAcceptor, free_port, uid
 from ovcf_node.domain.reasons import Reason
 from ovcf_node.network import contexts
+from ovcf_node.network.messages import Peer, QueryRequest
 from query_peers import answering, association, identifier
 
 GET, MOVE = contexts.STUDY_ROOT_GET, contexts.STUDY_ROOT_MOVE
@@ -36,6 +37,21 @@ def scp(tmp_path, pacs):
     ]
     with answering(tmp_path, peers=peers) as asked:
         yield asked
+
+
+@pytest.mark.parametrize(("address", "certificate", "may"), [
+    ("10.0.0.1", {"radiology.example"}, True), ("10.0.0.1", {"kiosk.example"}, False),
+    ("10.0.0.7", {"radiology.example"}, False),  # the closest entry is that of its address
+])
+def test_the_entry_that_admitted_a_peer_says_what_it_may(tmp_path, address, certificate, may):
+    entries = [
+        {"ae_title": "VIEWER", "certificate_name": "radiology.example"},
+        {"ae_title": "VIEWER", "certificate_name": "kiosk.example", "retrieve": False},
+        {"ae_title": "VIEWER", "address": "10.0.0.7", "retrieve": False},
+    ]
+    with answering(tmp_path, peers=entries) as asked:
+        came = Peer("association", "VIEWER", "OVCF_NODE", address, frozenset(certificate))
+        assert asked.scp._peer(QueryRequest(came, False, Dataset())).retrieve is may
 
 
 def digests(scp, uids=UIDS) -> dict[str, list[str]]:

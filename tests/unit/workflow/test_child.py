@@ -81,6 +81,14 @@ def test_time_limit(tmp_path):
     assert caught.value.code == "child_timeout"
 
 
+def test_a_look_that_runs_out_of_time_twice_is_given_up(tmp_path, monkeypatch):
+    one, two, *_ = series(tmp_path / "in")
+    children = Children(Settings(infer={"timeout_s": 0.05}))
+    with pytest.raises(Permanent) as caught:
+        children.compare(one, two)
+    assert caught.value.code == "child_timeout"
+
+
 def test_memory_limit(tmp_path):
     head = encode_head(
         sop_class_uid=CT_IMAGE, sop_instance_uid=uid("bomb"), transfer_syntax_uid=contexts.DEFLATED_LITTLE_ENDIAN,
@@ -95,11 +103,17 @@ def test_memory_limit(tmp_path):
     assert caught.value.code == "out_of_memory"
 
 
-def test_foreign_error_tells_its_kind_and_place_only(tmp_path):
+def test_foreign_error_tells_its_kind_and_place_only():
     with pytest.raises(Permanent) as caught:
-        Children(Settings()).compare(tmp_path / "Secret^Name", tmp_path / "b")
+        Children(Settings())._run({"kind": "inspect", "paths": [], "assemble": {"Secret^Name": 1}}, lambda *_: None)
     assert caught.value.code == "defect" and "Secret" not in str(caught.value)
-    assert "FileNotFoundError" in caught.value.text
+    assert "ValidationError" in caught.value.text
+
+
+def test_a_file_that_cannot_be_read_is_no_conflict(tmp_path):
+    with pytest.raises(Transient) as caught:
+        Children(Settings()).compare(tmp_path / "Secret^Name", tmp_path / "b")
+    assert caught.value.code == "io_error" and "Secret" not in str(caught.value)
 
 
 def alive(pid: int) -> bool:

@@ -14,6 +14,7 @@ from ovcf_node.domain.assessments import Assessment, SecondReading, Verdict
 from ovcf_node.domain.reasons import reason
 from ovcf_node.domain.series import Receipt
 from ovcf_node.domain.states import RevisionState
+from ovcf_node.errors import Transient
 from ovcf_node.ledger import Ledger, migrate
 from ovcf_node.ledger.retention import Due, Phase
 from ovcf_node.workflow.child import Children
@@ -239,6 +240,50 @@ def test_two_patients_in_one_study_hold_it(node):
     node.receive(two, patient="q")
     node.judge.tick(T0 + 31)
     assert holds(node) == ["two_patients"]
+
+
+def test_one_series_in_two_studies_holds_both(node):
+    paths = node.series("a")
+    elsewhere = [changed(path, node.spool / "other" / path.name, StudyInstanceUID=uid("other"),
+                         SOPInstanceUID=uid("other", number)) for number, path in enumerate(paths)]
+    node.receive([*paths, *elsewhere])
+    node.judge.tick(T0 + 31)
+    assert holds(node) == ["two_studies", "two_studies"] and node.scheduler.calls == []
+    assert {h.study_instance_uid for h in node.ledger.holds.all()} == {uid("study"), uid("other")}
+
+
+def test_slices_that_cannot_be_read_now_are_not_left_out(node):
+    paths = node.series("a")
+    node.receive(paths)
+    away = node.spool / "away"
+    for path in paths[-10:]:
+        path.rename(away.with_name(path.name))
+    node.judge.tick(T0 + 31)
+    assert (node.newest(paths[0]).state, node.newest(paths[0]).failures) == (S.RECEIVING, 1)
+    for path in paths[-10:]:
+        away.with_name(path.name).rename(path)
+    node.judge.tick(T0 + 42)
+    assert node.newest(paths[0]).state is S.COMPLETE
+
+
+def test_a_pair_that_cannot_be_compared_now_keeps_no_other_waiting(node, monkeypatch):
+    one, two = node.series("a"), node.series("b", 2.0, StudyInstanceUID=uid("other"))
+    again = [changed(paths[0], node.spool / name / "x.dcm", StudyDescription="routed")
+             for paths, name in ((one, "again"), (two, "again too"))]
+    node.receive([*one, *two, *again])
+    compare, asked = node.children.compare, []
+
+    def at_first_not(first, second):
+        asked.append(second)
+        if len(asked) == 1:
+            raise Transient("io_error", "for now")
+        return compare(first, second)
+
+    monkeypatch.setattr(node.children, "compare", at_first_not)
+    node.judge.tick(T0 + 31)
+    assert asked == again and node.newest(two[0]).state is S.COMPLETE and node.newest(one[0]).state is S.RECEIVING
+    node.judge.tick(T0 + 32)
+    assert node.newest(one[0]).state is S.COMPLETE and holds(node) == []
 
 
 def test_attempt_that_died_is_counted_and_the_last_one_is_answered(node):

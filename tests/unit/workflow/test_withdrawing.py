@@ -202,3 +202,33 @@ def test_notes_are_not_kept_for_a_destination_that_no_longer_wants_them(site):
     states = {d.state for r in site.ledger.revisions.of_series(SERIES) for d in site.ledger.deliveries.of_revision(r.id)
               if d.role == NOTE_ROLE}
     assert states == {DeliveryState.CANCELLED}
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped"])
+def test_a_damaged_object_is_withdrawn_by_what_the_catalogue_knows_or_waits(site, damage):
+    first = site.answer(1)
+    (result,) = site.ledger.deliveries.results_of(first.id)
+    path = site.results.root / result.path
+    data = bytearray(path.read_bytes())
+    data[200] ^= 0xFF
+    path.write_bytes(data[:180] if damage == "cut" else data)
+    site.ledger.withdrawals.recall([first.id], Title.PATIENT_SAFETY, 4.0, "wrong patient")
+    site.withdrawing.tick(5.0)  # the object is in no catalogue here: it waits for a person, and nothing ends
+    assert site.notes() == {}
+    data[200] ^= 0xFF
+    path.write_bytes(data)
+    site.withdrawing.tick(5.0 + 301.0)
+    assert {name: len(notes) for name, notes in site.notes().items()} == {"pacs": 1, "vna": 1}
+
+
+def test_a_defect_at_one_note_ends_nothing(site, monkeypatch):
+    first = site.answer(1)
+    site.ledger.withdrawals.recall([first.id], Title.PATIENT_SAFETY, 4.0, "wrong patient")
+    encode = report.encode_rejection_note
+    monkeypatch.setattr(report, "encode_rejection_note", lambda *_: 1 / 0)
+    site.withdrawing.tick(5.0)
+    monkeypatch.setattr(report, "encode_rejection_note", encode)
+    site.withdrawing.tick(5.0)
+    assert site.notes() == {}  # not at once: the log would say nothing else
+    site.withdrawing.tick(5.0 + 301.0)
+    assert set(site.notes()) == {"pacs", "vna"}

@@ -79,6 +79,8 @@ def _frame_numbers(request: Request) -> list[int]:
     numbers = [int(part) for part in text.split(",")]
     if min(numbers) < 1 or len(numbers) > _MOST_FRAMES:
         raise Problem(400, f"frames are counted from 1; at most {_MOST_FRAMES} at a time")
+    if len(set(numbers)) < len(numbers):  # PS3.18 8.2.2: a list of non-duplicate frame numbers
+        raise Problem(400, "a frame is named twice")
     return numbers
 
 
