@@ -164,8 +164,12 @@ class Judge:
 
     def _could_not_judge(self, revision: Revision, now: float, code: str) -> None:
         _LOG.warning("judging_failed", series=self._hash(revision.series_instance_uid), code=code)
-        if revision.failures + 1 < self._settings.infer.attempts:
-            self._ledger.revisions.failed(revision, now, not_before=now + _RETRY_S, text=f"judge: {code}")
+        # Files that cannot be read now are waited for like slices that are missing.
+        waits = code == "io_error" and now - revision.last_received_at < self._settings.assemble.incomplete_limit_s
+        if waits or revision.failures + 1 < self._settings.infer.attempts:
+            self._ledger.revisions.failed(
+                revision, now, not_before=now + _RETRY_S, text=f"judge: {code}", counts=not waits
+            )
             return
         # Without a readable header there is nothing a report could refer to: a person must look.
         self._move(revision, RevisionState.FAILED, now, Reason("unreadable_series", f"cannot be judged: {code}"))

@@ -258,12 +258,22 @@ def test_slices_that_cannot_be_read_now_are_not_left_out(node):
     away = node.spool / "away"
     for path in paths[-10:]:
         path.rename(away.with_name(path.name))
-    node.judge.tick(T0 + 31)
-    assert (node.newest(paths[0]).state, node.newest(paths[0]).failures) == (S.RECEIVING, 1)
+    for seconds in range(31, 600, 100):  # waited for like slices that are missing
+        node.judge.tick(T0 + seconds)
+        assert (node.newest(paths[0]).state, node.newest(paths[0]).failures) == (S.RECEIVING, 0)
     for path in paths[-10:]:
         away.with_name(path.name).rename(path)
-    node.judge.tick(T0 + 42)
+    node.judge.tick(T0 + 598)
     assert node.newest(paths[0]).state is S.COMPLETE
+
+
+def test_slices_that_stay_unreadable_are_shown_to_a_person(node):
+    paths = node.series("a")
+    node.receive(paths)
+    paths[-1].unlink()
+    for seconds in (31, 601, 612, 623):
+        node.judge.tick(T0 + seconds)
+    assert (node.newest(paths[0]).state, node.newest(paths[0]).reason_code) == (S.FAILED, "unreadable_series")
 
 
 def test_a_pair_that_cannot_be_compared_now_keeps_no_other_waiting(node, monkeypatch):
