@@ -55,10 +55,13 @@ OLD_SHARE = 0.25  # cohorts of mimics repeat healed deformities
 
 
 def render(folder: Path, n: int) -> None:
-    """The calibration patients as cases: ``n`` of the study's mix, ``n`` negatives, ``n`` + n/2 healthy of the second."""
+    """The calibration patients as cases: ``n`` of the study's mix, ``n`` negatives; ``n`` of the second, n/2 healthy and n/2
+    with a broken posterior wall, which the others hardly have.
+    """
     lists = [cohorts.patients(name, n, FIRST[name], cohorts.OF_BODIES) for name in FIRST]
     healthy = FIRST["second"] + 1000
     lists.append([cohorts.Patient("second", "none", healthy + k) for k in range(n // 2)])
+    lists.append([cohorts.Patient("second", "burst", healthy + 1000 + k) for k in range(n // 2)])
     for patient in (p for turn in range(max(map(len, lists))) for p in (x[turn] for x in lists if turn < len(x))):
         case = folder / patient.cohort / patient.name
         if not case.exists():
@@ -145,13 +148,13 @@ def fitted(rows: list[dict]) -> dict:
     weight = np.where(old > 0, OLD_SHARE, 1.0)
     fair = weight * balance([r["cohort"] == "second" for r in rows])
 
-    def point_of(name: str, group: np.ndarray, power: int = 1, high: float = 0.6) -> float:
+    def point_of(name: str, group: np.ndarray, power: int = 1, high: float = 0.6, among: float = 0.5) -> float:
         k = EVIDENCE.index(name)
-        return operating_point(p["evidence"][group, k], evidence[group, k], 0.5, high, power, weight[group])
+        return operating_point(p["evidence"][group, k], evidence[group, k], 0.5, high, power, weight[group], among=among)
 
     # Signs name the type: judged among fractures and their false alarms; the posterior one says too where height is heard.
-    # A false one withholds the type.
-    posterior = point_of("posterior", broken | (p["fracture"] >= DEFAULT_POINTS["fracture"]), 3, 0.85)
+    # A false one withholds the type; true ones are sure, so of equal thresholds a higher one.
+    posterior = point_of("posterior", broken | (p["fracture"] >= DEFAULT_POINTS["fracture"]), 3, 0.95, 0.75)
     rows = as_heard(rows, p, posterior)
     weights = height_weights(rows, p, broken, fair)
     added = heard.table(rows, p, broken, fair) if "restored" in weights else None
@@ -307,7 +310,7 @@ def beyond(rows: list[dict], usual: dict) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cohort", type=Path, required=True, help="folder of rendered cases; missing ones are rendered")
-    parser.add_argument("--n", type=int, default=18, help="patients of each part (three and a half parts)")
+    parser.add_argument("--n", type=int, default=18, help="patients of each part (four parts)")
     parser.add_argument("--bundle", type=Path, help="bundle to calibrate; only renders when left out")
     parser.add_argument("--out", type=Path, help="folder for calibration.json")
     parser.add_argument("--jobs", type=int, default=2)

@@ -46,6 +46,7 @@ from phantoms.solids import load_solids
 HELD = 5_000_000  # calibration and choice of checkpoints
 EVALUATION = 6_000_000  # evaluate.py
 CROP_LEVELS = ("T11", "T12", "T13", "L1", "L2", "L3", "L4", "L5", "L6", "S1")
+ACROSS = 3  # samples a voxel from left to right
 SPARE_LEVELS = ("T8", "T9", "T10")  # their fractures are worth learning from
 
 
@@ -71,16 +72,21 @@ def scaled(grid, factor: float):
     return Grid(affine, grid.shape)
 
 
-def pairs(x: np.ndarray) -> np.ndarray:
-    """Mean of neighbours along the last axis: crops are rendered at twice their left-right resolution."""
-    return x.astype(np.float32).reshape(*x.shape[:2], -1, 2).mean(3)
+def finer(grid: Grid) -> Grid:
+    """The grid on which a crop is rendered. Of an even number of samples half could lie inside, and masks would grow."""
+    return grid.refined((1, 1, ACROSS))
+
+
+def across(x: np.ndarray) -> np.ndarray:
+    """Means from left to right: what was rendered on the `finer` grid, on the crop's."""
+    return x.astype(np.float32).reshape(*x.shape[:2], -1, ACROSS).mean(3)
 
 
 def packed(masks, shape) -> np.ndarray:
-    """Whole vertebra, body and fracture masks (twice as fine along the last axis) as bits 1, 2, 4."""
+    """Whole vertebra, body and fracture masks on the `finer` grid as bits 1, 2, 4 on the crop's."""
     bits = np.zeros(shape, np.uint8)
     for bit, mask in zip((1, 2, 4), masks, strict=False):
-        bits |= np.where(pairs(mask) >= 0.5, bit, 0).astype(np.uint8)
+        bits |= np.where(across(mask) >= 0.5, bit, 0).astype(np.uint8)
     return bits
 
 
@@ -106,10 +112,10 @@ def crop(
     else:
         centre, frame, factor = jittered(vertebra, rng)
         grid = scaled(crop_grid(None, centre, frame), factor)
-    rendered = phantoms.render(case, grid.refined((1, 1, 2)), acquisition, device=device)
+    rendered = phantoms.render(case, finer(grid), acquisition, device=device)
     own = numpy(rendered.instance) == index + 1
     masks = (own, own & (numpy(rendered.body) > 0), own & (numpy(rendered.fracture) > 0))
-    return rounded(pairs(numpy(rendered.hu))), packed(masks, grid.shape)
+    return rounded(across(numpy(rendered.hu))), packed(masks, grid.shape)
 
 
 def truth(vertebra) -> tuple[list[int], int, int]:
@@ -194,11 +200,11 @@ def scanned_crops(seed: int, solids, profile: str = "training", count: int = 8) 
         centre, frame, factor = jittered(vertebra, rng)
         grid = scaled(crop_grid(None, centre, frame), factor)
         acquisition = scan(seed * 64 + n, profile)
-        rendered = phantoms.render_scanned(vertebra, grid.refined((1, 1, 2)), acquisition, rng)
+        rendered = phantoms.render_scanned(vertebra, finer(grid), acquisition, rng)
         hu, masks = rendered[0], [m for m in rendered[1:] if m is not None]
         bits = packed([numpy(m) for m in masks], grid.shape)
         e, t, old = truth(vertebra)
-        values = (rounded(pairs(numpy(hu))), bits, e, t, old, int(vertebra.mimic is not None), spine_index(solid.level))
+        values = (rounded(across(numpy(hu))), bits, e, t, old, int(vertebra.mimic is not None), spine_index(solid.level))
         for name, value in zip(rows, (*values, vertebra.height_loss, acquisition.family == "random"), strict=True):
             rows[name].append(value)
     return stacked(rows)

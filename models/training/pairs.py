@@ -27,7 +27,21 @@ from scipy.ndimage import map_coordinates
 import devices
 import phantoms
 import second
-from cases import EVALUATION, HELD, SCANNED_KINDS, SCANNED_SHARE, jittered, numpy, pairs, rounded, save, scan, truth
+from cases import (
+    ACROSS,
+    EVALUATION,
+    HELD,
+    SCANNED_KINDS,
+    SCANNED_SHARE,
+    across,
+    finer,
+    jittered,
+    numpy,
+    rounded,
+    save,
+    scan,
+    truth,
+)
 from ovcf_node.domain.findings import Heights
 from ovcf_node.infer.expected import expectations
 from ovcf_node.infer.morphometry import measure
@@ -67,10 +81,10 @@ def around(grid: Grid) -> Grid:
 
 
 def bits(pair: phantoms.Pair) -> np.ndarray:
-    """Masks (twice as fine along the last axis) as bits 1, 2, 4, 8."""
-    out = np.zeros((*pair.body.shape[:2], pair.body.shape[2] // 2), np.uint8)
+    """Masks on the `finer` grid as bits 1, 2, 4, 8 on the crop's."""
+    out = np.zeros((*pair.body.shape[:2], pair.body.shape[2] // ACROSS), np.uint8)
     for bit, mask in ((1, pair.whole), (2, pair.body), (4, pair.fracture), (8, pair.healthy_body)):
-        out |= np.where(pairs(numpy(mask)) >= 0.5, bit, 0).astype(np.uint8)
+        out |= np.where(across(numpy(mask)) >= 0.5, bit, 0).astype(np.uint8)
     return out
 
 
@@ -83,7 +97,7 @@ def placed(vertebra, rng: np.random.Generator) -> Grid:
 
 def row(pair, context, heights, healthy, expected, facts) -> dict:
     values = (
-        rounded(pairs(numpy(pair.seen))), rounded(pairs(numpy(pair.healthy))), rounded(numpy(context)), bits(pair),
+        rounded(across(numpy(pair.seen))), rounded(across(numpy(pair.healthy))), rounded(numpy(context)), bits(pair),
         heights, healthy, expected, *facts,
     )
     return dict(zip(KEYS, values, strict=True))
@@ -104,7 +118,7 @@ def analytic(seed: int, every: bool, device: str = "cpu") -> list[dict]:
     for n, k in enumerate(wanted):
         v = case.vertebrae[k]
         grid, acq = placed(v, rng), scan(seed * 64 + (0 if every else n), "training")
-        pair = phantoms.render_pair(case, k, grid.refined((1, 1, 2)), acq, device=device)
+        pair = phantoms.render_pair(case, k, finer(grid), acq, device=device)
         context = phantoms.render(case, around(grid), acq, device=device, truth=False).hu
         e, kind, old = truth(v)
         facts = (e, kind, old, int(v.mimic is not None), spine_index(v.level))
@@ -122,12 +136,12 @@ def scanned(seed: int, solids, count: int = 6) -> list[dict]:
         solid = solids[int(rng.integers(len(solids)))]
         vertebra = phantoms.sample_scanned(rng, solid, str(rng.choice(SCANNED_KINDS, p=SCANNED_SHARE)))
         grid, acq, draw = placed(vertebra, rng), scan(seed * 64 + n, "training"), int(rng.integers(2**31))
-        pair = phantoms.render_scanned_pair(vertebra, grid.refined((1, 1, 2)), acq, draw)
+        pair = phantoms.render_scanned_pair(vertebra, finer(grid), acq, draw)
         context = phantoms.render_scanned(vertebra, around(grid), acq, np.random.default_rng(draw))[0]
-        crop = Crop(CropGrid(grid.affine, grid.shape), pairs(numpy(pair.seen)), np.ones(grid.shape, bool))
+        crop = Crop(CropGrid(grid.affine, grid.shape), across(numpy(pair.seen)), np.ones(grid.shape, bool))
         seen, healthy = (
             heights_of(asdict(measure(crop, mask, mask).heights))
-            for mask in (pairs(numpy(m)) for m in (pair.body, pair.healthy_body))
+            for mask in (across(numpy(m)) for m in (pair.body, pair.healthy_body))
         )
         if None in seen or None in healthy:
             continue
@@ -148,7 +162,7 @@ def of_second(seed: int) -> list[dict]:
         if v.level not in expected:
             continue
         number, grid = SECOND_LEVELS.index(v.level) + 1, placed(SimpleNamespace(centre_mm=v.centre, frame=v.frame), rng)
-        fine = grid.refined((1, 1, 2))
+        fine = finer(grid)
         own = sampled(picture, picture.instance == number, fine, 0) > 0
         body = own & (sampled(picture, picture.body, fine, 0) > 0)
         hu = sampled(picture, picture.hu, fine, 1)

@@ -107,13 +107,14 @@ def logistic(features, truth: np.ndarray, weight: np.ndarray) -> list[float]:
 
 
 def operating_point(
-    prob, truth, low: float = 0.2, high: float = 0.8, power: int = 1, weight=None, noise: float = 0.0
+    prob, truth, low: float = 0.2, high: float = 0.8, power: int = 1, weight=None, noise: float = 0.0, among: float = 0.5,
 ) -> float:
     """Threshold in [low, high] with the best mean of sensitivity and ``specificity ** power``; 0.5 when undecided.
 
     ``power`` is how many negatives one false alarm spoils: the six graded vertebrae of a patient. Of equally good
-    thresholds the middle; with ``noise``, the lowest of those that are no worse than the best by more than that: pictures
-    made otherwise than these get lower probabilities, so what cannot be told apart here is decided for sensitivity.
+    thresholds the quantile ``among``, the middle; with ``noise``, the lowest of those that are no worse than the best by
+    more than that: pictures made otherwise than these get lower probabilities, so what cannot be told apart here is decided
+    for sensitivity.
     """
     truth = np.asarray(truth, bool)
     if truth.all() or not truth.any():
@@ -125,7 +126,7 @@ def operating_point(
     if noise:
         return float(grid[value >= value.max() - noise].min())
     best = grid[value >= value.max() - 1e-9]
-    return float(best[np.argmin(abs(best - np.median(best)))])
+    return float(best[np.argmin(abs(best - np.quantile(best, among)))])
 
 
 def dice(a: np.ndarray, b: np.ndarray) -> float | None:

@@ -4,7 +4,7 @@
 ``python models/training/train.py all --work DIR [--device auto|cpu|cuda] [--out DIR/bundle]``
 
 One schedule (``schedule.py``): AdamW, short warm-up, cosine to zero over the given minutes (the clock, not the step count,
-drives it, so a busy machine still ends on time), EMA of the weights, bfloat16 autocast; on a CPU or a GPU (``devices.py``).
+drives it, so a busy machine still ends on time), EMA of the weights; on a CPU or a GPU (``devices.py``).
 ``DIR/<stage>.ckpt`` is written every two minutes for ``--resume``; ``DIR/<stage>.pt`` (EMA weights) too. ``--warm`` starts a
 new schedule from such weights or from an exported ONNX file. ``all`` goes on from the committed bundle (``--fresh``: from
 nothing): the producers beside the trainings, the inverse GAN and what it paints among them, then export, calibration and

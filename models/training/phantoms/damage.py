@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import torch
 
-from .shape import BodyShape, Damage, EndplateDamage, Pit, WallDamage, heights, scaled_to_loss
+from .shape import BodyShape, Damage, EndplateDamage, Pit, WallDamage, endplates, heights, scaled_to_loss
 from .undated import UNDATED, undated_plates
 
 MIMICS = (
@@ -101,6 +102,12 @@ def _varied(rng: np.random.Generator, plate: EndplateDamage) -> EndplateDamage:
     return plate
 
 
+def _front_top(body: BodyShape) -> float:
+    """Where the upper plate meets the front wall, mm; a buckle above it would be a sign that nobody sees."""
+    middle, front = (torch.tensor([x], dtype=torch.float64) for x in (0.0, -0.97))
+    return float(endplates(body, middle, front)["top"])
+
+
 def _front(rng: np.random.Generator, body: BodyShape, top: float, height: float, *, strong: bool, low: bool) -> WallDamage:
     """Buckled anterior cortex, mostly in the upper third; `low` puts it into the lower one."""
     fraction = rng.uniform(0.12, 0.36) if rng.random() < 0.85 else rng.uniform(0.36, 0.8)
@@ -180,7 +187,10 @@ def fracture(
         superior, inferior = _seen_to_break(rng, superior), _seen_to_break(rng, inferior)
     bent = replace(body, damage=Damage(superior=superior, inferior=inferior))
     height = heights(bent)[0]
-    front_top = body.r0 - body.r1 - (0.9 * superior.amount if superior and (denis == "D" or superior.front < -1.1) else 0.0)
+    sunk = 0.9 * superior.amount if superior and (denis == "D" or superior.front < -1.1) else 0.0
+    front_top = body.r0 - body.r1 - sunk
+    if varied and denis != "D":  # a D's plate tilts; patients of the study stay those of before
+        front_top = _front_top(bent)
     buckled = denis == "D" or (not undated and rng.random() < 0.45)
     if varied and buckled and denis in "AC":  # the wall buckles beside a plate that broke: low does not mean type D
         low = rng.random() < (0.8 if denis == "C" else 0.3)

@@ -13,7 +13,8 @@ from scipy import ndimage
 
 from ovcf_node.infer.resample import Crop
 
-_CEMENT_HU, _CEMENT_MM3 = 1500.0, 600.0  # beyond bone, and more than a dense plate in a sharp kernel adds up to
+_CEMENT_HU, _CEMENT_MM3 = 1500.0, 600.0  # beyond bone, and more than most dense plates in a sharp kernel add up to
+_THICKER_MM = 5.0  # along the spine: the thickest healed plates are thinner
 _IMPLANT_MM3 = 300.0  # as bright, and outside the body: more than leaks and needle tracts, a screw has a thousand
 _BLUR_MM = 3.0  # how far the edge of cement shines into the bone around it; leaks so far off count as the vertebra's
 _SHELL_MM = 3.0  # depth of the plates and walls that cement may hide
@@ -45,7 +46,8 @@ def cement_of(crop: Crop, vertebra: np.ndarray, body: np.ndarray) -> Cement | No
     if bright.sum() * voxel <= _CEMENT_MM3:
         return None
     body, vertebra = _closed(body), _closed(vertebra | body)  # cement makes holes in a network's masks
-    if (bright & body).sum() * voxel <= _CEMENT_MM3:
+    thick = ndimage.binary_opening(bright, np.ones((max(1, round(_THICKER_MM / spacing[0])), 1, 1), dtype=bool))
+    if (thick & body).sum() * voxel <= _CEMENT_MM3:
         return None
     bright &= ndimage.distance_transform_edt(~vertebra, sampling=spacing) <= _BLUR_MM
     hole = vertebra & (ndimage.distance_transform_edt(~bright, sampling=spacing) <= _BLUR_MM)

@@ -64,18 +64,33 @@ def measured(
     usable = [r for r in readings if geometry[r.level].complete and not geometry[r.level].metal]
     signs = {r.level: calibrated(r.looks, stage) for r in usable}
     unusual = {r.level for r in usable if is_unusual(r, stage.usual)}
-    expectations = expected.expectations(
-        {level: geometry[level].heights for level in signs},
-        [level for level in signs
-         if level not in unusual and not geometry[level].cement and not is_suspect(signs[level], stage)],
-        {level: geometry[level].width for level in signs},
+    whole = [level for level in signs if level not in unusual and not geometry[level].cement]
+
+    def held_against(references: list[str]) -> dict[str, Measured]:
+        expectations = expected.expectations(
+            {level: geometry[level].heights for level in signs}, references,
+            {level: geometry[level].width for level in signs},
+        )
+        out = {}
+        for level, seen in signs.items():
+            held = expectations.get(level)
+            loss = expected.height_loss(geometry[level].heights, held.heights) if held else None
+            out[level] = Measured(seen, level in unusual, held, loss, geometry[level].cement)
+        return out
+
+    plain = [level for level in whole if not is_suspect(signs[level], stage)]
+    first = held_against(plain)
+    # What looks broken and kept its height is called no fracture (`evidence.grade`): others may be held against it.
+    cleared = [level for level in whole if level not in plain and _cleared(first[level], stage)]
+    return held_against([*plain, *cleared]) if cleared else first
+
+
+def _cleared(known: Measured, stage: VertebraStage) -> bool:
+    points = stage.operating_points
+    return (
+        known.kept and height_speaks(known.signs, points) and known.signs.old < points["old"]
+        and weighed(known.signs, stage, known.own_loss).fracture < points["fracture"]
     )
-    out = {}
-    for level, seen in signs.items():
-        held = expectations.get(level)
-        loss = expected.height_loss(geometry[level].heights, held.heights) if held else None
-        out[level] = Measured(seen, level in unusual, held, loss, geometry[level].cement)
-    return out
 
 
 def judge(

@@ -1,8 +1,10 @@
 """Measure a vertebral body in its own frame: heights, completeness, volume, trabecular CT number.
 
 Definition (six-point morphometry, clinical notes 2.1): endplate to endplate at 80 % of the half-depth anterior and
-posterior of the body centre and at mid-depth, each the mean over the central band of +-20 % of the half-width, along
-w. Endplates are where the body probability crosses one half, between voxels. Works with anyone's body probability.
+posterior of the body centre and at mid-depth, each the mean over the central band of +-20 % of the half-width, along the
+front and back walls. The crop's w is the mean normal of both plates: in a wedged body it leans against the walls, and a
+column along it would leave through one. Endplates are where the body probability crosses one half, between voxels. Works
+with anyone's body probability.
 """
 
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from ovcf_node.infer.resample import Crop
 DEPTH_FRACTION = 0.8
 BAND_FRACTION = 0.2
 _MARGIN_MM = 2.0
+_WALL = 2.5  # voxels along v around a wall that are still the wall: its waist and its lips
 _CORTEX_MM = 3.0
 _ROI_FRACTION = 0.7  # semi-axes of the trabecular ellipsoid, as a fraction of the body's half sizes
 _LEAST_ROI_CM3 = 0.3
@@ -115,26 +118,50 @@ def _heights(crop: Crop, body: np.ndarray) -> tuple[Heights, HeightLines, float 
     extent = _extent(body, spacing)
     if extent is None:
         return Heights(), HeightLines(), None
-    (front, back), (right, left) = extent
-    superior, inferior = endplates(body)
-    middle_v, half_v = (front + back) / 2, (back - front) / 2
-    middle_u, half_u = (right + left) / 2, (left - right) / 2
+    middle_v, half_v = (extent.front + extent.back) / 2, (extent.back - extent.front) / 2
+    middle_u, half_u = (extent.right + extent.left) / 2, (extent.left - extent.right) / 2
     band = middle_u + np.linspace(-BAND_FRACTION, BAND_FRACTION, 9) * half_u
+    plates = endplates(body)
     values, lines = {}, {}
     for name, side in (("anterior", -DEPTH_FRACTION), ("middle", 0.0), ("posterior", DEPTH_FRACTION)):
-        v = middle_v + side * half_v
-        top, bottom = (_sample(surface, v, band) for surface in (superior, inferior))
-        if top is None or bottom is None:
+        ends = [_along_walls(plate, extent, middle_v + side * half_v, band) for plate in plates]
+        if None in ends:
             values[name], lines[name] = None, None
             continue
-        values[name] = round(float((top - bottom) * spacing[0]), 2)
-        ends = crop.grid.point_of(np.array([[top, v, middle_u], [bottom, v, middle_u]]))
-        lines[name] = tuple(tuple(round(float(x), 2) for x in end) for end in ends)
+        top, bottom = (np.array([*end, middle_u]) for end in ends)
+        values[name] = round(float(np.linalg.norm((top - bottom) * spacing)), 2)
+        lines[name] = tuple(tuple(round(float(x), 2) for x in end) for end in crop.grid.point_of(np.stack([top, bottom])))
     return Heights(**values), HeightLines(**lines), round(float(2 * half_u * spacing[2]), 1)
 
 
-def _extent(body: np.ndarray, spacing: np.ndarray) -> tuple[tuple[float, float], tuple[float, float]] | None:
-    """Anterior and posterior edge (v index, in the central band) and right and left edge (u index) of the body.
+def _along_walls(surface: np.ndarray, extent: "_Extent", v: float, band: np.ndarray) -> tuple[float, float] | None:
+    """Where the line along the walls that crosses the middle level at `v` meets an endplate, (w, v) in indices."""
+    at = v
+    for _ in range(4):  # a plate is flat beside a wall: each step brings the point some ten times nearer
+        w = _sample(surface, at, band)
+        if w is None:
+            return None
+        at = v + extent.lean * (w - extent.level)
+    return w, at
+
+
+@dataclass(frozen=True)
+class _Extent:
+    """The edges of a body in indices: front and back (v, in the central band, at the level w), right and left (u).
+
+    lean  how far the walls move along v for each w: the mean of front and back.
+    """
+
+    front: float
+    back: float
+    right: float
+    left: float
+    level: float
+    lean: float
+
+
+def _extent(body: np.ndarray, spacing: np.ndarray) -> _Extent | None:
+    """Find the edges of a body; None where there is hardly one.
 
     Each is a fifth (20 %) over the levels between the endplates, so that a lip, a buckle or the waist does not move it.
     """
@@ -154,9 +181,33 @@ def _extent(body: np.ndarray, spacing: np.ndarray) -> tuple[tuple[float, float],
     rights, lefts = _edges(across)
     if not len(fronts) or not len(rights):
         return None
-    v = float(np.percentile(fronts, 20)), float(np.percentile(backs, 80))
-    u = float(np.percentile(rights, 20)), float(np.percentile(lefts, 80))
-    return (v, u) if v[1] - v[0] > 4 and u[1] - u[0] > 2 else None
+    at = levels[(band > 0.5).any(axis=1)].astype(float)
+    level = float(at.mean())
+    lean = _lean(at - level, fronts, backs)
+    upright = lean * (at - level)
+    front, back = float(np.percentile(fronts - upright, 20)), float(np.percentile(backs - upright, 80))
+    right, left = float(np.percentile(rights, 20)), float(np.percentile(lefts, 80))
+    return _Extent(front, back, right, left, level, lean) if back - front > 4 and left - right > 2 else None
+
+
+def _lean(at: np.ndarray, fronts: np.ndarray, backs: np.ndarray) -> float:
+    """How far the walls move along v for each w: the mean of front and back, by their edges at the levels `at`.
+
+    Beside the shorter wall of a wedge the first or last body of a level is a plate's: what lies behind the wall is left out.
+    """
+    lean = 0.0
+    for _ in range(4):
+        front, back = fronts - lean * at, backs - lean * at
+        walls = front <= np.percentile(front, 20) + _WALL, back >= np.percentile(back, 80) - _WALL
+        slopes = [_slope(at[wall], edge[wall]) for wall, edge in zip(walls, (fronts, backs), strict=True)]
+        lean = float(np.mean(slopes))
+    return lean
+
+
+def _slope(at: np.ndarray, edge: np.ndarray) -> float:
+    """Slope of the line through an edge that most of its points lie near (Theil 1950, Sen 1968); a buckle is few of them."""
+    first, second = np.triu_indices(len(at), 3)
+    return float(np.median((edge[second] - edge[first]) / (at[second] - at[first]))) if len(first) else 0.0
 
 
 def _window(centre: float, half: float, size: int) -> slice:

@@ -44,6 +44,14 @@ def test_what_cement_hides_of_a_plate_or_wall(where, hidden):
     assert hidden[0] <= cement.hidden <= hidden[1] and cement.readable == (where == _MIDDLE)
 
 
+def test_dense_plates_of_an_old_deformity_are_no_cement():
+    crop, vertebra, body = _crop(1900.0, (slice(38, 41), slice(10, 38), slice(8, 24)))
+    crop.hu[15:18, 10:38, 8:24] = 1900.0  # 10 cm3 of bone, 3 mm thick
+    assert cement_of(crop, vertebra, body) is None
+    crop.hu[_MIDDLE] = 1900.0
+    assert cement_of(crop, vertebra, body) is not None
+
+
 def test_a_leak_hides_the_plate_it_lies_on():
     leak = (slice(41, 45), slice(12, 36), slice(9, 23))
     crop, vertebra, body = _crop(1900.0, _MIDDLE)

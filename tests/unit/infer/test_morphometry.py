@@ -47,6 +47,18 @@ def test_a_crop_off_centre_and_askew_measures_the_same():
     assert np.linalg.norm(np.array(found.centroid) - block.centre) < 1.0
 
 
+@pytest.mark.parametrize("lean", [-0.3, -0.15, 0.15, 0.3])
+def test_a_wedge_that_leans_in_its_crop_is_measured_along_its_walls(lean):
+    """The crop's w is the mean normal of both plates; one sunken plate turns it against the walls, up to 20 degrees."""
+    block = _block(14.0, 26.0)
+    leaning = frame_from(_FRAME[2] + lean * _FRAME[1], _FRAME[0])
+    found = measure(*_crop(block, frame=leaning))
+    for name, v in (("anterior", -13.6), ("middle", 0.0), ("posterior", 13.6)):
+        assert getattr(found.heights, name) == pytest.approx(block.height_at(v), abs=0.7), name
+        superior, inferior = (np.array(end) for end in getattr(found.lines, name))
+        assert abs((superior - inferior) @ _FRAME[1]) < 1.0  # upright, as the walls are
+
+
 def test_height_lines_end_on_the_endplates_in_patient_space():
     block = _block(18.0, 26.0)
     found = measure(*_crop(block))
