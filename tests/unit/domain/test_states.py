@@ -38,6 +38,6 @@ def test_delivery_moves(old, new):
             check_delivery_move(old, new)
 
 
-def test_what_was_sent_is_never_unsent():
-    assert DeliveryState.CANCELLED not in DELIVERY_MOVES[DeliveryState.ACCEPTED]
+def test_what_a_destination_took_responsibility_for_is_never_unsent():
+    assert DELIVERY_MOVES[DeliveryState.COMMITTED] == frozenset()
     assert not REVISION_MOVES[RevisionState.SUPERSEDED]
