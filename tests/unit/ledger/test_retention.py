@@ -1,17 +1,22 @@
 """What retention marks, when, and what remains of it, on both databases."""
 
 import itertools
+import threading
 
 import pytest
+from sqlalchemy import update
 from test_ledger import receipt
 
+import postgresql
 from catalogue_rows import SC, SR, result_object, store
 from ovcf_node.domain.identity import source_digest
 from ovcf_node.domain.reasons import Reason, reason
 from ovcf_node.domain.states import DeliveryState, RevisionState
-from ovcf_node.ledger import Ledger, Result
+from ovcf_node.ledger import Ledger, Result, migrate
 from ovcf_node.ledger.catalogue import Level, Query
+from ovcf_node.ledger.rest import locked
 from ovcf_node.ledger.retention import SPOOL, Due, InFlight, Phase
+from ovcf_node.ledger.schema import instances
 
 S = RevisionState
 _NUMBERS = itertools.count(1)
@@ -233,3 +238,23 @@ def test_a_study_of_which_nothing_was_ever_opened_is_purged_when_its_hold_is_ove
     assert (SPOOL, f"d72.{number}.0.dcm") in files(ledger)
     assert not any(uid in ledger.retention.due(phase, due, 1000) for phase in Phase)
     assert ledger.instances.original(f"72.{number}.0") is None
+
+
+@pytest.mark.peer
+def test_a_promise_waits_for_a_purge_that_has_begun(postgresql_cluster):
+    """SQLite has one writer at a time; on PostgreSQL both ran side by side, and the promise was given for nothing."""
+    with postgresql.database(postgresql_cluster) as url:
+        migrate(url)
+        ledger = Ledger(url)
+        study, kept = Study(ledger), []
+        with ledger.retention._engine.begin() as purging:
+            here = locked(purging, study.uid)
+            promising = threading.Thread(target=lambda: kept.append(ledger.promises.keep(study.sops, 5000.0)))
+            promising.start()
+            promising.join(0.5)
+            assert promising.is_alive()
+            study.receive("75.9")  # and what arrives meanwhile is none of it
+            purging.execute(update(instances).where(here).values(path=""))
+        promising.join(30)
+        assert kept == [set()] and ledger.instances.original("75.9").path
+        ledger.close()

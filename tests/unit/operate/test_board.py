@@ -119,6 +119,14 @@ def test_dead_processes_and_a_full_disk_raise_alarms(site):
     ]
 
 
+def test_a_held_study_without_a_page_raises_an_alarm(site, study):
+    alive(site)
+    site.ledger.holds.place("9.8.7", Reason("identity_conflict", "the same instance came again"), site.at)
+    assert alarms(site) == ["One more study is held of which nothing was read: no page shows it."]
+    site.ledger.holds.lift("9.8.7", site.at, "anna")
+    assert alarms(site) == []
+
+
 def test_silent_scanner_raises_an_alarm_and_a_new_one_does_not(site, study):
     site.at += 80 * 3600
     alive(site)
