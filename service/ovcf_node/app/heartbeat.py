@@ -1,5 +1,6 @@
 """Leases kept alive while a process works: the living are told from the dead by them, on one machine or on many."""
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -47,12 +48,15 @@ def _uptime() -> float:
 
 
 @contextmanager
-def beating(beat: Callable[[], object]) -> Iterator[None]:
-    """Call `beat` from a thread of its own, several times a lease, while the block runs; what it raises is logged."""
-    stop = threading.Event()
+def beating(beat: Callable[[], object], *, at_most_s: float = math.inf) -> Iterator[None]:
+    """Call `beat` from a thread of its own, several times a lease, while the block runs; what it raises is logged.
+
+    `at_most_s` ends it: what hangs for longer shall lose its lease, and be seen to have lost it.
+    """
+    stop, until = threading.Event(), _uptime() + at_most_s
 
     def keep_on() -> None:
-        while not stop.wait(_BEAT_S):
+        while not stop.wait(_BEAT_S) and _uptime() < until:
             try:
                 beat()
             except OvcfError as error:

@@ -33,6 +33,7 @@ from ovcf_node.workflow.purging import Purging
 from ovcf_node.workflow.withdrawing import Withdrawing
 
 _LOG = structlog.get_logger("app")
+_TICK_S = 1800.0  # a tick of the judge that takes longer hangs
 
 
 def run(settings: Settings) -> None:
@@ -72,7 +73,7 @@ def _judge_loop(
             if not ledger.leases.take("judge", owner, now, LEASE_S):
                 continue
             # A tick may look at many series: without a heartbeat the others would think that nobody judges.
-            with beating(lambda: ledger.leases.take("judge", owner, ledger.leases.now(), LEASE_S)):
+            with beating(lambda: ledger.leases.take("judge", owner, ledger.leases.now(), LEASE_S), at_most_s=_TICK_S):
                 judge.tick(time.time())
                 withdrawing.tick(time.time())
                 upkeep.perform(now)

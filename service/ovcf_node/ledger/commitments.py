@@ -12,7 +12,7 @@ from ovcf_node.ledger.deliveries import ARRIVED, JOINED, Delivery, delivery_of
 from ovcf_node.ledger.events import note
 from ovcf_node.ledger.schema import commitment_reports, commitments, deliveries, results, revisions
 
-_RESOURCE_LIMITATION = 0x0213
+_NO_SUCH_OBJECT, _RESOURCE_LIMITATION = 0x0112, 0x0213
 _OPEN = (DeliveryState.ACCEPTED, DeliveryState.FOUND)
 
 
@@ -98,8 +98,9 @@ class Commitments:
         """Let a report become states of deliveries, at once and once; returns how many came into each.
 
         What is committed is committed, whichever request it answers. A failure counts only for the newest request that
-        names the object: it is sent again when `resend_at` says, or given up where that is None. Nobody is to have again
-        what was withdrawn or replaced: whoever lost it is sent nothing.
+        names the object: it is sent again when `resend_at` says, or given up where that is None. What was withdrawn or
+        replaced is sent to nobody again: it is cancelled where the destination says that it does not have it, and else
+        stays as accepted, so that a rejection note still names it there.
         """
         counts: dict[str, int] = {}
         mine = (deliveries.c.destination == report.destination, deliveries.c.state.in_(ARRIVED))
@@ -142,7 +143,8 @@ class Commitments:
 def _failure(delivery: Delivery, reason: int, unwanted: bool, resend_at: float | None) -> dict:
     text = f"not committed: 0x{reason:04X} {_REASONS.get(reason, 'failure')}"
     if unwanted:
-        return {"state": DeliveryState.CANCELLED, "text": text, "confirm_at": None}
+        gone = reason == _NO_SUCH_OBJECT
+        return {"state": DeliveryState.CANCELLED if gone else delivery.state, "text": text, "confirm_at": None}
     if resend_at is None:
         return {"state": DeliveryState.REJECTED, "text": f"{text}, {delivery.requests} times", "confirm_at": None}
     return {"state": DeliveryState.PENDING, "text": text, "confirm_at": None, "next_attempt_at": resend_at}

@@ -1,6 +1,7 @@
 """Open the ledger's database, SQLite or PostgreSQL, and bring its schema up to date."""
 
 import sqlite3
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event, inspect
 from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.exc import ArgumentError, InterfaceError, InternalError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import PoolProxiedConnection, QueuePool
 
 from ovcf_node.errors import Permanent, Transient
 from ovcf_node.storage.atomic import storage_errors
@@ -19,9 +22,7 @@ from ovcf_node.storage.compaction import make_shrinkable
 
 def connect(url: str) -> Engine:
     """Return an engine on `url`. On SQLite commits are durable (WAL, synchronous FULL) and writers wait for each other."""
-    # As many connections as threads ask: associations, pages and workers are bounded by themselves, and a thread that waited
-    # for the pool in vain would call that a defect of its own.
-    engine = create_engine(url, max_overflow=-1, pool_pre_ping=not url.startswith("sqlite"))
+    engine = create_engine(url, poolclass=_Pool, pool_pre_ping=not url.startswith("sqlite"))
     event.listen(engine, "handle_error", _as_transient)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
@@ -29,9 +30,24 @@ def connect(url: str) -> Engine:
     return engine
 
 
+class _Pool(QueuePool):
+    """Few connections, so that many processes fit on one server; who waits for one in vain may come again."""
+
+    def connect(self) -> PoolProxiedConnection:
+        try:
+            return super().connect()
+        except PoolTimeout as error:  # of the pool itself: no driver's error, so `_as_transient` never sees it
+            raise Transient("ledger_unavailable", "no connection became free") from error
+
+
 def reading(engine: Engine) -> Connection:
     """Open a connection that only reads: on SQLite it never waits for a writer."""
     return engine.execution_options(reads_only=True).connect()
+
+
+def portions(values: Sequence, size: int = 500) -> Iterator[Sequence]:
+    """Split what would be more parameters than a database takes in one statement."""
+    return (values[begin : begin + size] for begin in range(0, len(values), size))
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import ColumnElement, Connection, Engine, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Select, insert, or_, select, update
 
 from ovcf_node.domain.states import DeliveryState, check_delivery_move
 from ovcf_node.domain.withdrawal import NOTE_ROLE, Title
@@ -98,12 +98,13 @@ def not_a_note() -> ColumnElement[bool]:
 
 
 def cancel_unsent(
-    connection: Connection, revision_id: int, now: float, states: Sequence[DeliveryState] = (DeliveryState.PENDING,),
+    connection: Connection, revision_ids: Sequence[int] | Select, now: float,
+    states: Sequence[DeliveryState] = (DeliveryState.PENDING,),
 ) -> None:
-    """Cancel what a revision has not sent yet, inside the transaction that supersedes it; not its rejection notes."""
+    """Cancel what revisions have not sent yet, inside the transaction that supersedes them; not their rejection notes."""
     connection.execute(
         update(deliveries)
-        .where(deliveries.c.revision_id == revision_id, deliveries.c.state.in_(states), not_a_note())
+        .where(deliveries.c.revision_id.in_(revision_ids), deliveries.c.state.in_(states), not_a_note())
         .values(state=DeliveryState.CANCELLED, updated_at=now)
     )
 
@@ -120,7 +121,7 @@ def carry_undelivered(connection: Connection, old_id: int, new_id: int, now: flo
         .where(deliveries.c.revision_id == old_id, undelivered, deliveries.c.result_id.in_(images))
         .values(revision_id=new_id)
     )
-    cancel_unsent(connection, old_id, now)
+    cancel_unsent(connection, [old_id], now)
 
 
 def add_results(
@@ -173,14 +174,18 @@ class Deliveries:
         return self._select(*conditions)
 
     def due(self, now: float) -> list[Delivery]:
-        """Return the pending deliveries whose time has come, whose study is not held, whose destination is not stopped."""
+        """Return the pending deliveries whose time has come, whose study is not held, whose destination is not stopped.
+
+        Nothing that was withdrawn, whatever left it pending.
+        """
         held = (
             select(revisions.c.id)
             .join(holds, holds.c.study_instance_uid == revisions.c.study_instance_uid)
             .where(revisions.c.id == deliveries.c.revision_id, holds.c.lifted_at.is_(None))
         )
         return self._select(
-            deliveries.c.state == DeliveryState.PENDING, deliveries.c.next_attempt_at <= now, ~held.exists(), ~stopped()
+            deliveries.c.state == DeliveryState.PENDING, deliveries.c.next_attempt_at <= now,
+            deliveries.c.withdrawn_as.is_(None), ~held.exists(), ~stopped(),
         )
 
     def held(self, revision_id: int) -> bool:

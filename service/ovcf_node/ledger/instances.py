@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import Engine, and_, case, func, insert, select, update
+from sqlalchemy import Engine, and_, case, func, insert, select, true, update
 from sqlalchemy.exc import IntegrityError
 
 from ovcf_node.domain.series import Receipt
@@ -135,8 +135,9 @@ class Instances:
         with self._engine.begin() as connection:
             connection.execute(update(instances).where(instances.c.id.in_(list(ids))).values(kind=kind))
 
-    def arrivals(self, since: int) -> list[Arrival]:
-        """Return the series with originals that no revision knows yet, looking at rows after `since`."""
+    def arrivals(self, since: int, series_instance_uid: str | None = None) -> list[Arrival]:
+        """Return the series (or only one) with originals that no revision knows yet, looking at rows after `since`."""
+        this = true() if series_instance_uid is None else instances.c.series_instance_uid == series_instance_uid
         newest = func.max(instances.c.id)
         known = (
             select(func.max(revisions.c.through_instance_id))
@@ -148,7 +149,7 @@ class Instances:
                 instances.c.series_instance_uid, func.min(instances.c.study_instance_uid), newest,
                 func.max(instances.c.received_at), func.max(case((instances.c.stat, 1), else_=0)),
             )
-            .where(instances.c.kind == "original", instances.c.id > since)
+            .where(instances.c.kind == "original", instances.c.id > since, this)
             .group_by(instances.c.series_instance_uid)
             .having(newest > func.coalesce(known, 0))
         )
@@ -182,6 +183,14 @@ class Instances:
         """Return the different studies that the originals of a series name; PS3.3 A.1.2 knows one."""
         query = select(instances.c.study_instance_uid).distinct().where(
             instances.c.series_instance_uid == series_instance_uid, instances.c.kind == "original"
+        )
+        with reading(self._engine) as connection:
+            return {uid for (uid,) in connection.execute(query)}
+
+    def series_of(self, study_instance_uid: str) -> set[str]:
+        """Return the series of a study that have originals in it."""
+        query = select(instances.c.series_instance_uid).distinct().where(
+            instances.c.study_instance_uid == study_instance_uid, instances.c.kind == "original"
         )
         with reading(self._engine) as connection:
             return {uid for (uid,) in connection.execute(query)}

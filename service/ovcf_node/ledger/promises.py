@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, Engine, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from ovcf_node.ledger.database import reading
+from ovcf_node.ledger.database import portions, reading
 from ovcf_node.ledger.schema import instances, promises
 
 _KEPT = (instances.c.kind.in_(("original", "variant", "duplicate", "conflict")), instances.c.path != "")
@@ -47,7 +47,7 @@ class Promises:
         found: dict[str, list[tuple[str, str]]] = {}
         columns = (instances.c.sop_instance_uid, instances.c.sop_class_uid, instances.c.path, instances.c.kind)
         with reading(self._engine) as connection:
-            for some in _portions(list(sop_instance_uids)):
+            for some in portions(list(sop_instance_uids)):
                 query = select(*columns).where(instances.c.sop_instance_uid.in_(some), *_KEPT)
                 for uid, sop_class_uid, path, kind in connection.execute(query.order_by(instances.c.id)):
                     found.setdefault(uid, []).insert(0 if kind == "original" else 1, (sop_class_uid, path))
@@ -57,7 +57,7 @@ class Promises:
         """Promise to keep these instances until then; returns those that are still here and therefore promised."""
         kept: set[str] = set()
         with self._engine.begin() as connection:
-            for some in _portions(list(sop_instance_uids)):
+            for some in portions(list(sop_instance_uids)):
                 here = (instances.c.sop_instance_uid.in_(some), *_KEPT)
                 longer = func.coalesce(instances.c.committed_until, 0.0) < until
                 connection.execute(update(instances).where(*here, longer).values(committed_until=until))
@@ -122,8 +122,3 @@ def _promise(row) -> Promise:
     values = dict(row._mapping)
     report = {uid: (sop_class_uid, reason) for uid, (sop_class_uid, reason) in json.loads(values["report"]).items()}
     return Promise(**(values | {"report": report}))
-
-
-def _portions(uids: list[str], size: int = 500) -> Iterable[list[str]]:
-    """Split what would be more parameters than a database takes in one statement."""
-    return (uids[begin : begin + size] for begin in range(0, len(uids), size))

@@ -83,12 +83,11 @@ def _promised_of(study: ColumnElement[str] | str, now: float):
     return select(instances.c.id).where(instances.c.study_instance_uid == study, promised(now))
 
 
-def locked(connection: Connection, study_instance_uid: str) -> ColumnElement[bool]:
-    """Keep the instances of a study as they are until the transaction ends; returns the condition that holds for them.
+def locked(connection: Connection, study_instance_uid: str) -> list[int]:
+    """Keep the instances of a study as they are until the transaction ends; returns the ids of their rows.
 
     On PostgreSQL each statement sees what was committed before it: between the question whether a study is at rest and its
     purge, its sender could have been promised to keep it, and one more instance could have arrived.
     """
     mine = instances.c.study_instance_uid == study_instance_uid
-    ids = connection.execute(select(instances.c.id).where(mine).with_for_update()).scalars().all()
-    return mine & (instances.c.id <= max(ids, default=0))
+    return list(connection.execute(select(instances.c.id).where(mine).with_for_update()).scalars())

@@ -18,7 +18,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, and_, delete, exists, 
 
 from ovcf_node.domain.identity import source_digest
 from ovcf_node.errors import Permanent
-from ovcf_node.ledger.database import reading
+from ovcf_node.ledger.database import portions, reading
 from ovcf_node.ledger.deliveries import cancel_unsent
 from ovcf_node.ledger.events import note
 from ovcf_node.ledger.rest import Due, at_rest, in_flight, locked
@@ -203,9 +203,10 @@ class Retention:
 
     @staticmethod
     def _drop_images(
-        connection: Connection, study_instance_uid: str, here: ColumnElement[bool], now: float
+        connection: Connection, study_instance_uid: str, here: Sequence[int], now: float
     ) -> None:
-        _drop_files(connection, here)
+        for rows in portions(here):
+            _drop_files(connection, instances.c.id.in_(rows))
         connection.execute(
             update(revisions).where(revisions.c.study_instance_uid == study_instance_uid).values(images_purged_at=now)
         )
@@ -222,23 +223,25 @@ class Retention:
         ).all():
             for key in (result_key(*of[:2]), *reading_keys(*of)):
                 _list(connection, RESULTS, key)
-            cancel_unsent(connection, revision_id, now)  # of destinations that are no longer configured
+            cancel_unsent(connection, [revision_id], now)  # of destinations that are no longer configured
         connection.execute(update(revisions).where(mine).values(results_purged_at=now))
 
     def _forget(
-        self, connection: Connection, study_instance_uid: str, here: ColumnElement[bool], now: float, who: str, *,
-        known: bool,
+        self, connection: Connection, study_instance_uid: str, here: Sequence[int], now: float, who: str, *, known: bool,
     ) -> None:
         mine = revisions.c.study_instance_uid == study_instance_uid
         self._drop_results(connection, study_instance_uid, now)
-        _drop_files(connection, here)
+        for rows in portions(here):
+            _drop_files(connection, instances.c.id.in_(rows))
         for series_instance_uid, last in connection.execute(
             select(revisions.c.series_instance_uid, func.max(revisions.c.number)).where(mine)
             .group_by(revisions.c.series_instance_uid)
         ).all():
-            uids = connection.execute(select(instances.c.sop_instance_uid).where(
+            originals = connection.execute(select(instances.c.id, instances.c.sop_instance_uid).where(
                 instances.c.series_instance_uid == series_instance_uid, instances.c.kind == "original",
-            )).scalars()
+            )).all()
+            known_rows = set(here)
+            uids = [uid for row, uid in originals if row in known_rows]
             connection.execute(delete(tombstones).where(tombstones.c.series_instance_uid == series_instance_uid))
             connection.execute(insert(tombstones).values(
                 series_instance_uid=series_instance_uid, study_instance_uid=study_instance_uid, last_number=last, at=now,
@@ -251,7 +254,8 @@ class Retention:
         connection.execute(delete(deliveries).where(theirs))
         for table in (results, assessments):
             connection.execute(delete(table).where(table.c.revision_id.in_(own)))
-        connection.execute(delete(instances).where(here))
+        for rows in portions(here):
+            connection.execute(delete(instances).where(instances.c.id.in_(rows)))
         for table in (revisions, events, holds):
             connection.execute(delete(table).where(table.c.study_instance_uid == study_instance_uid))
 

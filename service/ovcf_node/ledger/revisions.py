@@ -6,10 +6,9 @@ transition table and carries the attempt as fencing token, so a slow worker that
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, Engine, func, insert, or_, select, update
+from sqlalchemy import Connection, Engine, case, func, insert, or_, select, update
 
 from ovcf_node.domain.assessments import SecondReading
 from ovcf_node.domain.reasons import Reason
@@ -150,16 +149,7 @@ class Revisions:
             if withdrawn_as is not None:
                 withdraw_series(connection, revision.series_instance_uid, withdrawn_as)
             self._supersede(connection, revision, now)
-            arrival = _arrival(revision)
-            # The instances of a released conflict have newer rows than those they stand for now.
-            through, at = connection.execute(
-                select(func.max(instances.c.id), func.max(instances.c.received_at)).where(
-                    instances.c.series_instance_uid == revision.series_instance_uid, instances.c.kind == "original"
-                )
-            ).one()
-            if through is not None and through > arrival.through_instance_id:
-                arrival = replace(arrival, through_instance_id=through, received_at=max(at, arrival.received_at))
-            self._open(connection, arrival, revision.number + 1, now)
+            self._open(connection, _arrival(revision), revision.number + 1, now)
 
     def second_reading(self, newest: Revision, second: SecondReading, now: float) -> None:
         """Open a revision that reports the findings of `newest` again, with what a reader says of them.
@@ -183,10 +173,23 @@ class Revisions:
                  newest.series_instance_uid, newest.study_instance_uid)
 
     def discard(self, revision: Revision, now: float) -> None:
-        """End a revision for good, cancel what it has not sent and withdraw the results of its series."""
+        """End a revision for good, cancel what it has not sent and withdraw the results of its series.
+
+        Where the same series came in another study too, and that one stands, a revision is opened for it.
+        """
+        series = instances.c.series_instance_uid == revision.series_instance_uid
         with self._engine.begin() as connection:
             withdraw_series(connection, revision.series_instance_uid, Title.PATIENT_SAFETY)
             self._supersede(connection, revision, now)
+            left = connection.execute(
+                select(
+                    func.min(instances.c.study_instance_uid), func.max(instances.c.id), func.max(instances.c.received_at),
+                    func.max(case((instances.c.stat, 1), else_=0)),
+                ).where(series, instances.c.kind == "original")
+            ).one()
+            if left[0] is not None:
+                arrival = Arrival(revision.series_instance_uid, *left[:3], bool(left[3]))
+                self._open(connection, arrival, revision.number + 1, now)
 
     def _open(self, connection: Connection, arrival: Arrival, number: int, now: float) -> None:
         connection.execute(
@@ -203,10 +206,10 @@ class Revisions:
     def _supersede(self, connection: Connection, revision: Revision, now: float) -> None:
         if revision.state is not RevisionState.SUPERSEDED:
             self._move(connection, revision, RevisionState.SUPERSEDED, now, attempt=revision.attempt + 1)
-        cancel_unsent(connection, revision.id, now)
         # A second reading stands beside the reading it is about; what comes after them replaces both.
         first = revision.reading_of or revision.id
         both = select(revisions.c.id).where(or_(revisions.c.id == first, revisions.c.reading_of == first))
+        cancel_unsent(connection, both, now)
         withdraw(connection, both, Title.QUALITY)
 
     def move(

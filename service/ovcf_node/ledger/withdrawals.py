@@ -67,7 +67,7 @@ class Withdrawals:
                 .where(revisions.c.id.in_(revision_ids))
             ).all()
             for row in rows:
-                cancel_unsent(connection, row.id, now, UNSENT)
+                cancel_unsent(connection, [row.id], now, UNSENT)
                 note(connection, now, "withdrawn", f"{title}: {why}", row.series_instance_uid, row.study_instance_uid)
 
     def due(self, destinations: Collection[str]) -> list[Withdrawn]:

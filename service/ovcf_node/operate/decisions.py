@@ -72,6 +72,9 @@ def hold(ledger: Ledger, study_instance_uid: str, now: float, who: str) -> None:
 def release(ledger: Ledger, study_instance_uid: str, now: float, who: str, *, newest: bool = False) -> None:
     """Release a held study: what was received first stands or, with `newest`, what came last, and is read again."""
     held = _require_hold(ledger, study_instance_uid)
+    for series in ledger.instances.series_of(study_instance_uid):
+        if len(ledger.instances.studies_of(series)) > 1:
+            raise NotPossible("a series of it came in another study too: discard one of them first")
     if newest:
         # Other pixels are a matter of quality; another identity on what was sent could be read as another patient's.
         title = Title.QUALITY if held.reason_code == "content_conflict" else Title.PATIENT_SAFETY

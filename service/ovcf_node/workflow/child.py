@@ -33,7 +33,9 @@ _IDLE_AT_MOST = 2
 _NOT_A_CRASH = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # somebody asked it to end
 _LOOKS_AT_MOST = 2
 _LOOK_S = 120.0  # a look at headers: the judge waits for it, and with it every other series
-_OUT_OF_MEMORY, _TIMEOUT = "out_of_memory", "child_timeout"
+_OUT_OF_MEMORY = "out_of_memory"
+TIMEOUT = "child_timeout"
+"""Code of the error of a job that ran out of time."""
 
 
 class Crashed(Transient):
@@ -75,19 +77,22 @@ class Children:
 
         Raises as `read`, but Permanent where it would crash or run out of time time after time: the judge waits for it.
         """
-        return self._look({"kind": "compare", "first": str(first), "second": str(second)})
+        return self._look({"kind": "compare", "first": str(first), "second": str(second)}, TIMEOUT)
 
     def source_note(self, path: Path) -> SourceNote | None:
-        """Return what a received rejection note rejects, None when it is none; raises as `compare`."""
+        """Return what a received rejection note rejects, None when it is none; raises as `compare`, but Transient where it
+        ran out of time: what a note rejects must not be read because a machine was slow.
+        """
         said = self._look({"kind": "source_note", "path": str(path)})
         return SourceNote(Title(said["title"]), said["instances"]) if said["title"] else None
 
-    def _look(self, job: dict[str, Any]) -> Any:
+    def _look(self, job: dict[str, Any], *fatal: str) -> Any:
+        """Perform a short job; Permanent where it crashes, or ends with a code of `fatal`, time after time."""
         for _ in range(_LOOKS_AT_MOST):
             try:
                 return self._run(job, _silent)
             except Transient as error:
-                if not isinstance(error, Crashed) and error.code != _TIMEOUT:
+                if not isinstance(error, Crashed) and error.code not in fatal:
                     raise
                 last = error
         raise Permanent(last.code, last.text)
@@ -148,7 +153,7 @@ class Children:
             else:
                 _end(child.process)
         if expired.is_set():
-            raise Transient(_TIMEOUT, f"stopped after {timeout_s:.0f} s")
+            raise Transient(TIMEOUT, f"stopped after {timeout_s:.0f} s")
         if "error" in answer:
             raise _error_of(answer["error"])
         if "done" not in answer:

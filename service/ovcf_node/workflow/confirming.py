@@ -76,7 +76,7 @@ class Confirming:
             elif found is None:
                 self._settle(delivery, delivery.state, f"accepted; cannot be asked whether it is there: {why}")
             else:
-                lost = _S.CANCELLED if delivery.withdrawn_as else _S.REJECTED  # who removed it did as the note asked
+                lost = _S.CANCELLED if delivery.withdrawn_as else _S.REJECTED  # what is taken back may well be gone
                 self._settle(delivery, lost, f"accepted, and not found in {asked} queries")
 
     def _commit(self, destination: Destination, arrived: list[Delivery]) -> None:

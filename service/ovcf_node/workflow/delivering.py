@@ -67,7 +67,10 @@ class Sender:
             return "held"  # or away
         begun = self._clock()
         # One that is due takes all with it: the report of a second reading must not overtake images that wait longer.
-        pending = [d for d in self._ledger.deliveries.of_revision(revision_id, name) if d.state is DeliveryState.PENDING]
+        pending = [
+            d for d in self._ledger.deliveries.of_revision(revision_id, name)
+            if d.state is DeliveryState.PENDING and d.withdrawn_as is None
+        ]
         if all(d.next_attempt_at > begun for d in pending):
             return "nothing due"
         revision = self._ledger.revisions.get(revision_id)

@@ -16,10 +16,10 @@ from ovcf_node.domain.identity import source_digest
 from ovcf_node.domain.reasons import Reason, reason
 from ovcf_node.domain.states import RevisionState
 from ovcf_node.errors import MACHINE_SHORT, OvcfError, Permanent, Transient
-from ovcf_node.ledger import Ledger, Revision, StaleAttempt, StoredInstance
+from ovcf_node.ledger import Arrival, Ledger, Revision, StaleAttempt, StoredInstance
 from ovcf_node.observe.logging import Pseudonyms
 from ovcf_node.workflow.answering import source_paths
-from ovcf_node.workflow.child import Children, Inspected
+from ovcf_node.workflow.child import TIMEOUT, Children, Inspected
 from ovcf_node.workflow.dispatching import Dispatching, Scheduler
 from ovcf_node.workflow.following_up import FollowUp
 from ovcf_node.workflow.source_withdrawal import SourceWithdrawal
@@ -59,6 +59,7 @@ class Judge:
         self._seen = 0
         self._look_again_at = 0.0
         self._inspected: dict[tuple[str, int], Inspected] = {}
+        self._postponed: dict[int, float] = {}
         self._withdrawal = SourceWithdrawal(ledger, spool, children, pseudonyms)
 
     def tick(self, now: float) -> None:
@@ -86,20 +87,25 @@ class Judge:
             since, self._look_again_at = 0, now + _LOOK_AGAIN_S
         for arrival in self._ledger.instances.arrivals(since):
             self._seen = max(self._seen, arrival.through_instance_id)
-            if late := self._ledger.retention.late(arrival.series_instance_uid, arrival.study_instance_uid, now):
-                _LOG.warning("late_after_purge", series=self._hash(arrival.series_instance_uid), instances=late)
-                continue
-            self._ledger.revisions.arrived(arrival, now)
-            studies = self._ledger.instances.studies_of(arrival.series_instance_uid)
-            for study in studies if len(studies) > 1 else ():
-                self._hold(study, Reason("two_studies", "one series, two studies"), now)
-            if len(self._ledger.instances.patients_of(arrival.study_instance_uid)) > 1:
-                self._hold(arrival.study_instance_uid, Reason("two_patients", "one study, two Patient IDs"), now)
+            self._take(arrival, now)
+
+    def _take(self, arrival: Arrival, now: float) -> None:
+        if late := self._ledger.retention.late(arrival.series_instance_uid, arrival.study_instance_uid, now):
+            _LOG.warning("late_after_purge", series=self._hash(arrival.series_instance_uid), instances=late)
+            return
+        self._ledger.revisions.arrived(arrival, now)
+        studies = self._ledger.instances.studies_of(arrival.series_instance_uid)
+        for study in studies if len(studies) > 1 else ():
+            self._hold(study, Reason("two_studies", "one series, two studies"), now)
+        if len(self._ledger.instances.patients_of(arrival.study_instance_uid)) > 1:
+            self._hold(arrival.study_instance_uid, Reason("two_patients", "one study, two Patient IDs"), now)
 
     def _compare_variants(self, now: float) -> set[str]:
         """Decide what instances with a known UID and other bytes are; return the studies with some still undecided."""
         variants = self._ledger.instances.of_kind("variant")
-        for variant in variants[:_COMPARISONS_PER_TICK]:
+        self._postponed = {v.id: self._postponed[v.id] for v in variants if self._postponed.get(v.id, 0.0) > now}
+        due = [v for v in variants if v.id not in self._postponed]
+        for variant in due[:_COMPARISONS_PER_TICK]:
             original = self._ledger.instances.original(variant.sop_instance_uid)
             if original is None:  # discarded meanwhile
                 self._ledger.instances.set_kind([variant.id], "original")
@@ -111,12 +117,19 @@ class Judge:
                 outcome = self._children.compare(self._spool / original.path, self._spool / variant.path)
             except Transient as error:
                 _LOG.warning("comparison_postponed", series=self._hash(variant.series_instance_uid), code=error.code)
-                continue
+                if now - variant.received_at < self._settings.assemble.incomplete_limit_s:
+                    self._postponed[variant.id] = now + _RETRY_S
+                    continue
+                outcome, slow = "content_conflict", False  # it will not get better by itself: a person looks
             except Permanent as error:
                 # What cannot be decoded cannot be called equal.
                 _LOG.warning("variant_not_comparable", series=self._hash(variant.series_instance_uid), code=error.code)
-                outcome = "content_conflict"
+                outcome, slow = "content_conflict", error.code == TIMEOUT
+            else:
+                slow = False
             self._decided(variant, original, outcome, now)
+            if slow:
+                break  # minutes went by: other patients are judged first
         left = self._ledger.instances.of_kind("variant") if variants else []
         return {variant.study_instance_uid for variant in left}
 
@@ -171,7 +184,7 @@ class Judge:
                 revision, now, not_before=now + _RETRY_S, text=f"judge: {code}", counts=not waits
             )
             return
-        # Without a readable header there is nothing a report could refer to: a person must look.
+        # A report must refer to the series as it is, which is not known: a person must look.
         self._move(revision, RevisionState.FAILED, now, Reason("unreadable_series", f"cannot be judged: {code}"))
 
     def _inspect(self, revision: Revision) -> Inspected:
@@ -186,6 +199,10 @@ class Judge:
         late = now - revision.last_received_at >= rules.incomplete_limit_s
         if revision.state is RevisionState.WAITING and not late:
             return  # nothing new arrived: it was judged already
+        unknown = self._ledger.instances.arrivals(0, revision.series_instance_uid)
+        if unknown:  # a released conflict has an older row than what was seen since: first it arrives
+            self._take(unknown[0], now)
+            return
         withdrawn = self._ledger.rejections.withdrawn(revision.series_instance_uid)
         if withdrawn and not self._ledger.instances.count(revision.series_instance_uid):
             self._move(revision, RevisionState.EXCLUDED, now, reason("source_withdrawn", f"{withdrawn} instances"))

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import structlog
 
+from ovcf_node.domain.reasons import Reason
 from ovcf_node.domain.states import RevisionState
 from ovcf_node.errors import Permanent, Transient
 from ovcf_node.ledger import Ledger, StaleAttempt
@@ -39,7 +40,9 @@ class SourceWithdrawal:
                 undecided.add(instance.study_instance_uid)
                 continue
             except Permanent as error:
-                _LOG.warning("note_unreadable", series=self._hash(instance.series_instance_uid), code=error.code)
+                _LOG.error("note_unreadable", series=self._hash(instance.series_instance_uid), code=error.code)
+                why = Reason("note_unreadable", "a rejection note cannot be read: what it names is not known")
+                self._ledger.holds.place(instance.study_instance_uid, why, now)
                 source_note = None
             if source_note is not None:
                 self._ledger.rejections.record(source_note, now)

@@ -135,3 +135,10 @@ def test_a_long_tick_keeps_its_lease(node, monkeypatch):
         time.sleep(0.5)
         assert not node.ledger.leases.take("judge", "b", node.ledger.leases.now(), 0.2)
     assert node.ledger.leases.take("judge", "b", node.ledger.leases.now() + 0.3, 0.2)
+
+
+def test_a_tick_that_hangs_loses_its_lease(node, monkeypatch):
+    monkeypatch.setattr(beats, "_BEAT_S", 0.05)
+    beat = lambda: node.ledger.leases.take("judge", "a", node.ledger.leases.now(), 0.2)  # noqa: E731
+    with beating(beat, at_most_s=0.3):
+        wait_until(lambda: node.ledger.leases.take("judge", "b", node.ledger.leases.now(), 0.2))

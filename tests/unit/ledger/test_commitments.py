@@ -6,7 +6,7 @@ from catalogue_rows import SEG, SR, result_object, store
 from ovcf_node.domain.assessments import Assessment, SecondReading, Verdict
 from ovcf_node.domain.states import DeliveryState
 from ovcf_node.domain.withdrawal import Title
-from ovcf_node.ledger import Ledger
+from ovcf_node.ledger import Arrival, Ledger
 from ovcf_node.ledger.deliveries import add_results
 
 
@@ -64,14 +64,14 @@ def test_a_report_is_applied_once_and_a_stale_answer_changes_nothing(ledger):
     assert (due(ledger, "two", 129.0), due(ledger, "two", 130.0)) == (0, 1)
 
 
-def lost(ledger: Ledger, name: str, revision, meanwhile=lambda: None) -> dict[str, str]:
-    """The destination takes everything, `meanwhile` happens, then it says that it has nothing; states by role."""
+def lost(ledger: Ledger, name: str, revision, meanwhile=lambda: None, reason: int = 0x0112) -> dict[str, str]:
+    """The destination takes everything, `meanwhile` happens, then it commits to nothing; states by role."""
     for delivery in ledger.deliveries.of_revision(revision.id, name):
         ledger.deliveries.finished(delivery, DeliveryState.ACCEPTED, 110.0, status=0, text="", confirm_at=113.0)
     asked = [d for d in ledger.deliveries.to_confirm(113.0) if d.destination == name]
     ledger.commitments.requested(f"{name}.1", name, asked, 113.0, 700.0)
     meanwhile()
-    ledger.commitments.report(f"{name}.1", [], {d.sop_instance_uid: 0x0112 for d in asked}, 115.0)
+    ledger.commitments.report(f"{name}.1", [], {d.sop_instance_uid: reason for d in asked}, 115.0)
     (came,) = ledger.commitments.unapplied()
     ledger.commitments.apply(came, 116.0, lambda _: 130.0)
     return {d.role: str(d.state) for d in ledger.deliveries.of_revision(revision.id, name)}
@@ -102,3 +102,30 @@ def test_the_images_of_a_reading_are_sent_again_beside_its_second_reading(ledger
     ledger.deliveries.finished(image, DeliveryState.REJECTED, 131.0, status=0xA900, text="no")
     newest = ledger.revisions.of_series(revision.series_instance_uid)[-1]
     assert ledger.deliveries.retry(newest.id, 132.0, beside=newest.reading_of) == 1 and due(ledger, "five", 132.0) == 1
+
+
+def test_what_was_recalled_and_may_still_be_there_stays_accepted_so_that_a_note_names_it(ledger):
+    revision = sent(ledger, "six")
+    recall = lambda: ledger.withdrawals.recall([revision.id], Title.PATIENT_SAFETY, 114.0, "wrong patient")  # noqa: E731
+    assert lost(ledger, "six", revision, recall, 0x0110) == {"seg_vertebrae": "ACCEPTED", "sr": "ACCEPTED"}
+    assert due(ledger, "six", 1e9) == 0
+    assert [(w.destination, w.title) for w in ledger.withdrawals.due(["six"])] == [("six", Title.PATIENT_SAFETY)]
+
+
+@pytest.mark.parametrize("end", ["discard", "reopen", "late"])
+def test_images_beside_a_second_reading_are_not_sent_once_they_are_withdrawn(ledger, end):
+    name = f"seven {end}"
+    revision = sent(ledger, name)
+    said = SecondReading("rita", "Test^Rita", 114.0, (Assessment("L1", Verdict.ACCEPTED),))
+    again = lambda: ledger.revisions.second_reading(ledger.revisions.get(revision.id), said, 114.0)  # noqa: E731
+    assert lost(ledger, name, revision, again)["seg_vertebrae"] == "PENDING"
+    newest = ledger.revisions.of_series(revision.series_instance_uid)[-1]
+    if end == "discard":
+        ledger.revisions.discard(newest, 120.0)
+    elif end == "reopen":
+        ledger.revisions.reopen(newest, 120.0, withdrawn_as=Title.PATIENT_SAFETY)
+    else:
+        late = Arrival(newest.series_instance_uid, newest.study_instance_uid, newest.through_instance_id + 9, 120.0, False)
+        ledger.revisions.arrived(late, 120.0)
+    assert {str(d.state) for d in ledger.deliveries.of_revision(revision.id)} == {"CANCELLED"}
+    assert due(ledger, name, 1e9) == 0

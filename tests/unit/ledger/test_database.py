@@ -11,11 +11,16 @@ from ovcf_node.ledger import migrate
 from ovcf_node.ledger.database import connect, reading
 
 
-def test_as_many_threads_as_ask_reach_the_database(ledger_url):
+def test_who_waits_for_a_connection_in_vain_may_come_again(ledger_url):
     engine = connect(ledger_url)
+    engine.pool._timeout = 0.1
     with contextlib.ExitStack() as open_now:
-        for _ in range(20):  # more than a pool of SQLAlchemy's makes by itself; a receiver has up to 250 associations
+        for _ in range(15):
             open_now.enter_context(reading(engine)).execute(text("SELECT 1"))
+        with pytest.raises(Transient, match="ledger_unavailable"):
+            reading(engine)
+    with reading(engine) as connection:
+        assert connection.execute(text("SELECT 1")).scalar() == 1
     engine.dispose()
 
 

@@ -254,7 +254,7 @@ def test_a_promise_waits_for_a_purge_that_has_begun(postgresql_cluster):
             promising.join(0.5)
             assert promising.is_alive()
             study.receive("75.9")  # and what arrives meanwhile is none of it
-            purging.execute(update(instances).where(here).values(path=""))
+            purging.execute(update(instances).where(instances.c.id.in_(here)).values(path=""))
         promising.join(30)
         assert kept == [set()] and ledger.instances.original("75.9").path
         ledger.close()

@@ -87,6 +87,9 @@ def test_a_look_that_runs_out_of_time_twice_is_given_up(tmp_path, monkeypatch):
     with pytest.raises(Permanent) as caught:
         children.compare(one, two)
     assert caught.value.code == "child_timeout"
+    with pytest.raises(Transient) as caught:  # what a note rejects must not be read because a machine was slow
+        children.source_note(one)
+    assert caught.value.code == "child_timeout"
 
 
 def test_memory_limit(tmp_path):

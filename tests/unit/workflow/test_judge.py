@@ -17,6 +17,7 @@ from ovcf_node.domain.states import RevisionState
 from ovcf_node.errors import Transient
 from ovcf_node.ledger import Ledger, migrate
 from ovcf_node.ledger.retention import Due, Phase
+from ovcf_node.operate import decisions
 from ovcf_node.workflow.child import Children
 from ovcf_node.workflow.judge import Judge
 
@@ -242,6 +243,53 @@ def test_two_patients_in_one_study_hold_it(node):
     assert holds(node) == ["two_patients"]
 
 
+@pytest.mark.parametrize("patient", ["p", "q"])
+def test_what_a_release_lets_stand_arrives_before_it_is_read_however_old_its_row_is(node, patient):
+    paths = node.series("a")
+    node.receive(paths)
+    node.receive([changed(paths[0], node.spool / "again" / "x.dcm", PatientName="Other^Person")], patient=patient)
+    node.judge.tick(T0 + 31)
+    assert holds(node) == ["identity_conflict"]
+    study = node.newest(paths[0]).study_instance_uid
+    node.judge._seen, node.judge._look_again_at = 10**6, float("inf")  # thousands of instances of others came since
+    decisions.release(node.ledger, study, T0 + 40, "anna", newest=True)
+    for second in range(50, 60):
+        node.judge.tick(T0 + second)
+    newest = node.newest(paths[0])
+    seen = node.ledger.instances.originals(newest.series_instance_uid, newest.through_instance_id)
+    assert len(seen) == len(paths) and any("again" in i.path for i in seen)
+    assert (newest.state, holds(node)) == ((S.COMPLETE, []) if patient == "p" else (newest.state, ["two_patients"]))
+    assert len(node.scheduler.calls) == (1 if patient == "p" else 0)
+
+
+def test_a_variant_that_can_never_be_read_is_left_to_a_person(node):
+    paths = node.series("a")
+    again = changed(paths[0], node.spool / "again" / "x.dcm", StudyDescription="routed")
+    node.receive([*paths, again])
+    again.unlink()
+    for second in (31, 32, 599):
+        node.judge.tick(T0 + second)
+        assert holds(node) == [] and node.newest(paths[0]).state is S.RECEIVING
+    node.judge.tick(T0 + 610)
+    assert holds(node) == ["content_conflict"]
+
+
+def test_of_one_series_in_two_studies_the_other_is_read_when_one_is_discarded(node):
+    paths = node.series("a")
+    elsewhere = [changed(path, node.spool / "other" / path.name, StudyInstanceUID=uid("other"),
+                         SOPInstanceUID=uid("other", number)) for number, path in enumerate(paths)]
+    node.receive([*paths, *elsewhere])
+    node.judge.tick(T0 + 31)
+    first, last = sorted((uid("study"), uid("other")))
+    with pytest.raises(decisions.NotPossible, match="another study too"):
+        decisions.release(node.ledger, last, T0 + 40, "anna")
+    decisions.discard(node.ledger, first, T0 + 40, "anna")
+    decisions.release(node.ledger, last, T0 + 41, "anna")
+    node.judge.tick(T0 + 80)
+    newest = node.newest(paths[0])
+    assert (newest.study_instance_uid, newest.state, newest.number) == (last, S.COMPLETE, 2) and holds(node) == []
+
+
 def test_one_series_in_two_studies_holds_both(node):
     paths = node.series("a")
     elsewhere = [changed(path, node.spool / "other" / path.name, StudyInstanceUID=uid("other"),
@@ -293,6 +341,8 @@ def test_a_pair_that_cannot_be_compared_now_keeps_no_other_waiting(node, monkeyp
     node.judge.tick(T0 + 31)
     assert asked == again and node.newest(two[0]).state is S.COMPLETE and node.newest(one[0]).state is S.RECEIVING
     node.judge.tick(T0 + 32)
+    assert asked == again  # not at once: whatever it was, it needs a moment
+    node.judge.tick(T0 + 42)
     assert node.newest(one[0]).state is S.COMPLETE and holds(node) == []
 
 

@@ -6,6 +6,7 @@ from test_judge import T0, Node
 
 from ovcf_node.config import Settings
 from ovcf_node.domain.states import RevisionState
+from ovcf_node.errors import Permanent, Transient
 from ovcf_node.workflow.child import Children
 from source_notes import write_note
 
@@ -129,3 +130,21 @@ def test_the_series_that_stood_back_is_read_when_the_chosen_one_is_rejected(site
         site.judge.tick(T0 + second)
     assert site.newest(thin[0]).reason_code == "source_withdrawn"
     assert (site.newest(thick[0]).number, site.newest(thick[0]).state) == (2, S.COMPLETE)
+
+
+def test_a_note_that_cannot_be_read_holds_its_study_and_a_slow_machine_does_not(site, monkeypatch):
+    paths = site.series("a")
+    site.receive(paths)
+    reject(site, paths, "113037", T0 + 1)
+    errors = [Transient("child_timeout"), Permanent("child_crashed")]
+
+    def fails(path):
+        raise errors.pop(0)
+
+    monkeypatch.setattr(site.children, "source_note", fails)
+    site.judge.tick(T0 + 40)
+    assert site.ledger.holds.all() == [] and site.newest(paths[0]).state is S.RECEIVING  # undecided
+    site.judge.tick(T0 + 41)
+    assert [h.reason_code for h in site.ledger.holds.all()] == ["note_unreadable"] and errors == []
+    site.judge.tick(T0 + 42)
+    assert site.scheduler.calls == []
