@@ -34,8 +34,8 @@ from ovcf_node.evaluate.study import CASE_MIX, NATURAL_MIX
 COHORTS = ("study", "natural", "negatives", "second", "third")
 USUAL = COHORTS[:-1]  # those of one number for all; the third is asked for by name
 FIRST_SEED = {  # moved on with each bundle whose builders have looked at the failures of the one before; then extend `SEEN`
-    "study": 10_600_000, "natural": 10_630_000, "negatives": 10_660_000, "second": second.EVALUATION + 2_700_000,
-    "third": 10_800_000,
+    "study": 10_900_000, "natural": 10_930_000, "negatives": 10_960_000, "second": second.EVALUATION + 3_000_000,
+    "third": 11_100_000,
 }
 SPAN = 30_000  # seeds that a cohort may search: 200 negatives take 900
 SEEN = {  # by generator: first seed, first one beyond, who has looked at those between; never evaluated again
@@ -56,6 +56,7 @@ SEEN = {  # by generator: first seed, first one beyond, who has looked at those 
         (9_800_000, 9_890_000, "study, natural and negatives of 0.13.0, all that were read"),
         (10_000_000, 10_090_000, "study, natural and negatives of 0.13.0, the second time, all of them"),
         (10_300_000, 10_390_000, "study, natural and negatives of 0.14.0, all that were read"),
+        (10_600_000, 10_690_000, "study, natural and negatives of 0.15.0, all that were read"),
     ),
     "second": (
         (second.SELECTION, second.EVALUATION, "checkpoints, calibration, numbering, choice between trainings"),
@@ -70,6 +71,7 @@ SEEN = {  # by generator: first seed, first one beyond, who has looked at those 
         (second.EVALUATION + 1_900_000, second.EVALUATION + 1_930_000, "second of 0.13.0, all that were read"),
         (second.EVALUATION + 2_100_000, second.EVALUATION + 2_130_000, "second of 0.13.0, the second time, all of them"),
         (second.EVALUATION + 2_400_000, second.EVALUATION + 2_430_000, "second of 0.14.0, all that were read"),
+        (second.EVALUATION + 2_700_000, second.EVALUATION + 2_730_000, "second of 0.15.0, all that were read"),
     ),
     "third": (
         (9_000_000, 9_030_000, "third of 0.8.0 and 0.9.0"), (9_030_000, 9_060_000, "third of 0.11.0 and 0.10.0"),
@@ -77,6 +79,7 @@ SEEN = {  # by generator: first seed, first one beyond, who has looked at those 
         (9_500_000, 9_530_000, "tests"), (9_530_000, 9_560_000, "third of 0.12.0, the second time"),
         (9_560_000, 9_590_000, "third of 0.13.0"), (10_200_000, 10_230_000, "third of 0.13.0, the second time"),
         (10_500_000, 10_530_000, "third of 0.14.0"),
+        (10_800_000, 10_830_000, "third of 0.15.0, all that were read"),
     ),
 }
 OF_BODIES = (  # from the most frequent to the rarest
