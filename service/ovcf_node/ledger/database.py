@@ -33,6 +33,8 @@ def connect(url: str) -> Engine:
 class _Pool(QueuePool):
     """Few connections, so that many processes fit on one server; who waits for one in vain may come again."""
 
+    __module__ = QueuePool.__module__  # what it logs is SQLAlchemy's, and as quiet
+
     def connect(self) -> PoolProxiedConnection:
         try:
             return super().connect()
