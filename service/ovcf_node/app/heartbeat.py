@@ -61,10 +61,11 @@ def beating(beat: Callable[[], object], *, at_most_s: float = math.inf) -> Itera
                 beat()
             except OvcfError as error:
                 _LOG.error("heartbeat_missed", code=error.code)  # the next one may succeed
-            # The boundary of the thread. Let through, a defect would end it: its process would be counted as dead and wait
-            # for a heartbeat for ever, while the supervisor sees it live. Only its kind is logged.
+            # The boundary of the thread. Let through, one defect would end it, and its process could never beat again: it
+            # would wait for ever (`Pulse.wait`), while the supervisor sees it live. Caught, it counts as a beat that was
+            # missed, no more: a defect that stays lets the lease expire, so others take the work over, as after a crash.
             except Exception as error:  # noqa: BLE001
-                _LOG.error("heartbeat_missed", error_type=type(error).__name__)
+                _LOG.error("heartbeat_missed", error_type=type(error).__name__, exc_info=True)
 
     heart = threading.Thread(target=keep_on, name="heartbeat", daemon=True)
     heart.start()

@@ -3,7 +3,8 @@
 import getpass
 import os
 import time
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -30,6 +31,16 @@ def _ledger(config: Path | None) -> AbstractContextManager[Ledger]:
 def when(at: float) -> str:
     """Return a time as every command prints it."""
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+@contextmanager
+def _refused_in_words() -> Iterator[None]:
+    """Print why a decision makes no sense now, and exit with 1."""
+    try:
+        yield
+    except Permanent as error:
+        typer.echo(error.text, err=True)
+        raise typer.Exit(1) from error
 
 
 def _find(ledger: Ledger, ending: str) -> Revision:
@@ -105,14 +116,10 @@ def _taken_back(delivery: Delivery) -> str:
 @jobs.command()
 def retry(series: Series, config: ConfigFile = None) -> None:
     """Try again now: pending or rejected deliveries are sent at once; a failed or 'not assessed' reading starts anew."""
-    with _ledger(config) as ledger:
-        try:
-            revision = _find(ledger, series)
-            typer.echo(decisions.retry(ledger, revision, time.time(), who()))
-            tell(revision.study_instance_uid)
-        except Permanent as error:
-            typer.echo(error.text, err=True)
-            raise typer.Exit(1) from error
+    with _ledger(config) as ledger, _refused_in_words():
+        revision = _find(ledger, series)
+        typer.echo(decisions.retry(ledger, revision, time.time(), who()))
+        tell(revision.study_instance_uid)
 
 
 @jobs.command()
@@ -121,7 +128,7 @@ def release(
     newest: Annotated[bool, typer.Option("--newest", help="What came last stands, as after a correction.")] = False,
 ) -> None:
     """Release a held study: what was received first stands (or, with --newest, what came last), and work goes on."""
-    with _ledger(config) as ledger:
+    with _ledger(config) as ledger, _refused_in_words():
         held = _held(ledger, study)
         decisions.release(ledger, held, time.time(), who(), newest=newest)
         tell(held)
@@ -131,7 +138,7 @@ def release(
 @jobs.command()
 def discard(study: Study, config: ConfigFile = None) -> None:
     """Discard a held study: nothing of it is read or delivered any more, and what was sent already is withdrawn."""
-    with _ledger(config) as ledger:
+    with _ledger(config) as ledger, _refused_in_words():
         held = _held(ledger, study)
         decisions.discard(ledger, held, time.time(), who())
         tell(held)

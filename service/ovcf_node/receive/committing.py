@@ -91,8 +91,9 @@ class Committing:
                 self.report_due(stop)
             except OvcfError as error:
                 _log.error("commitment_reports_not_read", code=error.code)
-            # The boundary of the thread. Let through, a defect would end it, and no sender would be told any more; the
-            # reports stay due. Its kind and place are logged, without its words.
+            # The boundary of the thread. Let through, a defect at one report would end it, and no sender would be told any
+            # more. A report is claimed before it is given (`_take`), so the one that failed is tried again when its claim
+            # is over, and the next look goes to the others; none counts as given. Logged without its words, which may quote.
             except Exception as error:  # noqa: BLE001
                 _log.error("defect", error_type=type(error).__name__, exc_info=True)
 

@@ -62,8 +62,9 @@ class Withdrawing:
                 self._note(withdrawn, now)
             except OvcfError as error:
                 self._failed(withdrawn, now, error.code)
-            # The boundary of one note. Let through, a defect would end the worker, and the next one at the same note. Its
-            # kind and place are logged, without its words; the note stays due.
+            # The boundary of one note. Let through, a defect would end the worker, and each next one at the same note, while
+            # no other patient's result is taken back. Caught, nothing is recorded as noted: it is tried again after five
+            # minutes. Its kind and place are logged, without its words, which may quote the object.
             except Exception as error:  # noqa: BLE001
                 _LOG.error("defect", error_type=type(error).__name__, exc_info=True)
                 self._failed(withdrawn, now, type(error).__name__)

@@ -1,5 +1,7 @@
 """`ovcf-node purge` and `recall`: what they print, what they refuse, what they change."""
 
+from datetime import UTC, datetime
+
 import pytest
 from typer.testing import CliRunner
 
@@ -8,6 +10,7 @@ from dicom_peers import uid
 from ovcf_node.cli import app
 from ovcf_node.config import load
 from ovcf_node.domain.reasons import Reason
+from ovcf_node.domain.series import Receipt
 from ovcf_node.ledger import Ledger, Revision, migrate
 from ovcf_node.ledger.deliveries import add_results
 from ovcf_node.ledger.schema import revisions
@@ -96,3 +99,15 @@ def test_what_is_decided_on_the_command_line_is_in_the_audit_trail(site):
     messages = [path.read_text() for path in sorted((site.configuration.parent / "data" / "audit").glob("*.msg"))]
     assert [("DICOM Instances Accessed" in m, "DICOM Study Deleted" in m, uid("study") in m) for m in messages] == [
         (True, False, True), (True, False, True), (False, True, True)]
+
+
+def test_a_release_that_makes_no_sense_yet_is_refused_in_words(site):
+    for name in ("study", "elsewhere"):  # one series in two studies
+        site.ledger.instances.record(Receipt(
+            uid("ct", name), "1.2.840.10008.5.1.4.1.1.2", uid(name), uid("twice"), "1.2.840.10008.1.2.1", "x.dcm", 10, name,
+            "p", "CT", datetime.fromtimestamp(100.0, UTC), "CT", "NODE", "association", False,
+        ))
+    site.ledger.holds.place(uid("study"), Reason("two_studies", "one series, two studies"), 100.0)
+    refused = site.run("jobs", "release", uid("study"))
+    assert refused.exit_code == 1 and "discard one of them first" in refused.output and "Traceback" not in refused.output
+    assert site.run("jobs", "discard", uid("study")).exit_code == 0

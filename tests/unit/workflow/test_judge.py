@@ -274,12 +274,18 @@ def test_a_variant_that_can_never_be_read_is_left_to_a_person(node):
     assert holds(node) == ["content_conflict"]
 
 
-def test_of_one_series_in_two_studies_the_other_is_read_when_one_is_discarded(node):
+def in_two_studies(node) -> list[Path]:
+    """Let one series come in "study" and in "other", and be judged; returns its files in "study"."""
     paths = node.series("a")
     elsewhere = [changed(path, node.spool / "other" / path.name, StudyInstanceUID=uid("other"),
                          SOPInstanceUID=uid("other", number)) for number, path in enumerate(paths)]
     node.receive([*paths, *elsewhere])
     node.judge.tick(T0 + 31)
+    return paths
+
+
+def test_of_one_series_in_two_studies_the_other_is_read_when_one_is_discarded(node):
+    paths = in_two_studies(node)
     first, last = sorted((uid("study"), uid("other")))
     with pytest.raises(decisions.NotPossible, match="another study too"):
         decisions.release(node.ledger, last, T0 + 40, "anna")
@@ -291,11 +297,7 @@ def test_of_one_series_in_two_studies_the_other_is_read_when_one_is_discarded(no
 
 
 def test_one_series_in_two_studies_holds_both(node):
-    paths = node.series("a")
-    elsewhere = [changed(path, node.spool / "other" / path.name, StudyInstanceUID=uid("other"),
-                         SOPInstanceUID=uid("other", number)) for number, path in enumerate(paths)]
-    node.receive([*paths, *elsewhere])
-    node.judge.tick(T0 + 31)
+    in_two_studies(node)
     assert holds(node) == ["two_studies", "two_studies"] and node.scheduler.calls == []
     assert {h.study_instance_uid for h in node.ledger.holds.all()} == {uid("study"), uid("other")}
 
