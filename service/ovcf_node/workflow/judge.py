@@ -113,6 +113,7 @@ class Judge:
             if not original.path:
                 self._decide_by_identity(variant, original, now)
                 continue
+            slow = False
             try:
                 outcome = self._children.compare(self._spool / original.path, self._spool / variant.path)
             except Transient as error:
@@ -120,13 +121,11 @@ class Judge:
                 if now - variant.received_at < self._settings.assemble.incomplete_limit_s:
                     self._postponed[variant.id] = now + _RETRY_S
                     continue
-                outcome, slow = "content_conflict", False  # it will not get better by itself: a person looks
+                outcome = "content_conflict"  # it will not get better by itself: a person looks
             except Permanent as error:
                 # What cannot be decoded cannot be called equal.
                 _LOG.warning("variant_not_comparable", series=self._hash(variant.series_instance_uid), code=error.code)
                 outcome, slow = "content_conflict", error.code == TIMEOUT
-            else:
-                slow = False
             self._decided(variant, original, outcome, now)
             if slow:
                 break  # minutes went by: other patients are judged first
