@@ -173,7 +173,7 @@ class Revisions:
                  newest.series_instance_uid, newest.study_instance_uid)
 
     def discard(self, revision: Revision, now: float) -> None:
-        """End a revision for good, cancel what it has not sent and withdraw the results of its series.
+        """End a revision of discarded images for good, cancel what it has not sent, withdraw the results of its series.
 
         Where the same series came in another study too, and that one stands, a revision is opened for it.
         """

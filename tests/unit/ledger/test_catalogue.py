@@ -263,7 +263,9 @@ def test_results_from_before_the_catalogue_are_caught_up_once(ledger):
 
 def test_catching_up_does_not_bring_back_what_was_discarded(ledger):
     objects = [result_object("a", SR)]
-    ledger.revisions.discard(store(ledger, objects), 200.0)
+    revision = store(ledger, objects)
+    ledger.instances.discard_study(revision.study_instance_uid)
+    ledger.revisions.discard(revision, 200.0)
     with ledger.catalogue._engine.begin() as connection:
         connection.exec_driver_sql("DELETE FROM catalogue")
     ledger.catalogue.add_missing(entry_of(objects[0]))
