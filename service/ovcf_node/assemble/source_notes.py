@@ -9,6 +9,7 @@ from pydicom.uid import KeyObjectSelectionDocumentStorage
 from ovcf_node.assemble.attributes import items, text
 from ovcf_node.assemble.headers import read_headers
 from ovcf_node.domain.withdrawal import SourceNote, Title
+from ovcf_node.errors import Permanent, Transient
 
 _TITLES = {str(title) for title in Title}
 _DEEPEST = 8
@@ -24,9 +25,15 @@ def is_rejection(dataset: Dataset) -> bool:
 
 
 def read_source_note(path: Path) -> SourceNote | None:
-    """Return what a received rejection note rejects; None when the file is none."""
-    headers, _ = read_headers([path])
-    if not headers or not is_rejection(headers[0].dataset):
+    """Return what a received rejection note rejects; None when the file is another object.
+
+    Raises Transient `io_error` when the file cannot be read now, Permanent `unreadable_note` when nothing in it can be.
+    """
+    headers, unreadable = read_headers([path])
+    if unreadable:
+        code = unreadable[0].code
+        raise Transient(code, "the note cannot be read now") if code == "io_error" else Permanent("unreadable_note", code)
+    if not is_rejection(headers[0].dataset):
         return None
     note = headers[0].dataset
     named = set(_referenced(note, 0))

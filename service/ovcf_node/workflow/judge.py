@@ -60,7 +60,7 @@ class Judge:
         self._look_again_at = 0.0
         self._inspected: dict[tuple[str, int], Inspected] = {}
         self._postponed: dict[int, float] = {}
-        self._withdrawal = SourceWithdrawal(ledger, spool, children, pseudonyms)
+        self._withdrawal = SourceWithdrawal(ledger, spool, children, pseudonyms, settings.assemble.incomplete_limit_s)
 
     def tick(self, now: float) -> None:
         """Do everything that is due at `now` (seconds since the epoch)."""

@@ -6,7 +6,7 @@ import structlog
 
 from ovcf_node.domain.reasons import Reason
 from ovcf_node.domain.states import RevisionState
-from ovcf_node.errors import Permanent, Transient
+from ovcf_node.errors import OvcfError, Transient
 from ovcf_node.ledger import Ledger, StaleAttempt
 from ovcf_node.observe.logging import Pseudonyms
 from ovcf_node.workflow.child import Children
@@ -16,10 +16,14 @@ _OPEN = (RevisionState.RECEIVING, RevisionState.WAITING)
 
 
 class SourceWithdrawal:
-    """Part of the judge's tick: heeds notes as soon as they are here, also those that come before their images."""
+    """Part of the judge's tick: heeds notes as soon as they are here, also those that come before their images.
 
-    def __init__(self, ledger: Ledger, spool: Path, children: Children, pseudonyms: Pseudonyms):
+    patience_s  how long a note is tried again that cannot be read now; then its study is held, as if it never could be.
+    """
+
+    def __init__(self, ledger: Ledger, spool: Path, children: Children, pseudonyms: Pseudonyms, patience_s: float):
         self._ledger = ledger
+        self._patience_s = patience_s
         self._spool = spool
         self._children = children
         self._hash = pseudonyms
@@ -35,11 +39,11 @@ class SourceWithdrawal:
                 continue
             try:
                 source_note = self._children.source_note(self._spool / instance.path)
-            except Transient as error:
-                _LOG.warning("note_postponed", series=self._hash(instance.series_instance_uid), code=error.code)
-                undecided.add(instance.study_instance_uid)
-                continue
-            except Permanent as error:
+            except OvcfError as error:
+                if isinstance(error, Transient) and now - instance.received_at < self._patience_s:
+                    _LOG.warning("note_postponed", series=self._hash(instance.series_instance_uid), code=error.code)
+                    undecided.add(instance.study_instance_uid)
+                    continue
                 _LOG.error("note_unreadable", series=self._hash(instance.series_instance_uid), code=error.code)
                 why = Reason("note_unreadable", "a rejection note cannot be read: what it names is not known")
                 self._ledger.holds.place(instance.study_instance_uid, why, now)

@@ -148,3 +148,43 @@ def test_a_note_that_cannot_be_read_holds_its_study_and_a_slow_machine_does_not(
     assert [h.reason_code for h in site.ledger.holds.all()] == ["note_unreadable"] and errors == []
     site.judge.tick(T0 + 42)
     assert site.scheduler.calls == []
+
+
+def test_a_note_on_a_disk_that_stays_away_is_waited_for_then_held(site):
+    paths = site.series("a")
+    site.receive(paths)
+    note = write_note(site.spool / "away", paths, "113037")
+    site.receive([note], T0 + 1)
+    note.rename(away := note.with_name("elsewhere"))
+    note.mkdir()  # what is no file cannot be read: as when a disk does not answer
+    site.judge.tick(T0 + 40)
+    assert site.ledger.holds.all() == [] and site.newest(paths[0]).state is S.RECEIVING  # undecided
+    site.judge.tick(T0 + 1000)
+    assert [h.reason_code for h in site.ledger.holds.all()] == ["note_unreadable"]
+    note.rmdir()
+    away.rename(note)
+
+
+def test_a_note_whose_disk_comes_back_is_heeded(site):
+    paths = site.series("a")
+    site.receive(paths)
+    note = write_note(site.spool / "away", paths, "113037")
+    site.receive([note], T0 + 1)
+    note.rename(away := note.with_name("elsewhere"))
+    note.mkdir()
+    site.judge.tick(T0 + 40)
+    note.rmdir()
+    away.rename(note)
+    site.judge.tick(T0 + 50)
+    site.judge.tick(T0 + 80)
+    assert (site.newest(paths[0]).state, site.newest(paths[0]).reason_code) == (S.EXCLUDED, "source_withdrawn")
+
+
+def test_a_note_in_which_nothing_can_be_read_holds_its_study(site):
+    paths = site.series("a")
+    note = write_note(site.spool / "broken", paths, "113037")
+    site.receive(paths)
+    site.receive([note], T0 + 1)
+    note.write_bytes(b"no DICOM")
+    site.judge.tick(T0 + 40)
+    assert [h.reason_code for h in site.ledger.holds.all()] == ["note_unreadable"]
