@@ -104,6 +104,25 @@ def test_the_chart_has_a_deployment_for_each_process(manifests):
     assert set(of_kind(manifests, "PodDisruptionBudget")) == set(MULTIPLE)
 
 
+def test_the_chart_can_be_stopped_for_a_restore():
+    roles = {role: {"replicas": 0} for role in ROLES}
+    roles["query"]["enabled"] = roles["web"]["enabled"] = True
+    deployments = of_kind(checked("helm", str(CHART), json.dumps(roles)), "Deployment")
+    assert set(deployments) == set(ROLES) and {d["spec"]["replicas"] for d in deployments.values()} == {0}
+
+
+def test_a_reading_ends_before_its_container_does(manifests):
+    [container] = of_kind(manifests, "Deployment")["worker"]["spec"]["template"]["spec"]["containers"]
+    [reading] = [int(e["value"]) for e in container["env"] if e["name"] == "OVCF_NODE__INFER__MEMORY_MB"]
+    assert container["resources"]["limits"]["memory"] == "4Gi" and reading <= 3 * 1024
+
+
+def test_services_that_check_addresses_keep_them(manifests):
+    for name, service in of_kind(manifests, "Service").items():
+        if service["spec"]["type"] != "ClusterIP":
+            assert service["spec"]["externalTrafficPolicy"] == "Local", name
+
+
 def test_pods_are_confined_and_drain(manifests):
     for deployment in of_kind(manifests, "Deployment").values():
         pod = deployment["spec"]["template"]["spec"]
@@ -199,6 +218,7 @@ def test_systemd_takes_the_unit_and_calls_it_well_confined(tmp_path):
     text = (DEPLOY / "ovcf-node.service").read_text()
     unit = tmp_path / "ovcf-node.service"
     unit.write_text(text.replace("/opt/ovcf-node/bin/ovcf-node", program("true")))  # it wants the program to be there
+    assert not re.search(r"^ProcSubset=", text, re.MULTILINE)  # worker and sender read /proc/sys/kernel/random/boot_id
     analyze = program("systemd-analyze")
     done = subprocess.run([analyze, "verify", unit], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")

@@ -25,6 +25,7 @@ CASES = {
     "OvcfNodeUnreachable": ({'up{job="ovcf-node"}': "0x10"}, {'up{job="ovcf-node"}': "1x10"}),
     "OvcfLedgerDown": ({"ovcf_node_ledger_up": "0x10"}, {"ovcf_node_ledger_up": "1x10"}),
     "OvcfJudgeDown": ({"ovcf_node_judge_up": "0x10"}, {"ovcf_node_judge_up": "1x10"}),
+    "OvcfRoleDown": ({'ovcf_node_role_up{role="receiver"}': "0x20"}, {'ovcf_node_role_up{role="receiver"}': "1x20"}),
     "OvcfProcessDown": ({'ovcf_node_process_up{process="worker-0"}': "0x10"},
                         {'ovcf_node_process_up{process="worker-0"}': "1x10"}),
     "OvcfBundleUnreadable": ({'ovcf_node_build_info{version="1"}': "1x10"},
@@ -33,6 +34,8 @@ CASES = {
         {"ovcf_node_disk_free_bytes": f"{GIB}x10", "ovcf_node_disk_watermark_bytes": f"{2 * GIB}x10"},
         {"ovcf_node_disk_free_bytes": f"{9 * GIB}x10", "ovcf_node_disk_watermark_bytes": f"{2 * GIB}x10"},
     ),
+    "OvcfDiskUnknown": ({'ovcf_node_build_info{version="1"}': "1x10"},
+                        {'ovcf_node_build_info{version="1"}': "1x10", "ovcf_node_disk_free_bytes": f"{GIB}x10"}),
     "OvcfDiskFillsUp": (  # 100 GiB free and 0.1 GiB less every minute; not when nothing changes
         {"ovcf_node_disk_free_bytes": f"{100 * GIB}-{GIB // 10}x400", "ovcf_node_disk_watermark_bytes": f"{2 * GIB}x400"},
         {"ovcf_node_disk_free_bytes": f"{100 * GIB}x400", "ovcf_node_disk_watermark_bytes": f"{2 * GIB}x400"},
@@ -44,13 +47,16 @@ CASES = {
     "OvcfStudyHeld": ({"ovcf_node_held_studies": "1x20"}, {"ovcf_node_held_studies": "0x20"}),
     "OvcfSeriesFailed": ({'ovcf_node_series{state="FAILED",reason="encode"}': "1x5"},
                          {'ovcf_node_series{state="FAILED",reason=""}': "0x5"}),
-    "OvcfTechnicalFailures": ({'ovcf_node_series{state="NOT_ASSESSED",reason="technical_failure"}': "0x30 1x30"},
-                              {'ovcf_node_series{state="NOT_ASSESSED",reason="technical_failure"}': "7x90"}),
+    "OvcfTechnicalFailures": (
+        {'ovcf_node_answered_series{window="1h",state="NOT_ASSESSED",reason="technical_failure"}': "1x5"},
+        {'ovcf_node_answered_series{window="24h",state="NOT_ASSESSED",reason="technical_failure"}': "7x5",
+         'ovcf_node_answered_series{window="1h",state="NOT_ASSESSED",reason="technical_failure"}': "0x5"},
+    ),
     "OvcfManyNotAssessed": (
-        {'ovcf_node_series{state="NOT_ASSESSED",reason="metal"}': "0+1x40",
-         'ovcf_node_series{state="ENCODED",reason=""}': "0+1x40"},
-        {'ovcf_node_series{state="NOT_ASSESSED",reason="metal"}': "0+1x40",
-         'ovcf_node_series{state="ENCODED",reason=""}': "0+9x40"},
+        {'ovcf_node_answered_series{window="24h",state="NOT_ASSESSED",reason="metal"}': "30x40",
+         'ovcf_node_answered_series{window="24h",state="ENCODED",reason=""}': "20x40"},
+        {'ovcf_node_answered_series{window="24h",state="NOT_ASSESSED",reason="metal"}': "30x40",
+         'ovcf_node_answered_series{window="24h",state="ENCODED",reason=""}': "90x40"},
     ),
     "OvcfDeliveryStuck": ({'ovcf_node_delivery_oldest_pending_seconds{destination="pacs"}': "1801x10"},
                           {'ovcf_node_delivery_oldest_pending_seconds{destination="pacs"}': "0x10"}),
@@ -58,6 +64,7 @@ CASES = {
                              {'ovcf_node_deliveries{destination="pacs",state="ACCEPTED"}': "9x5"}),
     "OvcfTurnaroundSlow": ({'ovcf_node_turnaround_seconds{destination="pacs",quantile="0.95"}': "700x20"},
                            {'ovcf_node_turnaround_seconds{destination="pacs",quantile="1"}': "700x20"}),
+    "OvcfAuditWaits": ({"ovcf_node_audit_oldest_seconds": "3700x20"}, {"ovcf_node_audit_oldest_seconds": "0x20"}),
 }
 
 
@@ -72,7 +79,8 @@ def exposed(tmp_path_factory) -> str:
     folder = tmp_path_factory.mktemp("node")
     url = f"sqlite:///{folder / 'ledger.sqlite'}"
     migrate(url)
-    settings = Settings(node={"data": folder}, destinations=[{"name": "pacs", "type": "folder", "path": folder}])
+    settings = Settings(node={"data": folder}, destinations=[{"name": "pacs", "type": "folder", "path": folder}],
+                        audit={"host": "127.0.0.1", "tls": False})
     ledger = Ledger(url)
     text = generate_latest(registry(
         NodeCollector(settings, ledger, lambda: BundleIdentity("reference", "1", "d", "research"))

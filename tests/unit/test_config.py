@@ -118,6 +118,13 @@ def test_a_value_and_a_file_for_one_key_contradict(tmp_path, monkeypatch):
         load(None)
 
 
+@pytest.mark.parametrize("name", ["OVCF_NODE__ENGIN__LEDGER_URL", "OVCF_NODE__LEDGER_URL"])
+def test_a_section_that_does_not_exist_is_refused(monkeypatch, name):
+    monkeypatch.setenv(name, "sqlite://")
+    with pytest.raises(Permanent, match=f"{name}: there is no section"):
+        load(None)
+
+
 def test_no_key_looks_like_a_secret_file():
     for name, field in Settings.model_fields.items():
         section = {"destinations": Destination, "archives": Archive}.get(name, field.annotation)

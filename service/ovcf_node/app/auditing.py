@@ -1,7 +1,6 @@
 """Keep the audit trail on disk while the process works, and bring it to the collector: one process of the node at a time."""
 
 import threading
-import time
 
 import structlog
 
@@ -49,7 +48,7 @@ def bring(settings: Settings, ledger: Ledger, owner: str, stop: threading.Event)
     away = False
     while not stop.wait(where.retry_s if away else _LOOK_S):
         try:
-            if not ledger.leases.take(_LEASE, owner, time.time(), _LEASE_S + where.retry_s):
+            if not ledger.leases.take(_LEASE, owner, ledger.leases.now(), _LEASE_S + where.retry_s):
                 continue
             while (waiting := kept.waiting(_BATCH)) and not stop.is_set():
                 with storage_errors():

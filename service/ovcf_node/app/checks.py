@@ -177,7 +177,8 @@ def _listeners(settings: Settings) -> list[tuple[str, str, int]]:
 def _check_ports(settings: Settings) -> list[str]:
     problems = []
     for name, host, port in _listeners(settings):
-        with socket.socket() as probe:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.socket(family) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((host, port))

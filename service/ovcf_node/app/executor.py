@@ -3,6 +3,7 @@
 import os
 import socket
 import threading
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,7 +56,7 @@ def engine_running(
     Raises Transient (`lease_taken`) if a living process of another machine has the same executor name.
     """
     drained = True
-    owner = f"{executor}/{_BOOT_ID.read_text().strip()}"  # a restarted process takes over from its predecessor at once
+    owner = f"{executor}/{_machine()}"
     try:
         with heartbeat(ledger, f"executor:{executor}", owner, revoked=_leave, pulse=pulse):
             engine.launch()
@@ -69,6 +70,17 @@ def engine_running(
             # A step is still running and its thread would keep the process alive; it is repeated at the next start.
             _LOG.warning("drain_incomplete")
             os._exit(0)
+
+
+def _machine() -> str:
+    """This machine until it starts again: a restarted process takes over from its predecessor at once.
+
+    Where a sandbox hides that, nobody is the predecessor: the new process waits until the lease has run out.
+    """
+    try:
+        return _BOOT_ID.read_text().strip()
+    except OSError:
+        return uuid.uuid4().hex
 
 
 def _leave() -> None:

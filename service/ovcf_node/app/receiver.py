@@ -57,8 +57,12 @@ def _admit(receiver: Receiver, settings: Settings) -> None:
     except OvcfError as error:
         _LOG.error("reload_refused", code=error.code)  # `check` says what is wrong; who might send still may
         return
-    receive = reread.receive
-    receiver.admit(receive, reread.destinations)
-    taken_over = ("sources", "ae_titles", "commit_days")
-    fixed = receive.model_copy(update={name: getattr(settings.receive, name) for name in taken_over})
-    _LOG.info("reloaded", sources=[source.ae_title for source in receive.sources], restart_needed=fixed != settings.receive)
+    receiver.admit(reread.receive, reread.destinations)
+    _LOG.info("reloaded", sources=[source.ae_title for source in reread.receive.sources],
+              restart_needed=_built_from(reread) != _built_from(settings))
+
+
+def _built_from(settings: Settings) -> tuple[object, ...]:
+    """What this process was built from and does not take over while it runs."""
+    fixed = settings.receive.model_dump(exclude={"sources", "ae_titles", "commit_days"})
+    return (fixed, settings.priority, settings.audit, settings.tls, settings.log, settings.ledger_url, settings.node.data)

@@ -12,12 +12,17 @@ class Environment(EnvSettingsSource):
     """`OVCF_NODE__SECTION__KEY` is a value; `OVCF_NODE__SECTION__KEY_FILE` names a UTF-8 file that holds it.
 
     White space around a file's content is left out: editors end files with a newline. Raises SettingsError for a file that
-    cannot be read and for a key that has both.
+    cannot be read, for a key that has both, and for a section that does not exist.
     """
 
     def __init__(self, settings_cls: type[BaseSettings]):
         super().__init__(settings_cls)
-        self.env_vars = _with_files(self.env_vars, self.env_prefix.lower())
+        prefix = self.env_prefix.lower()
+        self.env_vars = _with_files(self.env_vars, prefix)
+        for name in self.env_vars:  # a wrong key is refused with its section; a wrong section would be nobody's
+            section = name.removeprefix(prefix).split(self.env_nested_delimiter or "__")[0]
+            if name.startswith(prefix) and section not in settings_cls.model_fields:
+                raise SettingsError(f"{name.upper()}: there is no section {section!r}")
 
 
 def _with_files(variables: Mapping[str, str | None], prefix: str) -> dict[str, str | None]:

@@ -130,7 +130,9 @@ def _store(client: httpx.Client, destination: Destination, path: Path, uid: str)
     try:
         file = path.open("rb")
     except OSError as error:
-        return Outcome(uid, "rejected", None, f"file_missing: {error.strerror or 'cannot be read'}")
+        gone = isinstance(error, FileNotFoundError)  # else a disk may answer again
+        state, code = ("rejected", "file_missing") if gone else ("retry", "io_error")
+        return Outcome(uid, state, None, f"{code}: {error.strerror}")
     with file:
         if file.read(132)[128:] != b"DICM":
             return Outcome(uid, "rejected", None, "file_unreadable: not a DICOM file")

@@ -103,6 +103,17 @@ class Figures:
         )
         return [SeriesCount(*row) for row in self._rows(query)]
 
+    def outcomes(self, since: float) -> list[SeriesCount]:
+        """Count the series answered after `since` by how they stand; a reader's second reading is no answer to a series."""
+        code = func.coalesce(revisions.c.reason_code, "")
+        query = (
+            select(revisions.c.state, code, func.count())
+            .where(revisions.c.answered_at >= since, revisions.c.state.in_((_R.ENCODED, _R.NOT_ASSESSED)),
+                   revisions.c.reading_of.is_(None))
+            .group_by(revisions.c.state, code)
+        )
+        return [SeriesCount(*row) for row in self._rows(query)]
+
     def queues(self) -> list[Queue]:
         """Count what is not answered yet and not held for a person, by stage and priority."""
         stage = case(
@@ -134,12 +145,18 @@ class Figures:
         return [DeliveryCount(*row) for row in self._rows(query)]
 
     def oldest_pending(self) -> dict[str, float]:
-        """Return, for each destination that is owed something, since when the longest; seconds since the epoch."""
+        """Return, for each destination that is owed something, since when the longest; seconds since the epoch.
+
+        What is withdrawn or of a study that is held for a person waits for no destination.
+        """
         since = func.min(func.coalesce(revisions.c.answered_at, revisions.c.updated_at))
+        held = select(holds.c.study_instance_uid).where(
+            holds.c.study_instance_uid == revisions.c.study_instance_uid, holds.c.lifted_at.is_(None)
+        )
         query = (
             select(deliveries.c.destination, since)
             .join(revisions, revisions.c.id == deliveries.c.revision_id)
-            .where(deliveries.c.state == DeliveryState.PENDING)
+            .where(deliveries.c.state == DeliveryState.PENDING, deliveries.c.withdrawn_as.is_(None), ~held.exists())
             .group_by(deliveries.c.destination)
         )
         return dict(tuple(row) for row in self._rows(query))
@@ -155,9 +172,14 @@ class Figures:
         return [Answered(*row) for row in self._rows(query)]
 
     def delivered(self, destination: str, since: float) -> list[Delivered]:
-        """Return the times of objects that one destination took after `since`, the newest first."""
+        """Return the times of objects that one destination took after `since`, the newest first.
+
+        A second reading and a series that is read again begin when they were asked for, however old the images are.
+        """
+        opened, received = revisions.c.created_at, revisions.c.last_received_at
+        begun = case((opened > received, opened), else_=received)
         query = (
-            select(revisions.c.last_received_at, revisions.c.answered_at, deliveries.c.updated_at)
+            select(begun, revisions.c.answered_at, deliveries.c.updated_at)
             .join(revisions, revisions.c.id == deliveries.c.revision_id)
             .where(
                 deliveries.c.destination == destination, deliveries.c.state.in_(_TAKEN),

@@ -162,8 +162,12 @@ class Boards:
         alarms = []
         if "judge" not in living:
             alarms.append(Alarm("No judge is at work: nothing new is read.", "Look at the log of the worker process."))
-        for role, loss in (("worker", "series are not read"), ("sender", "results are not delivered")):
-            if not any(name.startswith(f"executor:{role}-") for name in living):
+        for role, heartbeat, loss in (
+            ("receiver", "process:receiver@", "scanners get no answer"),
+            ("worker", "executor:worker-", "series are not read"),
+            ("sender", "executor:sender-", "results are not delivered"),
+        ):
+            if not any(name.startswith(heartbeat) for name in living):
                 alarms.append(Alarm(f"No {role} is alive: {loss}.", f"Look at the log of the {role} process."))
         return alarms
 

@@ -22,6 +22,7 @@ from ovcf_node.domain.findings import BundleIdentity
 from ovcf_node.domain.states import DeliveryState, RevisionState
 from ovcf_node.errors import OvcfError
 from ovcf_node.ledger import Ledger
+from ovcf_node.storage.outbox import Outbox
 
 _LOG = structlog.get_logger("operate")
 _S = RevisionState
@@ -37,6 +38,10 @@ _SERIES = [
     *((str(_S.EXCLUDED), code) for code in reasons.EXCLUDED),
     *((str(_S.NOT_ASSESSED), code) for code in reasons.NOT_ASSESSED),
 ]
+
+_ANSWERED = [key for key in _SERIES if key[0] in (_S.ENCODED, _S.NOT_ASSESSED)]
+_WINDOWS = {"1h": 3600.0, "24h": 86400.0}
+_ROLES = ("receiver", "worker", "sender")
 
 JUDGE_LEASE = "judge"
 
@@ -59,6 +64,7 @@ class NodeCollector(Collector):
         now = self._clock()
         yield from self._static()
         yield from self._disk()
+        yield from self._audit(now)
         try:
             found = [*self._received(), *self._series(now), *self._deliveries(now), *self._durations(now),
                      *self._processes(now)]
@@ -82,11 +88,21 @@ class NodeCollector(Collector):
         try:
             usage = shutil.disk_usage(self._settings.node.data)
         except OSError:
-            return  # absent: the alert on free space also fires on absence
+            return  # absent: an alert of its own says so
         yield _gauge("disk_free_bytes", "Free space of the data volume.", [((), usage.free)])
         yield _gauge("disk_size_bytes", "Size of the data volume.", [((), usage.total)])
         watermark = self._settings.receive.min_free_mb * 2**20
         yield _gauge("disk_watermark_bytes", "Free space below which C-STORE answers 0xA700.", [((), watermark)])
+
+    def _audit(self, now: float) -> Iterator[Metric]:
+        if self._settings.audit.host is None:
+            return
+        try:
+            oldest = [path.stat().st_mtime for path in Outbox(self._settings.node.data / "audit").waiting(1)]
+        except (OvcfError, FileNotFoundError):  # no data folder, which the disk's metrics say; or brought away just now
+            return
+        yield _gauge("audit_oldest_seconds", "How long the oldest message of the audit trail waits for the collector.",
+                     [((), max(0.0, now - oldest[0]) if oldest else 0.0)])
 
     def _received(self) -> Iterator[Metric]:
         figures = self._ledger.figures
@@ -115,6 +131,12 @@ class NodeCollector(Collector):
             [((stage, _PRIORITIES[stat]), max(0.0, now - queues[stage, stat].oldest_at) if (stage, stat) in queues else 0.0)
              for stage, stat in every], "stage", "priority",
         )
+        answered = {(window, *key): 0 for window in _WINDOWS for key in _ANSWERED} | {
+            (window, c.state, c.reason_code): c.count
+            for window, seconds in _WINDOWS.items() for c in figures.outcomes(now - seconds)
+        }
+        yield _gauge("answered_series", "Series answered within the last hour and day, by state and coded reason.",
+                     sorted(answered.items()), "window", "state", "reason")
         count, since = figures.held()
         yield _gauge("held_studies", "Studies held until a person decides.", [((), count)])
         yield _gauge("held_oldest_seconds", "How long the longest of them is held.", [((), now - since if since else 0.0)])
@@ -133,9 +155,11 @@ class NodeCollector(Collector):
             sorted(words.items()), "destination", "why",
         )
         ages = dict.fromkeys(configured, 0.0)
-        ages |= {name: max(0.0, now - since) for name, since in figures.oldest_pending().items()}
+        idle = {d.name for d in self._settings.destinations} - {d.name for d in self._settings.delivering}
+        ages |= {name: max(0.0, now - since) for name, since in figures.oldest_pending().items() if name not in idle}
         yield _gauge(
-            "delivery_oldest_pending_seconds", "Time since the series of the oldest undelivered object was answered.",
+            "delivery_oldest_pending_seconds",
+            "Time since the series of the oldest undelivered object was answered; held studies and idle destinations apart.",
             [((name,), age) for name, age in sorted(ages.items())], "destination",
         )
 
@@ -169,6 +193,10 @@ class NodeCollector(Collector):
         expiries = self._ledger.leases.expiries(now - _FORGOTTEN_S)
         yield _gauge("judge_up", "1 while some worker judges series and enqueues work.",
                      [((), float(expiries.get(JUDGE_LEASE, 0.0) >= now))])
+        roles = (*_ROLES, *(role for role in ("query", "web") if getattr(self._settings, role).enabled))
+        alive = {name.partition("@")[0] for name, expires_at in expiries.items() if expires_at >= now}
+        yield _gauge("role_up", "1 while a process of a role is alive, on whatever machine.",
+                     [((role,), float(f"process:{role}" in alive)) for role in roles], "role")
         beating = {
             name.removeprefix(prefix): expires_at
             for prefix in _HEARTBEATS for name, expires_at in expiries.items() if name.startswith(prefix)

@@ -151,13 +151,12 @@ class Sender:
         return outcomes
 
     def _send(self, destination: Destination, batch: list[Delivery]) -> list[deliver.Outcome]:
-        sound = [d for d in batch if self._unchanged(d)]
-        damaged = [d.sop_instance_uid for d in batch if d not in sound]
-        files = [(self._results.root / d.path, d.sop_class_uid, d.sop_instance_uid) for d in sound]
-        text = "the stored object is missing or changed: not sent"
-        return (self._transfer(destination, files) if files else []) + [
-            deliver.Outcome(uid, "rejected", None, text) for uid in damaged
+        unsent = {d.sop_instance_uid: self._unsendable(d) for d in batch}
+        files = [
+            (self._results.root / d.path, d.sop_class_uid, d.sop_instance_uid)
+            for d in batch if unsent[d.sop_instance_uid] is None
         ]
+        return (self._transfer(destination, files) if files else []) + [one for one in unsent.values() if one]
 
     def _transfer(self, destination: Destination, files: list[tuple[Path, str, str]]) -> list[deliver.Outcome]:
         """Send files, and enter it in the audit trail."""
@@ -173,12 +172,17 @@ class Sender:
             audit.transferred(us, them, study, f"{missing} of {len(files)} not taken" if missing else "")
         return outcomes
 
-    def _unchanged(self, delivery: Delivery) -> bool:
+    def _unsendable(self, delivery: Delivery) -> deliver.Outcome | None:
+        """What is said of an object that is not stored as it was made; a disk that does not answer may do so later."""
+        state, text = "rejected", "the stored object is missing or changed: not sent"
         try:
-            data = (self._results.root / delivery.path).read_bytes()
-        except OSError:
-            return False
-        return hashlib.sha256(data).hexdigest() == delivery.sha256
+            if hashlib.sha256((self._results.root / delivery.path).read_bytes()).hexdigest() == delivery.sha256:
+                return None
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            state, text = "retry", f"the stored object cannot be read now: {error.strerror}"
+        return deliver.Outcome(delivery.sop_instance_uid, state, None, text)
 
 
 def note_away(ledger: Ledger, destination: Destination, now: float, *, refuses: bool, text: str) -> None:

@@ -72,6 +72,11 @@ def test_query_process(configuration):
     assert "Name^" not in written and uid("a") not in written and "catalogue_caught_up" in written
 
 
+def test_check_tries_an_ipv6_listener_as_such():
+    settings = Settings(receive={"host": "::1", "port": free_port()})
+    assert not any("cannot listen" in p for p in checks._check_ports(settings))
+
+
 def test_check_names_a_query_service_that_nobody_may_use(tmp_path):
     settings = Settings(node={"data": tmp_path}, query=Query(enabled=True, port=free_port(), host="127.0.0.1"))
     assert any(problem.startswith("query.peers is empty") for problem in checks.check(settings))

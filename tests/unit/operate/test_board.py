@@ -29,7 +29,7 @@ def alarms(site, **given):
 
 
 def alive(site, *names):
-    for name in names or ("judge", "executor:worker-0", "executor:sender-0"):
+    for name in names or ("judge", "process:receiver@here", "executor:worker-0", "executor:sender-0"):
         site.ledger.leases.take(name, "me", site.at, 15.0)
 
 
@@ -115,7 +115,7 @@ def test_dead_processes_and_a_full_disk_raise_alarms(site):
         update={"receive": site.settings.receive.model_copy(update={"min_free_mb": 2048})}
     )
     assert [text.split(":")[0].split(" has")[0] for text in alarms(site, free_mb=7)] == [
-        "No judge is at work", "No sender is alive", "The data volume",
+        "No judge is at work", "No receiver is alive", "No sender is alive", "The data volume",
     ]
 
 

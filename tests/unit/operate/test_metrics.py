@@ -165,6 +165,25 @@ def test_heartbeats(scene):
     said = scene.metrics()
     assert said["judge_up",] == said["process_up", "worker-0"] == 1
     assert said["process_up", "receiver@ct-node"] == 0 and ("process_up", "worker-7") not in said
+    assert said["role_up", "receiver"] == said["role_up", "sender"] == 0 and ("role_up", "web") not in said
+    scene.ledger.leases.take("process:receiver@other-node", "other-node", NOW, 15)
+    assert scene.metrics()["role_up", "receiver"] == 1
+
+
+def test_what_was_answered_lately_by_outcome(scene):
+    scene.answer("1.1", at=NOW - 100)
+    scene.answer("1.2", at=NOW - 5000)
+    said = scene.metrics()
+    assert said["answered_series", "", "ENCODED", "1h"] == 1 and said["answered_series", "", "ENCODED", "24h"] == 2
+    assert said["answered_series", "metal", "NOT_ASSESSED", "24h"] == 0
+
+
+def test_a_held_study_is_owed_to_no_destination(scene):
+    scene.answer("1.1", at=NOW - 1000, destinations=("pacs",))
+    assert scene.metrics()["delivery_oldest_pending_seconds", "pacs"] > 0
+    study = scene.ledger.revisions.of_series("1.1")[-1].study_instance_uid
+    scene.ledger.holds.place(study, Reason("two_patients", "two"), NOW)
+    assert scene.metrics()["delivery_oldest_pending_seconds", "pacs"] == 0
 
 
 def test_nothing_of_a_patient(scene):
@@ -174,8 +193,10 @@ def test_nothing_of_a_patient(scene):
 
 def test_ready_names_every_problem(scene):
     client = scene.client()
-    assert client.get("/ready").json() == {"ready": False, "problems": ["judge: no worker has held the lease lately"]}
+    assert client.get("/ready").json() == {"ready": False, "problems": [
+        "receiver: none is alive", "judge: no worker has held the lease lately"]}
     scene.ledger.leases.take("judge", "w", NOW, 15)
+    scene.ledger.leases.take("process:receiver@ct-node", "ct-node", NOW, 15)
     assert client.get("/ready").status_code == 200 and client.get("/ready").json()["ready"]
     scene.bundle = None
     scene.settings = scene.settings.model_copy(

@@ -59,3 +59,21 @@ def test_what_was_pending_waits_while_shadow_mode_lasts(ledger, tmp_path):
     assert not there.exists() and ledger.deliveries.of_revision(revision.id)[0].state is DeliveryState.PENDING
     sender(ledger, tmp_path, there, 104.0).send(revision.id, "pacs")
     assert len(list(there.glob("*.dcm"))) == 1
+
+
+def test_an_object_that_cannot_be_read_now_waits_and_a_missing_one_is_rejected(ledger, tmp_path):
+    objects = [result_object("a", SEG)]
+    revision = store(ledger, objects, Results(tmp_path / "results"))
+    with ledger.deliveries._engine.begin() as connection:
+        add_results(connection, [], {"pacs": [str(d.SOPInstanceUID) for d in objects]}, 102.0)
+    stored = tmp_path / "results" / ledger.deliveries.results_of(revision.id)[0].path
+    stored.rename(away := stored.with_name("away"))
+    stored.mkdir()  # what is no file cannot be read, as when a share does not answer
+    sender(ledger, tmp_path, tmp_path / "there", 103.0).send(revision.id, "pacs")
+    [waits] = ledger.deliveries.of_revision(revision.id)
+    assert (waits.state, waits.attempts) == (DeliveryState.PENDING, 1) and "cannot be read now" in waits.text
+    assert ledger.destinations.of("pacs").away_since is None  # it is not the destination's fault
+    stored.rmdir()
+    sender(ledger, tmp_path, tmp_path / "there", 1e6).send(revision.id, "pacs")
+    assert ledger.deliveries.of_revision(revision.id)[0].state is DeliveryState.REJECTED
+    assert away.exists()

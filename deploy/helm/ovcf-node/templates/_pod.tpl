@@ -20,7 +20,7 @@ metadata:
   name: {{ $root.Release.Name }}-{{ .role }}
   labels: {{- include "ovcf-node.labels" . | nindent 4 }}
 spec:
-  replicas: {{ .replicas | default 1 }}
+  replicas: {{ if hasKey . "replicas" }}{{ .replicas }}{{ else }}1{{ end }}
   strategy:
     type: RollingUpdate
   selector:
