@@ -88,11 +88,14 @@ def _paths(rows: Sequence[list[str]]) -> Iterator[tuple[tuple[str, ...], ...]]:
         yield tuple(above)
 
 
+_OWN = {"InstanceNumber", "PixelRepresentation"}  # ours, even where the made-up CT happens to have the same value
+
+
 def _rows(dataset: Dataset, source: Dataset, depth: int) -> Iterator[list[str]]:
     for element in dataset:
         if element.keyword in _ELSEWHERE:
             continue
-        copied = depth == 0 and element.keyword in source and source[element.keyword].value == element.value
+        copied = depth == 0 and element.keyword not in _OWN and source.get(element.keyword) == element.value
         origin = "" if depth else "empty" if element.is_empty else "source images" if copied else "node"
         yield [">" * depth + element.keyword, str(element.tag), element.VR, origin]
         if element.VR == "SQ" and depth < _DEPTH:

@@ -113,6 +113,17 @@ def test_store_response_that_cannot_be_decoded_is_retry(stow, files):
     assert {o.state for o in outcomes} == {"retry"}
 
 
+@pytest.mark.parametrize(
+    ("reason", "state"), [(0xB00F, "retry"), (0xB000, "retry"), (0xB007, "rejected"), (0xB00E, "accepted")]
+)
+def test_a_warning_code_among_the_failures_is_no_receipt(stow, files, reason, state):
+    server, there = stow
+    item = {"00081155": {"vr": "UI", "Value": [files[0][2]]}, "00081197": {"vr": "US", "Value": [reason]}}
+    server.answer = JSONResponse({"00081198": {"vr": "SQ", "Value": [item]}}, 409, media_type=DICOM_JSON)
+    (outcome,) = send(there, files[:1])
+    assert (outcome.state, outcome.status) == (state, reason)
+
+
 def test_failure_without_a_reason_is_rejected(stow, files):
     server, there = stow
     failed = {"00081198": {"vr": "SQ", "Value": [{"00081155": {"vr": "UI", "Value": [files[0][2]]}}]}}

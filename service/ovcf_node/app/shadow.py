@@ -7,14 +7,19 @@ from pathlib import Path
 from ovcf_node.app.answers import findings_of
 from ovcf_node.config import Settings
 from ovcf_node.domain.findings import Findings
+from ovcf_node.domain.reasons import Reason
+from ovcf_node.domain.states import RevisionState
 from ovcf_node.evaluate.radiologists import ReadStudy, page, read_table, record
-from ovcf_node.ledger import Ledger
+from ovcf_node.ledger import Ledger, Revision
 from ovcf_node.ledger.catalogue import BadKey, Level, Query, dialect_for
 
 _UNKNOWN, _SEVERAL, _LIVE, _UNSAID = (
     "the node has no such answered study", "several studies have this accession number",
     "not read in shadow mode (the radiologist may have seen the result)", "the radiologist's answer is unknown",
 )
+
+
+_OURS = ("no_spine", "too_short", "orientation")  # reasons to exclude images that may have been of a spine all the same
 
 
 @dataclass(frozen=True)
@@ -53,14 +58,24 @@ def _said(settings: Settings, ledger: Ledger, study: ReadStudy) -> Findings | st
     uids = [study.study_instance_uid] if study.study_instance_uid else _studies(settings, ledger, study.accession_number)
     if len(uids) > 1:
         return _SEVERAL
-    answered = [r for uid in uids for r in ledger.revisions.newest_of_study(uid) if r.answered]
+    newest = [r for uid in uids for r in ledger.revisions.newest_of_study(uid)]
+    answered = [r for r in newest if r.answered]
     if not answered:
-        return _UNKNOWN
+        return _unanswered(newest)
     readings = [ledger.revisions.reading(r) for r in answered]
     found = [f for r in readings if r.shadow and (f := findings_of(settings, r))]
     if not found:
         return _LIVE if not any(r.shadow for r in readings) else _UNKNOWN
     return min(found, key=lambda f: f.status == "not_assessed")  # what was read, before what could not be
+
+
+def _unanswered(newest: list[Revision]) -> Findings | str:
+    """What a study counts as in which the node said nothing: silence about a fracture is an error, in whatever mode."""
+    for state, status in ((RevisionState.FAILED, "not_assessed"), (RevisionState.EXCLUDED, "excluded")):
+        for revision in newest:
+            if revision.state is state and (state is RevisionState.FAILED or revision.reason_code in _OURS):
+                return Findings(status, (Reason(revision.reason_code or "technical_failure", revision.reason_text or ""),))
+    return _UNKNOWN
 
 
 def _studies(settings: Settings, ledger: Ledger, accession_number: str) -> list[str]:

@@ -98,14 +98,26 @@ def _no_ct_numbers(dataset: Dataset) -> str | None:
     if _words(dataset) & _SHEET_WORDS:
         return "a sheet or screen save"
     if "PerFrameFunctionalGroupsSequence" in dataset:
-        return None
-    if number(dataset, "RescaleIntercept") is None or not number(dataset, "RescaleSlope"):
+        return None if _frames_rescaled(dataset) else "no rescale to CT numbers"
+    if not _rescaled(dataset):
         return "no rescale to CT numbers"
     placed = numbers(dataset, "ImagePositionPatient", 3) and numbers(dataset, "ImageOrientationPatient", 6)
     # A plane that the scanner itself reconstructed, but without position, is 'no_geometry': that is never silent.
     if not placed and image_type(dataset)[:2] != ("ORIGINAL", "PRIMARY"):
         return "no position in the patient"
     return None
+
+
+def _rescaled(item: Dataset) -> bool:
+    return number(item, "RescaleIntercept") is not None and bool(number(item, "RescaleSlope"))
+
+
+def _frames_rescaled(dataset: Dataset) -> bool:
+    """Whether every frame says how its values become CT numbers (PS3.3 C.7.6.16.2.9), itself, for all, or at the root."""
+    if any(map(_rescaled, [dataset, *_shared(dataset, "PixelValueTransformationSequence")])):
+        return True
+    frames = items(dataset, "PerFrameFunctionalGroupsSequence")
+    return bool(frames) and all(any(map(_rescaled, items(f, "PixelValueTransformationSequence"))) for f in frames)
 
 
 def _map_of(dataset: Dataset) -> str | None:

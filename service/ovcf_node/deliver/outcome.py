@@ -42,7 +42,7 @@ def judge(sop_instance_uid: str, status: int, comment: str = "") -> Outcome:
     text = f"{words}: {comment}" if comment else words
     if status == 0x0000:
         return Outcome(sop_instance_uid, "accepted", status, comment)
-    if status == _DUPLICATE or status >> 12 == 0xB:
+    if status in (_DUPLICATE, *_WARNINGS) or status >> 12 == 0xB:
         return Outcome(sop_instance_uid, "accepted", status, text)
     if status >> 8 == 0xA7:
         return Outcome(sop_instance_uid, "retry", status, text)
@@ -53,9 +53,13 @@ def judge(sop_instance_uid: str, status: int, comment: str = "") -> Outcome:
 _CLASS_NOT_SUPPORTED = 0x0122
 _DUPLICATE = 0x0111  # our own UIDs stand for our own bytes: whoever has the instance has this one
 
+_WARNINGS = (0x0107, 0x0116)  # PS3.7 Annex C: stored all the same
+
 MEANINGS = {
+    0x0107: "attribute list error (warning)",
     0x0110: "processing failure",
     0x0111: "duplicate SOP instance",
+    0x0116: "attribute value out of range (warning)",
     0x0117: "invalid SOP instance",
     0x0122: "SOP class not supported",
     0x0124: "not authorised",

@@ -195,8 +195,22 @@ def _named(answer: dict[str, Any], uid: str) -> Outcome | None:
         if _first(item, _SOP_INSTANCE_UID) in (uid, None):
             reason = _first(item, _FAILURE_REASON)
             known = isinstance(reason, int) and 0 < reason <= 0xFFFF
-            return judge(uid, reason) if known else Outcome(uid, "rejected", None, "refused without a failure reason")
+            return _not_stored(uid, reason) if known else Outcome(uid, "rejected", None, "refused without a failure reason")
     return None
+
+
+def _not_stored(uid: str, reason: int) -> Outcome:
+    """Judge a Failure Reason. What stands among the failures is not stored, even under a code that is a warning elsewhere.
+
+    The codes of the DICOM server of Azure: 0xB00E it has the instance, 0xB007 the data set does not match its SOP class,
+    0xB00F it is being stored, or an earlier attempt broke off.
+    """
+    if not _is_warning(reason) or reason == 0xB00E:
+        return judge(uid, reason)
+    text = f"0x{reason:04X} among the failures: not stored"
+    if reason == 0xB007:
+        return Outcome(uid, "rejected", reason, text, "form")
+    return Outcome(uid, "retry", reason, text)
 
 
 def _is_warning(value: object) -> bool:

@@ -1,4 +1,5 @@
-"""Every coded reason a series can end with, in words for people. Codes are stable: logs, SR and findings.json use them."""
+"""Every coded reason a series can end with, in words for people. Codes are stable: logs, metrics, pages and findings.json
+use them; the SR says the words."""
 
 from dataclasses import dataclass
 

@@ -94,9 +94,25 @@ def read_table(path: Path) -> list[ReadStudy]:
             found.setdefault(study, []).append((reader.line_num, _said(values)))
         except ValueError as error:
             wrong.append(f"line {reader.line_num}: {error}")
+    found = _joined(found)
+    for rows in found.values():
+        known: dict[str, Said] = {}
+        for line, said in rows:
+            if known.setdefault(said.level, said) != said:
+                wrong.append(f"line {line}: {said.level or 'the patient'} is answered otherwise in an earlier line")
     if wrong:
         raise Permanent("truth_unreadable", "\n".join(wrong))
     return [ReadStudy(rows[0][0], *study, tuple(said for _, said in rows)) for study, rows in found.items()]
+
+
+def _joined(found: dict[tuple[str, str], list[tuple[int, Said]]]) -> dict[tuple[str, str], list[tuple[int, Said]]]:
+    """One entry a study, though some lines name it by its UID, some by its accession number and some by both."""
+    both = [study for study in found if all(study)]
+    full = {uid: (uid, number) for uid, number in both} | {number: (uid, number) for uid, number in both}
+    out: dict[tuple[str, str], list[tuple[int, Said]]] = {}
+    for study, rows in found.items():
+        out.setdefault(full.get(study[0] or study[1], study), []).extend(rows)
+    return {study: sorted(rows, key=lambda row: row[0]) for study, rows in out.items()}
 
 
 def _said(values: Mapping[str, str]) -> Said:

@@ -15,6 +15,7 @@ from ovcf_node.config import Assemble, Infer
 from ovcf_node.domain.findings import Findings, VertebraFinding
 from ovcf_node.domain.levels import GRADED, REPORTED, mask_value
 from ovcf_node.domain.volume import Masks
+from ovcf_node.errors import Permanent
 from ovcf_node.evaluate.mistakes import NEAR_MM, errors
 from ovcf_node.evaluate.truth import SERIES, TrueCase, TrueVertebra, read
 from ovcf_node.workflow.reading import Read, png_bytes, read_series
@@ -44,8 +45,11 @@ def _opened(digest: str, folder: Path, *, providers: tuple[str, ...], threads: i
 
 
 def compare(case: TrueCase, done: Read, seconds: float) -> dict[str, Any]:
-    """Put a reading beside the truth."""
+    """Put a reading beside the truth. Raises Permanent `truth_unreadable` for labels on another grid than the series."""
     findings = done.findings
+    if case.labels is not None and done.masks is not None and case.labels.shape != done.masks.shape:
+        grids = f"labels of {case.labels.shape} voxels for a series of {done.masks.shape}"
+        raise Permanent("truth_unreadable", f"case {case.name}: {grids}")
     said = {v.level: v for v in findings.vertebrae}
     return {
         "case": case.name, "cohort": case.cohort, "variant": case.variant, "named": case.named, "complete": case.complete,
@@ -131,8 +135,6 @@ def overlap(truth: np.ndarray, masks: Masks, value: int, facts: dict) -> dict[st
 
     The distance is None where one of the two is empty, or where the facts do not tell the voxel's size.
     """
-    if truth.shape != masks.shape:
-        return {"dice": None, "surface_mm": None}
     ours = np.zeros(truth.shape, bool)
     box = tuple(slice(o, o + n) for o, n in zip(masks.origin, masks.vertebrae.shape, strict=True))
     ours[box] = masks.vertebrae == value

@@ -68,13 +68,19 @@ class Bundle:
         return stage in self.sessions
 
     def run(self, stage: str, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Run one stage on float32 tensors by name; return its outputs by name. Raises Permanent("bundle_run")."""
+        """Run one stage on float32 tensors by name; return its outputs by name.
+
+        Raises Permanent("bundle_run"), also where a network answers what is no number: that would read as "nothing found".
+        """
         session = self.sessions[stage]
         names = [output.name for output in session.get_outputs()]
         try:
-            return dict(zip(names, session.run(names, dict(tensors)), strict=True))
+            said = dict(zip(names, session.run(names, dict(tensors)), strict=True))
         except _RUNTIME_ERRORS as error:
             raise Permanent("bundle_run", f"stage {stage} of {self.identity.name}: {error}") from error
+        if wrong := [name for name, values in said.items() if not np.isfinite(values).all()]:
+            raise Permanent("bundle_run", f"stage {stage} of {self.identity.name}: {', '.join(wrong)} not finite")
+        return said
 
 
 def load(folder: Path, *, providers: Sequence[str] = ("CPUExecutionProvider",), threads: int = 2) -> Bundle:

@@ -2,10 +2,10 @@
 
 The network says which signs it sees and, in a second reading, which type; the type's probability is the mean of what
 the two say. Where they contradict each other no type is probable enough, and the class is withheld with the reason.
-Probabilities are means over several looks at the same vertebra; looks that contradict each other about a close call leave
-it undetermined. "No fracture" is never said against a picture or a sign above its operating point, unless the body kept its
-height, which is noted (the posterior wall excepted); nor of a body that lost a quarter of its height unless it surely looks
-old. Unknown is None.
+Probabilities are means over several looks at the same vertebra; looks that contradict each other leave it undetermined,
+unless it is clearly called. "No fracture" is never said against a picture or a sign above its operating point, unless the
+body kept its height, which is noted (the posterior wall excepted); nor of a body that lost a quarter of its height unless
+it surely looks old. Unknown is None.
 """
 
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ _FLOOR = 1e-4  # least probability that becomes log-odds
 _MOST_LOSS = 0.5  # a loss against the restored vertebra beyond says no more about a fracture
 _WITHOUT_SIGN = 0.75  # least probability of a type that no single sign spells
 _TORN = 0.1  # lead of a type over the next below which signs and direct reading that name different ones leave it open
-_CLOSE = 0.1  # distance of that probability from the operating point that is a close call
+_CLOSE = 0.1  # a probability that exceeds the operating point by less is a close call
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def grade(signs: Signs, stage: VertebraStage, height_loss: float | None, *, kept
     """
     points = stage.operating_points
     named = _spelled(signs, points)
-    if signs.spread >= _UNSTEADY and abs(signs.fracture - points["fracture"]) < _CLOSE:
+    if signs.spread >= _UNSTEADY and signs.fracture < points["fracture"] + _CLOSE:
         return _undetermined(signs, Reason("unsteady", "mirrored or slightly shifted, the same vertebra is read otherwise"))
     if signs.fracture < points["fracture"]:
         return _unbroken(signs, named, stage, height_loss, kept)

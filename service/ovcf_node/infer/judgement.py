@@ -24,6 +24,9 @@ _SUSPECT = Reason("cement", "cement in this vertebra, and a fracture of it is no
 _CLEARED = Reason(
     "cement", "cement in this vertebra: no recent fracture seen in the bone that it leaves visible; older ones not ruled out"
 )
+_UNMEASURED = Reason(
+    "not_measurable", "no break seen, but the heights of this body cannot be measured, as in one that is crushed: not graded"
+)
 _UNUSUAL = Reason("unusual", "the picture of this vertebra is unlike those the models were calibrated on: not graded")
 
 
@@ -118,7 +121,9 @@ def _grading(level: str, known: Measured, restored: Restoration | None, stage: V
         return _beside_cement(known, grade(weighed(known.signs, stage, None, *against), stage, known.loss))
     speaks = height_speaks(known.signs, stage.operating_points)
     signs = weighed(known.signs, stage, known.own_loss if speaks else None, *against)
-    return grade(signs, stage, known.loss, kept=speaks and known.kept)
+    grading = grade(signs, stage, known.loss, kept=speaks and known.kept)
+    # Without heights nothing contradicts a network that overlooks a crushed body.
+    return Grading(abstain=_UNMEASURED) if known.loss is None and grading.fracture is False else grading
 
 
 def _beside_cement(known: Measured, grading: Grading) -> Grading:

@@ -20,6 +20,7 @@ DEPTH_FRACTION = 0.8
 BAND_FRACTION = 0.2
 _MARGIN_MM = 2.0
 _WALL = 2.5  # voxels along v around a wall that are still the wall: its waist and its lips
+_CUT_SHARE = 0.01  # of a vertebra's voxels that may lie on the faces of its crop: the tip of a process
 _CORTEX_MM = 3.0
 _ROI_FRACTION = 0.7  # semi-axes of the trabecular ellipsoid, as a fraction of the body's half sizes
 _LEAST_ROI_CM3 = 0.3
@@ -75,9 +76,11 @@ def _complete(crop: Crop, body: np.ndarray) -> bool:
 
 
 def _whole(crop: Crop, vertebra: np.ndarray) -> bool:
-    """The vertebra, processes included, is not cut by the field; its crop may cut the very tip of a process."""
-    rim = ndimage.binary_dilation(vertebra > 0.5)
-    return bool(rim.any() and crop.inside[rim].all())
+    """The vertebra, processes included, is not cut by the field; its crop may cut the very tip of a process, no more."""
+    own = vertebra > 0.5
+    rim = ndimage.binary_dilation(own)
+    cut = own.sum() - own[1:-1, 1:-1, 1:-1].sum()
+    return bool(rim.any() and crop.inside[rim].all() and cut <= _CUT_SHARE * own.sum())
 
 
 def endplates(body: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

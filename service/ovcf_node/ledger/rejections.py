@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import Engine, func, insert, select
+from sqlalchemy import Engine, func, insert, select, update
 
 from ovcf_node.domain.states import RevisionState
 from ovcf_node.domain.withdrawal import SourceNote, Title
 from ovcf_node.ledger.database import reading
 from ovcf_node.ledger.instances import StoredInstance
 from ovcf_node.ledger.schema import instances, rejected_sources, revisions
+from ovcf_node.ledger.withdrawals import aggravate
 
 _KEY_OBJECT_SELECTION = "1.2.840.10008.5.1.4.1.1.88.59"
 
@@ -41,14 +42,21 @@ class Rejections:
             return [StoredInstance(*row) for row in connection.execute(query.order_by(instances.c.id))]
 
     def record(self, source_note: SourceNote, now: float) -> None:
-        """Remember what a note rejects; the first note about an instance stays."""
+        """Remember what a note rejects. Of several notes about an instance the gravest counts, and is told again."""
+        graver = []
         with self._engine.begin() as connection:
             for uid, study in source_note.instances.items():
-                known = select(rejected_sources.c.sop_instance_uid).where(rejected_sources.c.sop_instance_uid == uid)
-                if connection.execute(known).first() is None:
+                mine = rejected_sources.c.sop_instance_uid == uid
+                known = connection.execute(select(rejected_sources.c.title).where(mine)).scalar()
+                if known is None:
                     connection.execute(insert(rejected_sources).values(
                         sop_instance_uid=uid, study_instance_uid=study, title=source_note.title, rejected_at=now,
                     ))
+                elif _GRAVITY.index(source_note.title) > _GRAVITY.index(Title(known)):
+                    connection.execute(update(rejected_sources).where(mine).values(title=source_note.title))
+                    graver.append(uid)
+            for uid in graver:
+                aggravate(connection, uid, source_note.title)
 
     def due(self) -> list[RejectedSource]:
         """Return what notes name and still counts, by series. A note says nothing about another study's instances."""

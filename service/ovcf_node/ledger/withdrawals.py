@@ -15,7 +15,7 @@ from ovcf_node.ledger.catalogue import queries
 from ovcf_node.ledger.database import reading
 from ovcf_node.ledger.deliveries import ARRIVED, UNSENT, Result, add_results, cancel_unsent, not_a_note
 from ovcf_node.ledger.events import note
-from ovcf_node.ledger.schema import deliveries, holds, results, revisions
+from ovcf_node.ledger.schema import deliveries, holds, instances, results, revisions
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,21 @@ def withdraw_series(connection: Connection, series_instance_uid: str, title: Tit
     """Withdraw whatever was made from a source series, and show it to no query, inside the transaction that decides so."""
     queries.withdraw_series(connection, series_instance_uid)
     withdraw(connection, select(revisions.c.id).where(revisions.c.series_instance_uid == series_instance_uid), title)
+
+
+def aggravate(connection: Connection, sop_instance_uid: str, title: Title) -> None:
+    """Tell again, for a graver reason, what was withdrawn of the series of a source instance that counts no more.
+
+    What was made of the rest of that series since stands.
+    """
+    withdrawn = instances.c.kind == "withdrawn", instances.c.sop_instance_uid == sop_instance_uid
+    series = select(instances.c.series_instance_uid).where(*withdrawn)
+    made_of_it = select(revisions.c.id).where(revisions.c.series_instance_uid.in_(series))
+    connection.execute(
+        update(deliveries)
+        .where(deliveries.c.revision_id.in_(made_of_it), deliveries.c.withdrawn_as == Title.QUALITY, not_a_note())
+        .values(withdrawn_as=title, withdrawn_by=None)
+    )
 
 
 class Withdrawals:

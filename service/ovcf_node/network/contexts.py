@@ -71,21 +71,40 @@ COMPANION_DOCUMENTS: dict[str, str] = {
     "1.2.840.10008.5.1.4.1.1.88.67": "X-Ray Radiation Dose SR",
 }
 
-# A PACS routes whole studies: what lies beside the CT, our own results among it. Refusing those contexts would leave
-# the routing job failed for ever, so they are accepted, recorded, and stopped by the judge as excluded.
-STORAGE: dict[str, tuple[str, ...]] = (
-    dict.fromkeys(CT, IMAGE) | dict.fromkeys(COMPANION_IMAGES, IMAGE) | dict.fromkeys(COMPANION_DOCUMENTS, UNCOMPRESSED)
-)
-
 # What a peer may fetch from us by C-GET: the kinds of our results, in the syntax they are stored in or the one that
 # everybody must accept (PS3.5 10.1).
 RESULTS: tuple[str, ...] = tuple(COMPANION_IMAGES) + tuple(COMPANION_DOCUMENTS)
 RETRIEVED: tuple[str, ...] = (EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN)
 
+NEIGHBOUR_IMAGES: dict[str, str] = {
+    "1.2.840.10008.5.1.4.1.1.4": "MR Image",
+    "1.2.840.10008.5.1.4.1.1.4.1": "Enhanced MR Image",
+    "1.2.840.10008.5.1.4.1.1.20": "Nuclear Medicine Image",
+    "1.2.840.10008.5.1.4.1.1.30": "Parametric Map",
+    "1.2.840.10008.5.1.4.1.1.128": "Positron Emission Tomography Image",
+    "1.2.840.10008.5.1.4.1.1.130": "Enhanced PET Image",
+}
+
+NEIGHBOUR_DOCUMENTS: dict[str, str] = {
+    "1.2.840.10008.5.1.4.1.1.11.2": "Color Softcopy Presentation State",
+    "1.2.840.10008.5.1.4.1.1.66": "Raw Data",
+    "1.2.840.10008.5.1.4.1.1.66.1": "Spatial Registration",
+    "1.2.840.10008.5.1.4.1.1.88.73": "Patient Radiation Dose SR",
+    "1.2.840.10008.5.1.4.1.1.104.1": "Encapsulated PDF",
+    "1.2.840.10008.5.1.4.1.1.481.3": "RT Structure Set",
+}
+
+# A PACS routes whole studies: what lies beside the CT, our own results among it. Refusing those contexts would leave
+# the routing job failed for ever, so they are accepted, recorded, and stopped by the judge as excluded.
+STORAGE: dict[str, tuple[str, ...]] = (
+    dict.fromkeys(CT | COMPANION_IMAGES | NEIGHBOUR_IMAGES, IMAGE)
+    | dict.fromkeys(COMPANION_DOCUMENTS | NEIGHBOUR_DOCUMENTS, UNCOMPRESSED)
+)
+
 # Of identifiers; not deflated: a few bytes of it could expand to all memory.
 QUERIED: tuple[str, ...] = (EXPLICIT_LITTLE_ENDIAN, IMPLICIT_LITTLE_ENDIAN, EXPLICIT_BIG_ENDIAN)
 
-NAMES: dict[str, str] = CT | COMPANION_IMAGES | COMPANION_DOCUMENTS | {
+NAMES: dict[str, str] = CT | COMPANION_IMAGES | COMPANION_DOCUMENTS | NEIGHBOUR_IMAGES | NEIGHBOUR_DOCUMENTS | {
     VERIFICATION: "Verification", STORAGE_COMMITMENT: "Storage Commitment Push Model",
 }
 

@@ -30,6 +30,7 @@ LEVELS: dict[str, Code] = {
     "S1": Code("65985001", "SCT", "S1 vertebra"),
 }
 SPINE = Code("1217256009", "SCT", "Thoraco-lumbar spine")
+SACRUM = Code("54735007", "SCT", "Sacrum")  # CID 4031
 ANTERIOR = Code("255549009", "SCT", "Anterior")  # CID 2
 CENTRAL = Code("26216008", "SCT", "Central")
 POSTERIOR = Code("255551008", "SCT", "Posterior")

@@ -72,7 +72,8 @@ def plan_segments(findings: Findings, masks: Masks | None, source: Source) -> Se
 
 def _vertebra(number: int, level: str) -> Segment:
     code = codes.LEVELS[level]
-    return Segment(number, level, level, codes.ANATOMICAL_STRUCTURE, code, codes.SPINE, codes.LEVEL_RGB[level])
+    region = codes.SACRUM if level == "S1" else codes.SPINE
+    return Segment(number, level, level, codes.ANATOMICAL_STRUCTURE, code, region, codes.LEVEL_RGB[level])
 
 
 def _fracture(number: int, vertebra: VertebraFinding) -> Segment:

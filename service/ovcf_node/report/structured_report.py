@@ -180,7 +180,10 @@ def _requests(header: Dataset) -> list[Dataset]:
         request = Dataset()
         request.StudyInstanceUID = header.StudyInstanceUID
         request.ReferencedStudySequence = []
-        request.AccessionNumber = source.get("AccessionNumber") or header.AccessionNumber
+        numbered = source if source.get("AccessionNumber") else header
+        request.AccessionNumber = numbered.AccessionNumber
+        if numbered.get("IssuerOfAccessionNumberSequence"):
+            request.IssuerOfAccessionNumberSequence = numbered.IssuerOfAccessionNumberSequence
         for keyword in ("RequestedProcedureID", "RequestedProcedureDescription"):
             setattr(request, keyword, source.get(keyword) or "")
         request.PlacerOrderNumberImagingServiceRequest = header.get("PlacerOrderNumberImagingServiceRequest") or ""

@@ -93,6 +93,25 @@ def test_enhanced_ct_by_its_functional_groups(tmp_path: Path) -> None:
     assert code(dataset) == "derived_map"
 
 
+def test_enhanced_ct_without_a_rescale_is_not_taken_for_ct_numbers(tmp_path: Path) -> None:
+    shape = (4, 8, 8)
+    path, = write_enhanced_ct(tmp_path, np.zeros(shape, np.int16), grid(shape))
+    dataset = dcmread(path)
+    shared, frames = dataset.SharedFunctionalGroupsSequence[0], dataset.PerFrameFunctionalGroupsSequence
+    rescale = frames[0].PixelValueTransformationSequence
+    for frame in frames:
+        del frame.PixelValueTransformationSequence
+    assert code(dataset) == "not_original_image"
+    for frame in frames:
+        frame.PixelValueTransformationSequence = rescale
+    assert code(dataset) is None
+    del frames[-1].PixelValueTransformationSequence
+    assert code(dataset) == "not_original_image"
+    shared.PixelValueTransformationSequence = rescale
+    rescale[0].RescaleSlope = 0
+    assert code(dataset) == "not_original_image"
+
+
 def test_files_that_are_no_instances_are_reported(tmp_path: Path, slice_file: Path) -> None:
     (tmp_path / "notes.txt").write_text("not DICOM")
     (tmp_path / "empty").touch()

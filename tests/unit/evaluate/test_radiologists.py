@@ -76,3 +76,14 @@ def test_the_page_counts_and_names_lines_only(tmp_path):
     assert "Not compared, unknown here: line 9." in text and "0.933 (167/179, 0.886-0.961)" in text
     assert "| line 6 | truth no fracture, said fracture; L5 false fracture (plain) |" in text
     assert "phantom" not in text and "A1" not in text
+
+
+def test_lines_of_one_study_are_one_patient_however_they_name_it(tmp_path):
+    text = "study_instance_uid,accession_number,level,fracture,type\n1.2.3,A1,L1,yes,B\n,A1,L2,no,\n1.2.3,,L3,no,\n"
+    [study] = table(tmp_path, text)
+    assert (study.study_instance_uid, study.accession_number, len(study.said)) == ("1.2.3", "A1", 3)
+
+
+def test_a_level_that_is_answered_twice_and_otherwise_is_refused(tmp_path):
+    with pytest.raises(Permanent, match="line 3: L1 is answered otherwise"):
+        table(tmp_path, "accession_number,level,fracture\nA1,L1,no\nA1,L1,yes\n")

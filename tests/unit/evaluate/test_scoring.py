@@ -414,3 +414,9 @@ def test_a_patient_is_whole_only_where_every_level_is_known_to_be(tmp_path):
     assert truth_of(tmp_path, *levels[:-1], {"level": "L5", "fracture": None}).fracture is None
     assert truth_of(tmp_path, {"level": "L1", "fracture": True}, {"level": "L5", "fracture": None}).fracture is True
     assert truth_of(tmp_path, *levels, {"level": "L6", "fracture": True}, variant="L6").fracture is True
+
+
+def test_labels_on_another_grid_are_an_error_that_names_the_case():
+    masks = Masks(np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), (0, 0, 0), (20, 20, 20))
+    with pytest.raises(Permanent, match="case one: labels of"):
+        compare(true_case(labels=np.zeros((20, 20, 10), np.uint8)), reading(masks=masks), 1.0)

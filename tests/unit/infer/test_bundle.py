@@ -56,6 +56,12 @@ def test_a_stage_fed_wrongly_is_a_permanent_error(reference):
     assert caught.value.code == "bundle_run"
 
 
+def test_an_answer_that_is_no_number_is_an_error(reference):
+    with pytest.raises(Permanent) as caught:
+        reference.run("vertebra", {"crop": np.full((1, 1, 56, 72, 32), np.nan, np.float32)})
+    assert caught.value.code == "bundle_run" and "not finite" in caught.value.text
+
+
 def test_changed_network_is_refused_by_digest(folder):
     content = bytearray((folder / "label.onnx").read_bytes())
     content[-1] ^= 1

@@ -291,3 +291,9 @@ def test_beside_cement_only_the_patients_own_vertebrae_clear_one(references, los
     grading = judge({"L1": known}, {}, {}, STAGE)["L1"].grading
     assert grading.fracture is fracture
     assert [n.code for n in grading.notes] == (["cement"] if fracture is False else [])
+
+
+@pytest.mark.parametrize("other", [-3.0, -4.0, -6.0])
+def test_a_sharper_contradiction_never_makes_a_firmer_no(other):
+    grading = grade(_looks(6.0, other, other), STAGE, 0.05)
+    assert (grading.fracture, grading.abstain.code) == (None, "unsteady")

@@ -8,7 +8,7 @@ import pytest
 from synthetic_spine import VERTEBRA_STAGE
 
 from ovcf_node.domain.findings import HeightLines, Heights
-from ovcf_node.infer.judgement import measured
+from ovcf_node.infer.judgement import Measured, judge, measured
 from ovcf_node.infer.morphometry import Geometry
 from ovcf_node.infer.norms import NORMS
 from ovcf_node.infer.stages import HeightWeight
@@ -44,3 +44,10 @@ def test_what_lost_height_is_none(odds):
 
 def test_nor_is_what_surely_looks_broken():
     assert "L2" not in known(T12=WHOLE, L1=WHOLE, L2=BROKEN, L3=BROKEN, L4=BROKEN)["L1"].expectation.source
+
+
+@pytest.mark.parametrize(("odds", "said", "why"), [(WHOLE, None, "not_measurable"), (BROKEN, True, None)])
+def test_a_body_too_crushed_to_measure_is_never_called_whole(odds, said, why):
+    crushed = Measured(known(L2=odds)["L2"].signs, False, None, None)
+    grading = judge({"L2": crushed}, {}, {}, STAGE)["L2"].grading
+    assert grading.fracture is said and (grading.abstain.code if grading.abstain else None) == why

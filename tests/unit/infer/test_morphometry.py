@@ -111,6 +111,13 @@ def test_a_lip_may_come_near_the_edge_of_the_crop_and_not_touch_it(row, complete
     assert measure(crop, np.maximum(whole, body), body).complete is complete
 
 
+@pytest.mark.parametrize(("slices", "known"), [(1, True), (8, False)])
+def test_a_vertebra_that_is_wider_than_its_crop_has_no_volume(slices, known):
+    crop, whole, body = _crop(_block())
+    whole[20:20 + 4 * slices, 30:38, :] = 1.0  # a process that runs out of both sides
+    assert (measure(crop, whole, body).volume_cm3 is not None) is known
+
+
 def test_a_cut_spinous_process_leaves_the_body_complete_without_a_volume():
     block = _block()
     crop, whole, body = _crop(block, inside=lambda points: (points - block.centre) @ _FRAME[1] < 30.0)

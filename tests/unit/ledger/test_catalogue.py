@@ -53,6 +53,13 @@ MATCHING = [
 """Keyword, value, letters of the studies that match."""
 
 
+def test_what_is_in_a_study_need_not_be_in_one_instance(filled):
+    both = {"ModalitiesInStudy": "SEG", "SOPClassesInStudy": SR}
+    assert len(list(filled.catalogue.find(Query(Level.STUDY, both, AIR)))) == 4
+    assert len(list(filled.catalogue.find(Query(Level.SERIES, both | {"Modality": "SR"}, AIR)))) == 4
+    assert list(filled.catalogue.find(Query(Level.STUDY, both | {"ModalitiesInStudy": "CT"}, AIR))) == []
+
+
 WRONG = [
     ("StudyDate", "yesterday"), ("StudyDate", "2024-01-01"), ("StudyDate", "-"), ("StudyTime", "9"), ("StudyTime", "-"),
     ("InstanceNumber", "one"), ("PatientID", "x" * 5000), ("StudyInstanceUID", "\\"), ("PatientID", "a\x00b"),

@@ -160,3 +160,21 @@ def test_source_notes_name_instances_of_their_own_study_come_or_still_to_come(le
     ledger.instances.set_kind(due.instance_ids, "withdrawn")
     assert ledger.rejections.due() == [] and ledger.rejections.withdrawn(SERIES) == 2
     assert [i.sop_instance_uid for i in ledger.instances.originals(SERIES)] == ["1.5", "1.8"]
+
+
+def test_a_graver_note_about_images_that_were_rejected_is_told_again_and_what_was_made_of_the_rest_stands(ledger):
+    first = answered(ledger, 1)
+    take(ledger, first, "pacs", "sr")
+    ledger.instances.record(RECEIPT)
+    ledger.rejections.record(SourceNote(Title.QUALITY, {"1.1": STUDY}), 2.0)
+    (due,) = ledger.rejections.due()
+    ledger.withdrawals.recall([first.id], Title.QUALITY, 2.0, "its source says so")
+    ledger.instances.set_kind(due.instance_ids, "withdrawn")
+    rest = answered(ledger, 2)
+    take(ledger, rest, "pacs", "sr")
+    assert {w.title for w in ledger.withdrawals.due(["pacs"])} == {Title.QUALITY}
+    ledger.rejections.record(SourceNote(Title.PATIENT_SAFETY, {"1.1": STUDY}), 3.0)
+    assert {w.title for w in ledger.withdrawals.due(["pacs"])} == {Title.PATIENT_SAFETY}
+    assert not any(d.withdrawn_as for d in ledger.deliveries.of_revision(rest.id))
+    ledger.rejections.record(SourceNote(Title.QUALITY, {"1.1": STUDY}), 4.0)  # a milder one changes nothing
+    assert {w.title for w in ledger.withdrawals.due(["pacs"])} == {Title.PATIENT_SAFETY}

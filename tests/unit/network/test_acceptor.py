@@ -125,8 +125,8 @@ def test_results_and_companions_are_accepted(tmp_path):
 
 def test_a_context_that_is_not_ours_is_named(tmp_path):
     with receiving(tmp_path) as (receiver, _):
-        mr = instance(1, SOPClassUID="1.2.840.10008.5.1.4.1.1.4")
-        (reply,) = send(receiver, [mr], tmp_path / "out")
+        mammogram = instance(1, SOPClassUID="1.2.840.10008.5.1.4.1.1.1.2")
+        (reply,) = send(receiver, [mammogram], tmp_path / "out")
         assert reply.status is None
         assert "no presentation context" in reply.text
 

@@ -260,4 +260,10 @@ def test_request_is_copied(case: Case):
     headers = with_header(case, RequestAttributesSequence=Sequence([request]))
     [copied] = report(case, headers=headers).ReferencedRequestSequence
     assert (copied.RequestedProcedureID, copied.AccessionNumber) == ("RP1", "A1")
-    assert copied.StudyInstanceUID == case.headers[0].StudyInstanceUID
+    assert copied.StudyInstanceUID == case.headers[0].StudyInstanceUID and "IssuerOfAccessionNumberSequence" not in copied
+    issuer = Dataset()
+    issuer.LocalNamespaceEntityID = "RIS"
+    request.AccessionNumber, request.IssuerOfAccessionNumberSequence = "A2", Sequence([issuer])
+    [copied] = report(case, headers=headers).ReferencedRequestSequence
+    assert copied.AccessionNumber == "A2"
+    assert copied.IssuerOfAccessionNumberSequence[0].LocalNamespaceEntityID == "RIS"

@@ -29,6 +29,7 @@ _ENTITY: dict[Level, tuple[ColumnElement[str], ...]] = {
     Level.SERIES: (catalogue.c.series_instance_uid,),
     Level.INSTANCE: (catalogue.c.sop_instance_uid,),
 }
+_OF_THE_STUDY = {"ModalitiesInStudy", "SOPClassesInStudy"}
 
 
 class TooManyMatches(Permanent):
@@ -122,8 +123,14 @@ class Catalogue:
         """
         entity = _ENTITY[query.level]
         newest = func.max(catalogue.c.result_id) if query.level < Level.INSTANCE else catalogue.c.result_id
-        chosen = _from_visible(select(newest), query.dialect, named=_names_instances(query.keys))
-        chosen = chosen.where(*self._conditions(query.keys)).order_by(newest.desc()).offset(query.offset)
+        named = _names_instances(query.keys)
+        of_one = {keyword: value for keyword, value in query.keys.items() if keyword not in _OF_THE_STUDY}
+        chosen = _from_visible(select(newest), query.dialect, named=named)
+        chosen = chosen.where(*self._conditions(of_one)).order_by(newest.desc()).offset(query.offset)
+        for keyword in _OF_THE_STUDY & query.keys.keys():  # another instance of the study may have it
+            for condition in self._conditions({keyword: query.keys[keyword]}):
+                having = _from_visible(select(catalogue.c.study_instance_uid), query.dialect, named=named).where(condition)
+                chosen = chosen.where(catalogue.c.study_instance_uid.in_(having.correlate(None)))
         if query.level < Level.INSTANCE:
             chosen = chosen.group_by(*entity)
         if query.level is Level.PATIENT:
