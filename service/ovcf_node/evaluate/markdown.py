@@ -139,7 +139,8 @@ def _study_types(t: Figures, whose: str) -> list[str]:
         ("right of detected and typed", "-", share(t["of_typed"])),
         ("right of all fractures (end to end)", _printed(typing.right, 179), share(t["end_to_end"])),
         ("type withheld, of detected", "-", share(t["withheld"])),
-        ("kappa of the types", f"{typing.kappa:.3f}", _spanned(t["kappa_typed"], t["kappa_typed_interval"])),
+        ("kappa of the types, of called", f"{typing.kappa:.3f}", _spanned(t["kappa_called"], t["kappa_called_interval"])),
+        ("kappa of the types, of detected and typed", "-", _spanned(t["kappa_typed"], t["kappa_typed_interval"])),
         ("recall per type", ", ".join(recall), ", ".join(f"{n} {x['hits']}/{x['of']}" for n, x in t["recall"].items())),
         ("false positives typed", "D 3", ", ".join(f"{n} {k}" for n, k in t["false_positives_typed"].items() if k) or "-"),
     ))
@@ -157,8 +158,8 @@ def _conventional_types(t: Figures, whose: str) -> list[str]:
         ("right of called", _printed(right, called), share(t["of_called"])),
         ("right of detected", _printed(right, other.tp), share(t["of_detected"])),
         ("right of all fractures (end to end)", _printed(right, other.tp + other.fn), share(t["end_to_end"])),
-        ("kappa of the types", f"printed {study.PRINTED['conventional_denis_kappa']:.3f}",
-         _spanned(t["kappa_typed"], t["kappa_typed_interval"])),
+        ("kappa of the types, of called", f"printed {study.PRINTED['conventional_denis_kappa']:.3f}",
+         _spanned(t["kappa_called"], t["kappa_called_interval"])),
     ))
 
 

@@ -248,6 +248,17 @@ def test_patients_of_one_kind_have_no_kappa_and_no_predictive_value():
     assert "| kappa | - |" in page and "| PPV at this mix | - |" in page and "| NPV at this mix | - |" in page
 
 
+def test_the_kappa_of_the_types_counts_what_the_study_counts():
+    said = [({"L1": "A"}, {"L1": "A"}), ({"L1": "B"}, {"L1": "B"}), ({"L1": "C"}, {"L1": None}), ({"L1": "D"}, {"L1": "B"}),
+            ({}, {"L1": "D"}), ({}, {}), ({"L1": "A"}, {})]
+    found = figures.types([compare(true_case(true, name=str(n)), reading(read), 1.0) for n, (true, read) in enumerate(said)])
+    # Called: said A, B, withheld, B, D; true A, B, C, D, none. Two of five agree, by chance (1 + 2 + 1) / 25.
+    assert found["kappa_called"] == pytest.approx((0.4 - 0.16) / (1 - 0.16))
+    # Detected and typed: said A, B, B; true A, B, D.
+    assert found["kappa_typed"] == pytest.approx((2 / 3 - 3 / 9) / (1 - 3 / 9))
+    assert study.AI_TYPING.kappa == pytest.approx(0.852, abs=1e-3)
+
+
 def test_the_simulated_reader_has_a_kappa(monkeypatch):
     rows = cohort()
     said = [True, True, True, False, True, False, False]  # 3 of 4 fractures, 2 of 3 others
