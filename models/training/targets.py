@@ -62,6 +62,14 @@ TARGETS = (
         "height error, mean absolute, mm", lambda f: f["heights"]["all"].get("mean_absolute"), most=0.7, digits=2,
         share=False,
     ),
+    Target(
+        "height loss error, mean absolute, points", lambda f: f["heights"]["loss_points"].get("mean_absolute"), most=3.0,
+        digits=1, share=False,
+    ),
+    Target(
+        "the same where 10 % and more was lost", lambda f: f["heights"]["loss_points_lost_10_percent"].get("mean_absolute"),
+        most=3.0, digits=1, share=False,
+    ),
     Target("patients not assessed, slices <= 3 mm", lambda f: f["abstention"]["not_assessed"]["value"], most=0.02),
     Target("patients undetermined, slices <= 3 mm", lambda f: f["abstention"]["undetermined_patients"]["value"], most=0.05),
     Target("numbering uncertain, ordinary", lambda f: f["labels"]["uncertain_normal"]["value"], most=0.05),

@@ -117,7 +117,7 @@ def heights(records: Sequence[Record]) -> dict[str, Any]:
              if v["said"].get("height_loss") is not None and v["height_loss"] is not None]
     lost = np.array([100 * (a - b) for a, b in pairs])
     out["loss_points"] = _errors(lost)
-    out["loss_points_fractured"] = _errors(np.array([100 * (a - b) for a, b in pairs if b >= 0.1]))
+    out["loss_points_lost_10_percent"] = _errors(np.array([100 * (a - b) for a, b in pairs if b >= 0.1]))
     return out
 
 
