@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ovcf_node.domain.findings import BundleIdentity, Findings, Heights, PatientFinding, VertebraFinding
+from ovcf_node.domain.findings import BundleIdentity, Findings, Genant, Heights, PatientFinding, VertebraFinding
 from ovcf_node.domain.levels import GRADED, REPORTED, mask_value
 from ovcf_node.domain.reasons import Reason
 from ovcf_node.domain.volume import Masks
 from ovcf_node.errors import Permanent
-from ovcf_node.evaluate import code, figures, markdown, run, study, truth
+from ovcf_node.evaluate import code, figures, markdown, run, statistics, study, truth
 from ovcf_node.evaluate.mistakes import contradictions, errors
 from ovcf_node.evaluate.reader import reads_fracture
 from ovcf_node.evaluate.score import compare, overlap
@@ -257,6 +257,58 @@ def test_the_kappa_of_the_types_counts_what_the_study_counts():
     # Detected and typed: said A, B, B; true A, B, D.
     assert found["kappa_typed"] == pytest.approx((2 / 3 - 3 / 9) / (1 - 3 / 9))
     assert study.AI_TYPING.kappa == pytest.approx(0.852, abs=1e-3)
+
+
+def test_a_cohort_counted_by_hand():
+    """Eight patients: right, wrong type, type withheld, missed; quiet, false alarm, left open; refused."""
+    cases = [
+        ({"L1": "B"}, reading({"L1": "B"})), ({"L1": "B"}, reading({"L1": "A"})), ({"L2": "C"}, reading({"L2": None})),
+        ({"L3": "D"}, reading()), ({}, reading()), ({}, reading({"L2": "D"})), ({}, reading(ovcf=None)),
+        ({"T12": "A"}, reading(status="not_assessed")),
+    ]
+    found = figures.summary([compare(true_case(true, name=str(n)), read, 1.0) for n, (true, read) in enumerate(cases)])
+    counted = lambda group, *names: [(found[group][n]["hits"], found[group][n]["of"]) for n in names]  # noqa: E731
+    assert [found["detection"][n] for n in ("tp", "fn", "fp", "tn")] == [3, 2, 2, 1]
+    assert [found["detection_decided"][n] for n in ("tp", "fn", "fp", "tn", "left_out")] == [3, 1, 1, 1, 2]
+    assert found["detection"]["kappa"] == pytest.approx((4 / 8 - 34 / 64) / (1 - 34 / 64))
+    assert counted("types", "of_called", "of_detected", "end_to_end", "of_typed", "withheld") == [
+        (1, 4), (1, 3), (1, 5), (1, 2), (1, 3)]
+    assert [(found["types"]["recall"][n]["hits"], found["types"]["recall"][n]["of"]) for n in "ABCD"] == [
+        (0, 0), (1, 2), (0, 1), (0, 0)]
+    assert [(found["types"]["precision"][n]["hits"], found["types"]["precision"][n]["of"]) for n in "ABCD"] == [
+        (0, 1), (1, 1), (0, 0), (0, 1)]
+    assert counted("vertebrae", "sensitivity", "specificity", "type_of_detected") == [(3, 5), (37, 43), (1, 3)]
+    assert found["vertebrae"]["false_alarms_per_patient"] == 1 / 8
+    assert counted("abstention", "not_assessed", "undetermined_patients", "undetermined_vertebrae", "type_withheld") == [
+        (1, 8), (1, 8), (6, 48), (1, 4)]
+    assert [b[2:] for b in found["calibration"]["bins"]] == [
+        (38, pytest.approx(0.1), 1 / 38), (4, pytest.approx(0.9), 3 / 4)]
+    assert found["calibration"]["brier"] == pytest.approx((37 * 0.01 + 0.81 + 3 * 0.01 + 0.81) / 42)
+    heights = found["heights"]["all"]  # 126 heights, a third of them 0.5 mm too high
+    spread = 1.96 * np.sqrt((0.25 / 3 - 1 / 36) * 126 / 125)
+    assert heights["mean_absolute"] == heights["bias"] == pytest.approx(1 / 6)
+    assert heights["limits_of_agreement"] == pytest.approx([1 / 6 - spread, 1 / 6 + spread])
+    # Said 20 % of three that lost 22, and of one that lost nothing; 2 % of one that lost 22 and of 44 that lost nothing.
+    assert found["heights"]["loss_points"]["mean_absolute"] == pytest.approx((3 * 2 + 20 + 20 + 44 * 2) / 49)
+    assert found["heights"]["loss_points_lost_10_percent"]["mean_absolute"] == pytest.approx((3 * 2 + 20) / 4)
+
+
+def test_intervals_and_percentiles_are_those_they_are_called():
+    low, high = statistics.clustered(np.array([(k % 2, 1) for k in range(100)]), statistics.ratio)
+    assert (low, high) == (pytest.approx(0.40, abs=0.012), pytest.approx(0.60, abs=0.012))  # 0.5 -+ 1.96 x 0.05
+    rows = [compare(true_case(name=str(n)), reading(), 1.0) for n in range(21)]
+    for n, row in enumerate(rows):
+        row["vertebrae"][1] |= {"dice": 0.80 + 0.01 * n, "surface_mm": 1.0}
+    found = figures.summary(rows)["overlap"]["levels"]["L1"]
+    assert (found["n"], found["dice"], found["dice_p5"]) == (21, pytest.approx(0.90), pytest.approx(0.81))
+
+
+def test_genant_grades_stand_where_they_belong():
+    case, read = true_case({"L1": "B"}), reading({"L1": "B"})
+    vertebrae = tuple(replace(v, genant=Genant(2, False) if v.level == "L1" else Genant(0, False))
+                      for v in read.findings.vertebrae)
+    found = figures.summary([compare(case, replace(read, findings=replace(read.findings, vertebrae=vertebrae)), 1.0)])
+    assert found["genant"]["table"] == [[5, 0, 0, 0], [0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0]]  # said 2 of a loss of 22 %
 
 
 def test_the_simulated_reader_has_a_kappa(monkeypatch):
