@@ -10,7 +10,6 @@ from synthetic_spine import VERTEBRA_STAGE, KnowingBundle, axial_volume, paint, 
 from ovcf_node.domain.levels import GRADED, REPORTED, mask_value
 from ovcf_node.domain.volume import Masks, Volume
 from ovcf_node.infer import looks_like_spine, read
-from ovcf_node.infer.bundle import Bundle
 from ovcf_node.infer.stages import STATISTICS, HeightWeight, Usual
 
 _FULL = ("T10", "T11", *REPORTED, "S2")
@@ -320,7 +319,6 @@ def test_looks_like_spine_counts_reported_levels(monkeypatch):
     blocks = spine(("T10", "T11", "T12", "L1"))
     bundle = KnowingBundle(blocks).watch(monkeypatch)
     assert looks_like_spine(axial_volume(blocks, spacing=(3.0, 2.0, 2.0)), bundle) == 2
-    assert isinstance(KnowingBundle.run, type(Bundle.run))
 
 
 def test_wings_beyond_the_crop_follow_the_coarse_map(monkeypatch):

@@ -13,7 +13,7 @@ from synthetic_spine import axial_volume, spine
 
 from ovcf_node.domain.levels import REPORTED
 from ovcf_node.domain.volume import OUTSIDE_HU, FrameSource, Volume
-from ovcf_node.evaluate import card
+from ovcf_node.evaluate import card, markdown
 from ovcf_node.infer import load, load_identity, looks_like_spine, read
 
 _REFERENCE = Path(__file__).resolve().parents[3] / "models" / "reference"
@@ -51,6 +51,8 @@ def test_the_committed_figures_are_those_of_the_committed_bundle():
     page = (_REFERENCE / "EVALUATION.md").read_text()
     stopped = [part for line in page.splitlines() if line.startswith("**Stopped before") for part in (line, "")]
     assert card(result, stopped) in (_REFERENCE / "MODEL_CARD.md").read_text()
+    computed = {line.rstrip() for line in markdown.page(result).splitlines()}
+    assert computed <= set(page.splitlines())
     for page in ("EVALUATION.md", "EVALUATION-semireal.md"):
         text = (_REFERENCE / page).read_text()
         assert text.startswith(f"# Evaluation of {said.name} {said.version}\n") and said.digest[:16] in text
