@@ -50,13 +50,23 @@ def series_arguments(context: ResultContext, source: Source, role: str, uids: tu
 
 
 def local_time(moment: datetime, source: Source) -> datetime:
-    """Return a moment in the time zone of the source, because one object states one offset for all.
+    """Return a moment in the time zone of the source, because one object states one offset for all (PS3.3 C.12.1.1.8).
 
-    A source that states none was written in local time: the offset of this system (TZ) at that moment holds, else the
-    copied study times would be declared to be another zone's.
+    A source that states none was written in local time: the offset of this system (TZ) when the study began holds, else the
+    copied study times would be declared to be another zone's, or another season's.
     """
     offset = source_offset(source)
-    return moment.astimezone(None if offset is None else timezone(offset))
+    return moment.astimezone(_zone_of_the_study(source) if offset is None else timezone(offset))
+
+
+def _zone_of_the_study(source: Source) -> timezone | None:
+    """The local offset at study date and time; None (that of the moment itself) where these cannot be read."""
+    date, clock = (str(source.header.get(keyword) or "") for keyword in ("StudyDate", "StudyTime"))
+    try:
+        began = datetime.strptime(date[:8] + clock.partition(".")[0].ljust(6, "0"), "%Y%m%d%H%M%S")
+        return timezone(began.astimezone().utcoffset())
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def source_offset(source: Source) -> timedelta | None:

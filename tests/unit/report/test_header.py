@@ -125,11 +125,18 @@ def test_times_are_in_the_sources_zone_or_else_local(tmp_path: Path, stated: str
 
 
 @pytest.mark.usefixtures("new_york")
-def test_local_time_is_that_of_the_start_not_of_today(tmp_path: Path):
+@pytest.mark.parametrize(("study_date", "offset", "content_time"), [
+    ("20240102", "-0500", "203000.000000"), ("20240630", "-0400", "213000.000000"), ("", "-0400", "213000.000000"),
+])
+def test_local_time_is_that_of_the_study_whenever_it_is_read(
+    tmp_path: Path, study_date: str, offset: str, content_time: str
+):
     summer = make_context(analysis_started_at=datetime(2024, 7, 2, 1, 30, tzinfo=UTC))
-    for dataset in written(small(tmp_path), summer).values():
-        assert dataset.TimezoneOffsetFromUTC == "-0400"
-        assert (dataset.ContentDate, dataset.ContentTime) == ("20240701", "213000.000000")
+    case = small(tmp_path)
+    case.headers[0].StudyDate = study_date
+    for dataset in written(case, summer).values():
+        assert dataset.TimezoneOffsetFromUTC == offset
+        assert (dataset.ContentDate, dataset.ContentTime) == ("20240701", content_time)
 
 
 def test_algorithm_is_named_the_same_way_everywhere(case: Case):
