@@ -114,7 +114,9 @@ def test_store_response_that_cannot_be_decoded_is_retry(stow, files):
 
 
 @pytest.mark.parametrize(
-    ("reason", "state"), [(0xB00F, "retry"), (0xB000, "retry"), (0xB007, "rejected"), (0xB00E, "accepted")]
+    ("reason", "state"),
+    [(0xB00F, "retry"), (0xB000, "retry"), (0xB007, "rejected"), (0x0107, "rejected"), (0x0116, "rejected"),
+     (0xB00E, "accepted"), (0x0111, "accepted")],
 )
 def test_a_warning_code_among_the_failures_is_no_receipt(stow, files, reason, state):
     server, there = stow

@@ -19,6 +19,7 @@ _UNKNOWN, _SEVERAL, _LIVE, _UNSAID = (
 )
 
 
+_SILENT = (RevisionState.FAILED, RevisionState.EXCLUDED, RevisionState.SUPERSEDED)
 _OURS = ("no_spine", "too_short", "orientation")  # reasons to exclude images that may have been of a spine all the same
 
 
@@ -70,7 +71,9 @@ def _said(settings: Settings, ledger: Ledger, study: ReadStudy) -> Findings | st
 
 
 def _unanswered(newest: list[Revision]) -> Findings | str:
-    """What a study counts as in which the node said nothing: silence about a fracture is an error, in whatever mode."""
+    """What a study counts as in which the node will say nothing: silence about a fracture is an error, in whatever mode."""
+    if any(revision.state not in _SILENT for revision in newest):
+        return _UNKNOWN
     for state, status in ((RevisionState.FAILED, "not_assessed"), (RevisionState.EXCLUDED, "excluded")):
         for revision in newest:
             if revision.state is state and (state is RevisionState.FAILED or revision.reason_code in _OURS):

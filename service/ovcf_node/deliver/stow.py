@@ -30,6 +30,7 @@ _JSON = "application/dicom+json"
 _STORE_RESPONSES = (200, 202, 400, 409)
 _ABOUT_THE_INSTANCE = (400, 409, 413, 415, 422)
 _SERVICE_AWAY = (429, 502, 503, 504)
+_HAS_IT = (0x0111, 0xB00E)
 _NO_SERVICE = ("no_connection", "no_answer", "http_status")
 _LOST = "connection_lost"  # in the middle: perhaps over this instance
 _NOT_OFFERED = (404, 405, 501)
@@ -205,12 +206,13 @@ def _not_stored(uid: str, reason: int) -> Outcome:
     The codes of the DICOM server of Azure: 0xB00E it has the instance, 0xB007 the data set does not match its SOP class,
     0xB00F it is being stored, or an earlier attempt broke off.
     """
-    if not _is_warning(reason) or reason == 0xB00E:
-        return judge(uid, reason)
+    outcome = judge(uid, reason)
+    if outcome.state != "accepted" or reason in _HAS_IT:
+        return outcome
     text = f"0x{reason:04X} among the failures: not stored"
     if reason == 0xB007:
         return Outcome(uid, "rejected", reason, text, "form")
-    return Outcome(uid, "retry", reason, text)
+    return Outcome(uid, "retry" if _is_warning(reason) else "rejected", reason, text)
 
 
 def _is_warning(value: object) -> bool:

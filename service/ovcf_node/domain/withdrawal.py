@@ -24,6 +24,10 @@ class Title(StrEnum):
     """Incorrect Modality Worklist Entry: it belongs to another patient or another order."""
 
 
+GRAVITY = (Title.QUALITY, Title.WORKLIST, Title.PATIENT_SAFETY)
+"""The titles, the mildest first."""
+
+
 @dataclass(frozen=True)
 class SourceNote:
     """A rejection note that came from a PACS or scanner.

@@ -13,6 +13,7 @@ type is the patient's. Rows of other levels (T11, S1) are read and left out, bec
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -106,9 +107,13 @@ def read_table(path: Path) -> list[ReadStudy]:
 
 
 def _joined(found: dict[tuple[str, str], list[tuple[int, Said]]]) -> dict[tuple[str, str], list[tuple[int, Said]]]:
-    """One entry a study, though some lines name it by its UID, some by its accession number and some by both."""
+    """One entry a study, though some lines name it by its UID, some by its accession number and some by both.
+
+    A name that two studies share stays as it is.
+    """
     both = [study for study in found if all(study)]
-    full = {uid: (uid, number) for uid, number in both} | {number: (uid, number) for uid, number in both}
+    names = Counter(name for study in both for name in study)
+    full = {name: study for study in both for name in study if names[name] == 1}
     out: dict[tuple[str, str], list[tuple[int, Said]]] = {}
     for study, rows in found.items():
         out.setdefault(full.get(study[0] or study[1], study), []).extend(rows)

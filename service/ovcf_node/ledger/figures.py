@@ -104,15 +104,12 @@ class Figures:
         return [SeriesCount(*row) for row in self._rows(query)]
 
     def outcomes(self, since: float) -> list[SeriesCount]:
-        """Count the series answered after `since` by how they stand; a reader's second reading is no answer to a series."""
+        """Count the series answered after `since` by how they stand; what was superseded since is none any more."""
         code = func.coalesce(revisions.c.reason_code, "")
-        query = (
-            select(revisions.c.state, code, func.count())
-            .where(revisions.c.answered_at >= since, revisions.c.state.in_((_R.ENCODED, _R.NOT_ASSESSED)),
-                   revisions.c.reading_of.is_(None))
-            .group_by(revisions.c.state, code)
-        )
-        return [SeriesCount(*row) for row in self._rows(query)]
+        # Not by state: SQLite would walk every series that was ever answered.
+        query = select(revisions.c.state, code, func.count()).where(revisions.c.answered_at >= since)
+        counts = [SeriesCount(*row) for row in self._rows(query.group_by(revisions.c.state, code))]
+        return [c for c in counts if c.state in (_R.ENCODED, _R.NOT_ASSESSED)]
 
     def queues(self) -> list[Queue]:
         """Count what is not answered yet and not held for a person, by stage and priority."""
@@ -177,7 +174,7 @@ class Figures:
         A second reading and a series that is read again begin when they were asked for, however old the images are.
         """
         opened, received = revisions.c.created_at, revisions.c.last_received_at
-        begun = case((opened > received, opened), else_=received)
+        begun = case(((revisions.c.number > 1) & (opened > received), opened), else_=received)
         query = (
             select(begun, revisions.c.answered_at, deliveries.c.updated_at)
             .join(revisions, revisions.c.id == deliveries.c.revision_id)

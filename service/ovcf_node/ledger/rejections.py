@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import Engine, func, insert, select, update
+from sqlalchemy import Connection, Engine, func, insert, select, update
 
 from ovcf_node.domain.states import RevisionState
-from ovcf_node.domain.withdrawal import SourceNote, Title
+from ovcf_node.domain.withdrawal import GRAVITY, SourceNote, Title
 from ovcf_node.ledger.database import reading
 from ovcf_node.ledger.instances import StoredInstance
 from ovcf_node.ledger.schema import instances, rejected_sources, revisions
@@ -42,21 +42,26 @@ class Rejections:
             return [StoredInstance(*row) for row in connection.execute(query.order_by(instances.c.id))]
 
     def record(self, source_note: SourceNote, now: float) -> None:
-        """Remember what a note rejects. Of several notes about an instance the gravest counts, and is told again."""
-        graver = []
+        """Remember what a note rejects. Of several notes about an instance in one study the gravest counts.
+
+        What was withdrawn for a milder reason is then told again. A note that names another study than an earlier one
+        counts where it is right: where the instance is here, in that study.
+        """
         with self._engine.begin() as connection:
             for uid, study in source_note.instances.items():
                 mine = rejected_sources.c.sop_instance_uid == uid
-                known = connection.execute(select(rejected_sources.c.title).where(mine)).scalar()
+                named = {"study_instance_uid": study, "title": source_note.title}
+                known = connection.execute(
+                    select(rejected_sources.c.title, rejected_sources.c.study_instance_uid).where(mine)
+                ).first()
                 if known is None:
-                    connection.execute(insert(rejected_sources).values(
-                        sop_instance_uid=uid, study_instance_uid=study, title=source_note.title, rejected_at=now,
-                    ))
-                elif _GRAVITY.index(source_note.title) > _GRAVITY.index(Title(known)):
-                    connection.execute(update(rejected_sources).where(mine).values(title=source_note.title))
-                    graver.append(uid)
-            for uid in graver:
-                aggravate(connection, uid, source_note.title)
+                    connection.execute(insert(rejected_sources).values(sop_instance_uid=uid, rejected_at=now, **named))
+                elif known.study_instance_uid != study:
+                    if _is_in(connection, uid, study):
+                        connection.execute(update(rejected_sources).where(mine).values(**named))
+                elif GRAVITY.index(source_note.title) > GRAVITY.index(Title(known.title)):
+                    connection.execute(update(rejected_sources).where(mine).values(**named))
+                    aggravate(connection, uid, source_note.title)
 
     def due(self) -> list[RejectedSource]:
         """Return what notes name and still counts, by series. A note says nothing about another study's instances."""
@@ -74,7 +79,7 @@ class Rejections:
             for row in connection.execute(query):
                 found.setdefault(row.series_instance_uid, []).append((row.id, Title(row.title)))
         return [
-            RejectedSource(series, max((t for _, t in rows), key=_GRAVITY.index), tuple(i for i, _ in rows))
+            RejectedSource(series, max((t for _, t in rows), key=GRAVITY.index), tuple(i for i, _ in rows))
             for series, rows in found.items()
         ]
 
@@ -87,4 +92,9 @@ class Rejections:
             return connection.execute(query).scalar_one()
 
 
-_GRAVITY = (Title.QUALITY, Title.WORKLIST, Title.PATIENT_SAFETY)
+def _is_in(connection: Connection, sop_instance_uid: str, study_instance_uid: str) -> bool:
+    here = select(instances.c.id).where(
+        instances.c.sop_instance_uid == sop_instance_uid, instances.c.study_instance_uid == study_instance_uid,
+        instances.c.kind != "discarded",
+    )
+    return connection.execute(here).first() is not None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Engine, Select, func, or_, select, update
 
 from ovcf_node.domain.states import DeliveryState
-from ovcf_node.domain.withdrawal import Title
+from ovcf_node.domain.withdrawal import GRAVITY, Title
 from ovcf_node.ledger.catalogue import queries
 from ovcf_node.ledger.database import reading
 from ovcf_node.ledger.deliveries import ARRIVED, UNSENT, Result, add_results, cancel_unsent, not_a_note
@@ -51,16 +51,20 @@ def withdraw_series(connection: Connection, series_instance_uid: str, title: Tit
 
 
 def aggravate(connection: Connection, sop_instance_uid: str, title: Title) -> None:
-    """Tell again, for a graver reason, what was withdrawn of the series of a source instance that counts no more.
+    """Tell again what was withdrawn for a milder reason of the series of a source instance that counts no more.
 
-    What was made of the rest of that series since stands.
+    What stands of that series now, made of the rest, is not touched.
     """
-    withdrawn = instances.c.kind == "withdrawn", instances.c.sop_instance_uid == sop_instance_uid
+    withdrawn = (
+        instances.c.sop_instance_uid == sop_instance_uid, instances.c.kind == "withdrawn",
+        instances.c.kind != "discarded",  # says nothing more, and lets SQLite use the index of what is not
+    )
     series = select(instances.c.series_instance_uid).where(*withdrawn)
     made_of_it = select(revisions.c.id).where(revisions.c.series_instance_uid.in_(series))
+    milder = GRAVITY[:GRAVITY.index(title)]
     connection.execute(
         update(deliveries)
-        .where(deliveries.c.revision_id.in_(made_of_it), deliveries.c.withdrawn_as == Title.QUALITY, not_a_note())
+        .where(deliveries.c.revision_id.in_(made_of_it), deliveries.c.withdrawn_as.in_(milder), not_a_note())
         .values(withdrawn_as=title, withdrawn_by=None)
     )
 

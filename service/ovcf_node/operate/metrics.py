@@ -98,11 +98,11 @@ class NodeCollector(Collector):
         if self._settings.audit.host is None:
             return
         try:
-            oldest = [path.stat().st_mtime for path in Outbox(self._settings.node.data / "audit").waiting(1)]
-        except (OvcfError, FileNotFoundError):  # no data folder, which the disk's metrics say; or brought away just now
-            return
+            oldest = Outbox(self._settings.node.data / "audit").oldest_at()
+        except OvcfError:
+            return  # absent: that the data folder cannot be looked at has an alert of its own
         yield _gauge("audit_oldest_seconds", "How long the oldest message of the audit trail waits for the collector.",
-                     [((), max(0.0, now - oldest[0]) if oldest else 0.0)])
+                     [((), max(0.0, now - oldest) if oldest is not None else 0.0)])
 
     def _received(self) -> Iterator[Metric]:
         figures = self._ledger.figures

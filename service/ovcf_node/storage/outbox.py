@@ -30,6 +30,12 @@ class Outbox:
         with atomic.storage_errors():
             return sorted(self._root.glob(f"*{_SUFFIX}"))[:at_most]
 
+    def oldest_at(self) -> float | None:
+        """When the oldest message was put, seconds since the epoch; None where none waits. Raises Transient (`storage`)."""
+        with atomic.storage_errors():
+            name = min((path.name for path in self._root.glob(f"*{_SUFFIX}")), default=None)
+        return None if name is None else int(name.partition("-")[0]) / 1e9
+
     def __len__(self) -> int:
         return sum(1 for _ in self._root.glob(f"*{_SUFFIX}"))
 

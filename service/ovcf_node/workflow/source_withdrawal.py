@@ -7,18 +7,20 @@ import structlog
 from ovcf_node.domain.reasons import Reason
 from ovcf_node.domain.states import RevisionState
 from ovcf_node.errors import OvcfError, Transient
-from ovcf_node.ledger import Ledger, StaleAttempt
+from ovcf_node.ledger import Ledger, StaleAttempt, StoredInstance
 from ovcf_node.observe.logging import Pseudonyms
 from ovcf_node.workflow.child import Children
 
 _LOG = structlog.get_logger("judge")
 _OPEN = (RevisionState.RECEIVING, RevisionState.WAITING)
+_RETRY_S = 60.0
 
 
 class SourceWithdrawal:
     """Part of the judge's tick: heeds notes as soon as they are here, also those that come before their images.
 
-    patience_s  how long a note is tried again that cannot be read now; then its study is held, as if it never could be.
+    patience_s  after so long a note that cannot be read now holds its study, as one does that never can; when its disk
+                answers again it is heeded all the same
     """
 
     def __init__(self, ledger: Ledger, spool: Path, children: Children, pseudonyms: Pseudonyms, patience_s: float):
@@ -28,32 +30,44 @@ class SourceWithdrawal:
         self._children = children
         self._hash = pseudonyms
         self._read: set[int] = set()
+        self._failing: dict[int, tuple[float, float]] = {}  # note -> when it first failed, when it is tried next
 
     def heed(self, now: float) -> set[str]:
         """Read the notes that arrived; return the studies of those that could not be read yet."""
         undecided = set()
         arrived = self._ledger.rejections.key_objects()
-        self._read &= {instance.id for instance in arrived}
+        ids = {instance.id for instance in arrived}
+        self._read &= ids
+        self._failing = {note: times for note, times in self._failing.items() if note in ids}
         for instance in arrived:
             if instance.id in self._read:
                 continue
-            try:
-                source_note = self._children.source_note(self._spool / instance.path)
-            except OvcfError as error:
-                if isinstance(error, Transient) and now - instance.received_at < self._patience_s:
-                    _LOG.warning("note_postponed", series=self._hash(instance.series_instance_uid), code=error.code)
-                    undecided.add(instance.study_instance_uid)
-                    continue
-                _LOG.error("note_unreadable", series=self._hash(instance.series_instance_uid), code=error.code)
-                why = Reason("note_unreadable", "a rejection note cannot be read: what it names is not known")
-                self._ledger.holds.place(instance.study_instance_uid, why, now)
-                source_note = None
-            if source_note is not None:
-                self._ledger.rejections.record(source_note, now)
-                _LOG.warning("source_note", series=self._hash(instance.series_instance_uid),
-                             title=str(source_note.title), instances=len(source_note.instances))
-            self._read.add(instance.id)
+            if self._failing.get(instance.id, (now, now))[1] > now or not self._heeded(instance, now):
+                undecided.add(instance.study_instance_uid)
+            else:
+                self._read.add(instance.id)
         return undecided
+
+    def _heeded(self, instance: StoredInstance, now: float) -> bool:
+        """Read one note; False where that has to be tried again."""
+        series, study = self._hash(instance.series_instance_uid), instance.study_instance_uid
+        try:
+            source_note = self._children.source_note(self._spool / instance.path)
+        except OvcfError as error:
+            first = self._failing.setdefault(instance.id, (now, now))[0]
+            if isinstance(error, Transient) and now - first < self._patience_s:
+                _LOG.warning("note_postponed", series=series, code=error.code)
+                return False
+            why = Reason("note_unreadable", "a rejection note cannot be read: what it names is not known")
+            if self._ledger.holds.place(study, why, now):
+                _LOG.error("note_unreadable", series=series, code=error.code)
+            self._failing[instance.id] = (first, now + _RETRY_S)
+            # Released by a person, the study goes on without it.
+            return not isinstance(error, Transient) or study not in {h.study_instance_uid for h in self._ledger.holds.all()}
+        if source_note is not None:
+            self._ledger.rejections.record(source_note, now)
+            _LOG.warning("source_note", series=series, title=str(source_note.title), instances=len(source_note.instances))
+        return True
 
     def apply(self, now: float) -> set[str]:
         """Let what notes name no longer count; return the series that are to be judged anew."""

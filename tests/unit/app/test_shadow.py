@@ -1,5 +1,6 @@
 """What the node never answered counts in the comparison with radiologists: silence about a fracture is an error."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -37,4 +38,19 @@ def test_a_study_without_an_answer(tmp_path, state, why, compared):
     found = compare(settings, ledger, table)
     assert (found.compared, found.left_out) == (compared, 1 - compared)
     assert ("0/1" in found.page) is bool(compared)
+    ledger.close()
+
+
+def test_a_study_that_is_still_being_received_is_no_error(tmp_path):
+    settings = Settings(node={"data": tmp_path, "mode": "shadow"})
+    migrate(settings.ledger_url)
+    ledger = Ledger(settings.ledger_url)
+    ledger.instances.record(RECEIPT)
+    ledger.instances.record(replace(RECEIPT, sop_instance_uid="1.4", series_instance_uid="1.5", digest="b"))
+    for arrival in ledger.instances.arrivals(0):
+        ledger.revisions.arrived(arrival, 1.0)
+    ledger.revisions.move(ledger.revisions.of_series("1.2")[-1], RevisionState.EXCLUDED, 3.0, reason=reason("too_short"))
+    table = tmp_path / "truth.csv"
+    table.write_text("study_instance_uid,level,fracture,type\n1.3,L1,yes,B\n")
+    assert compare(settings, ledger, table).compared == 0
     ledger.close()

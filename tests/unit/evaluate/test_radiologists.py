@@ -87,3 +87,8 @@ def test_lines_of_one_study_are_one_patient_however_they_name_it(tmp_path):
 def test_a_level_that_is_answered_twice_and_otherwise_is_refused(tmp_path):
     with pytest.raises(Permanent, match="line 3: L1 is answered otherwise"):
         table(tmp_path, "accession_number,level,fracture\nA1,L1,no\nA1,L1,yes\n")
+
+
+def test_an_accession_number_of_two_studies_joins_neither(tmp_path):
+    text = "study_instance_uid,accession_number,level,fracture\n1.2.3,A1,L1,yes\n1.2.4,A1,L1,no\n,A1,L2,yes\n"
+    assert [len(study.said) for study in table(tmp_path, text)] == [1, 1, 1]

@@ -178,3 +178,13 @@ def test_a_graver_note_about_images_that_were_rejected_is_told_again_and_what_wa
     assert not any(d.withdrawn_as for d in ledger.deliveries.of_revision(rest.id))
     ledger.rejections.record(SourceNote(Title.QUALITY, {"1.1": STUDY}), 4.0)  # a milder one changes nothing
     assert {w.title for w in ledger.withdrawals.due(["pacs"])} == {Title.PATIENT_SAFETY}
+
+
+def test_a_note_about_another_study_changes_nothing_and_the_right_one_replaces_it(ledger):
+    ledger.instances.record(RECEIPT)
+    ledger.rejections.record(SourceNote(Title.QUALITY, {"1.1": "another study"}), 1.0)
+    assert ledger.rejections.due() == []
+    ledger.rejections.record(SourceNote(Title.QUALITY, {"1.1": STUDY}), 2.0)
+    (due,) = ledger.rejections.due()
+    ledger.rejections.record(SourceNote(Title.PATIENT_SAFETY, {"1.1": "another study"}), 3.0)
+    assert due.title is Title.QUALITY and ledger.rejections.due() == [due]

@@ -1,5 +1,6 @@
 """Metrics and health tell what the ledger, the disk and the leases say: no more, no identity, and quickly."""
 
+import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,7 +10,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from ovcf_node.config import Settings
+from ovcf_node.config import Audit, Settings
+from ovcf_node.domain.assessments import Assessment, SecondReading, Verdict
 from ovcf_node.domain.findings import BundleIdentity
 from ovcf_node.domain.reasons import Reason, reason
 from ovcf_node.domain.series import Receipt
@@ -17,6 +19,7 @@ from ovcf_node.domain.states import DeliveryState, RevisionState
 from ovcf_node.errors import Permanent
 from ovcf_node.ledger import Ledger, Result, Revision, migrate
 from ovcf_node.operate.health import routes
+from ovcf_node.storage.outbox import Outbox
 
 S = RevisionState
 NOW = 10_000.0
@@ -146,6 +149,56 @@ def test_deliveries_and_their_ages(scene):
     assert said["deliveries", "removed", "PENDING"] == 2  # no longer configured, and still owed
     assert said["delivery_oldest_pending_seconds", "removed"] == 955
     assert said["delivery_seconds", "pacs", "1"] == 10 and said["turnaround_seconds", "pacs", "0.5"] == 55
+
+
+def test_a_series_that_is_read_again_begins_anew_and_one_that_waited_for_a_judge_does_not(scene):
+    scene.answer("1.1", at=NOW - 9000)
+    scene.ledger.revisions.reopen(scene.ledger.revisions.of_series("1.1")[-1], NOW - 200)
+    again = scene.ledger.revisions.move(scene.ledger.revisions.of_series("1.1")[-1], S.COMPLETE, NOW - 190, verdict={})
+    again = scene.ledger.revisions.move(again, S.INFERRED, NOW - 150)
+    result = Result(again.id, "sr", "", "1.1.10", "c", "s", "x.dcm", "h", 1)
+    scene.ledger.revisions.answered(again, [result], {"pacs": ["1.1.10"]}, NOW - 140)
+    delivery = scene.ledger.deliveries.of_revision(again.id, "pacs")[0]
+    scene.ledger.deliveries.finished(delivery, DeliveryState.ACCEPTED, NOW - 100, status=0, text="")
+    assert scene.metrics()["turnaround_seconds", "pacs", "1"] == 100
+    scene.ledger.instances.record(Receipt(
+        "1.2.1", "c", "s", "1.2", "t", "1.2.dcm", 10, "1.2", "KEY-OF-PATIENT", "CT", datetime.fromtimestamp(NOW - 8000, UTC),
+        "CT_1", "NODE", "assoc", False,
+    ))
+    for arrival in scene.ledger.instances.arrivals(0):
+        scene.ledger.revisions.arrived(arrival, NOW - 400)  # nobody judged in between
+    late = scene.ledger.revisions.move(scene.ledger.revisions.of_series("1.2")[-1], S.COMPLETE, NOW - 390, verdict={})
+    late = scene.ledger.revisions.move(late, S.INFERRED, NOW - 350)
+    result = Result(late.id, "sr", "", "1.2.10", "c", "s", "x.dcm", "h", 1)
+    scene.ledger.revisions.answered(late, [result], {"pacs": ["1.2.10"]}, NOW - 340)
+    delivery = scene.ledger.deliveries.of_revision(late.id, "pacs")[0]
+    scene.ledger.deliveries.finished(delivery, DeliveryState.ACCEPTED, NOW - 300, status=0, text="")
+    assert scene.metrics()["turnaround_seconds", "pacs", "1"] == 7700
+
+
+def test_what_waits_for_the_end_of_shadow_mode_is_owed_to_nobody(scene):
+    scene.answer("1.1", at=NOW - 1000)
+    node = scene.settings.node.model_copy(update={"mode": "shadow"})
+    scene.settings = scene.settings.model_copy(update={"node": node})
+    assert scene.metrics()["delivery_oldest_pending_seconds", "pacs"] == 0
+
+
+def test_a_second_reading_leaves_the_days_count_as_it_is(scene):
+    first = scene.ledger.revisions.get(scene.answer("1.1", at=NOW - 500).id)
+    said = SecondReading("rita", "Test^Rita", NOW - 300, (Assessment("L1", Verdict.ACCEPTED),))
+    scene.ledger.revisions.second_reading(first, said, NOW - 300)
+    second = scene.ledger.revisions.of_series("1.1")[-1]
+    scene.ledger.revisions.answered(second, [], {}, NOW - 290)
+    assert scene.metrics()["answered_series", "", "ENCODED", "24h"] == 1
+
+
+def test_the_oldest_message_of_the_audit_trail(scene):
+    assert not [key for key in scene.metrics() if key[0] == "audit_oldest_seconds"]
+    scene.settings = scene.settings.model_copy(update={"audit": Audit(host="127.0.0.1", tls=False)})
+    assert scene.metrics()["audit_oldest_seconds",] == 0
+    Outbox(scene.settings.node.data / "audit").put(b"message")
+    scene.now = time.time() + 50
+    assert 50 <= scene.metrics()["audit_oldest_seconds",] < 60
 
 
 def test_durations_are_those_of_the_last_hour(scene):

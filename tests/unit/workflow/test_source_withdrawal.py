@@ -150,7 +150,8 @@ def test_a_note_that_cannot_be_read_holds_its_study_and_a_slow_machine_does_not(
     assert site.scheduler.calls == []
 
 
-def test_a_note_on_a_disk_that_stays_away_is_waited_for_then_held(site):
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_note_on_a_disk_that_stays_away_is_waited_for_then_held_and_heeded_when_the_disk_answers(site, answers):
     paths = site.series("a")
     site.receive(paths)
     note = write_note(site.spool / "away", paths, "113037")
@@ -161,8 +162,17 @@ def test_a_note_on_a_disk_that_stays_away_is_waited_for_then_held(site):
     assert site.ledger.holds.all() == [] and site.newest(paths[0]).state is S.RECEIVING  # undecided
     site.judge.tick(T0 + 1000)
     assert [h.reason_code for h in site.ledger.holds.all()] == ["note_unreadable"]
-    note.rmdir()
-    away.rename(note)
+    study = site.newest(paths[0]).study_instance_uid
+    if answers:
+        note.rmdir()
+        away.rename(note)
+        site.judge.tick(T0 + 1070)
+    site.ledger.holds.lift(study, T0 + 1080, "anna")
+    for second in (1140, 1180):
+        site.judge.tick(T0 + second)
+    newest = site.newest(paths[0])
+    assert newest.state is (S.EXCLUDED if answers else S.COMPLETE)
+    assert (newest.reason_code == "source_withdrawn") is answers
 
 
 def test_a_note_whose_disk_comes_back_is_heeded(site):

@@ -127,9 +127,11 @@ class Catalogue:
         of_one = {keyword: value for keyword, value in query.keys.items() if keyword not in _OF_THE_STUDY}
         chosen = _from_visible(select(newest), query.dialect, named=named)
         chosen = chosen.where(*self._conditions(of_one)).order_by(newest.desc()).offset(query.offset)
+        above = self._conditions({k: v for k, v in of_one.items() if level_of(k.split("__")[0]) <= Level.STUDY})
         for keyword in _OF_THE_STUDY & query.keys.keys():  # another instance of the study may have it
             for condition in self._conditions({keyword: query.keys[keyword]}):
-                having = _from_visible(select(catalogue.c.study_instance_uid), query.dialect, named=named).where(condition)
+                having = _from_visible(select(catalogue.c.study_instance_uid), query.dialect, named=named)
+                having = having.where(condition, *above)  # `above`: or every study of the archive is looked at
                 chosen = chosen.where(catalogue.c.study_instance_uid.in_(having.correlate(None)))
         if query.level < Level.INSTANCE:
             chosen = chosen.group_by(*entity)
