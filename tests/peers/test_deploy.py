@@ -10,8 +10,7 @@ import pytest
 
 from absent import absent
 from dicom_peers import program
-from ovcf_node.app import ROLES
-from ovcf_node.config import Settings, load
+from ovcf_node.config import ROLES, Settings, load
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEPLOY = REPOSITORY / "deploy"

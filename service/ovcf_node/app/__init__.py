@@ -21,15 +21,6 @@ from importlib import import_module
 
 from ovcf_node.config import Settings
 
-ROLES: tuple[str, ...] = ("receiver", "worker", "sender", "query", "web")
-"""The processes of a node; `serve` supervises one of each that is enabled, several machines run them apart."""
-
-
-def enabled(settings: Settings) -> tuple[str, ...]:
-    """Return the roles that this configuration asks for."""
-    optional = {"query": settings.query.enabled, "web": settings.web.enabled}
-    return tuple(role for role in ROLES if optional.get(role, True))
-
 
 def role(name: str) -> Callable[[Settings], None]:
     """Return what runs a process until SIGTERM; only now are that process's libraries imported."""

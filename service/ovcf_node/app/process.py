@@ -16,7 +16,7 @@ import structlog
 from ovcf_node.app import auditing
 from ovcf_node.app.heartbeat import heartbeat
 from ovcf_node.config import Settings
-from ovcf_node.ledger import Ledger, migrate
+from ovcf_node.ledger import PROCESS, Ledger, migrate
 from ovcf_node.observe import audit, logging
 from ovcf_node.storage.atomic import storage_errors
 
@@ -105,7 +105,7 @@ def process(settings: Settings, name: str) -> Iterator[tuple[Ledger, threading.E
     try:
         _compare_clocks(ledger)
         # Not by pid: a restarted process takes its dead predecessor's place at once.
-        with heartbeat(ledger, f"process:{name}@{host}"[:64], host):
+        with heartbeat(ledger, f"{PROCESS}{name}@{host}"[:64], host):
             audit.activity(started=True)
             yield ledger, stop
     finally:

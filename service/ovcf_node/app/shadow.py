@@ -7,7 +7,6 @@ from pathlib import Path
 from ovcf_node.app.answers import findings_of
 from ovcf_node.config import Settings
 from ovcf_node.domain.findings import Findings
-from ovcf_node.domain.reasons import Reason
 from ovcf_node.domain.states import RevisionState
 from ovcf_node.evaluate.radiologists import ReadStudy, page, read_table, record
 from ovcf_node.ledger import Ledger, Revision
@@ -74,10 +73,11 @@ def _unanswered(newest: list[Revision]) -> Findings | str:
     """What a study counts as in which the node will say nothing: silence about a fracture is an error, in whatever mode."""
     if any(revision.state not in _SILENT for revision in newest):
         return _UNKNOWN
-    for state, status in ((RevisionState.FAILED, "not_assessed"), (RevisionState.EXCLUDED, "excluded")):
-        for revision in newest:
-            if revision.state is state and (state is RevisionState.FAILED or revision.reason_code in _OURS):
-                return Findings(status, (Reason(revision.reason_code or "technical_failure", revision.reason_text or ""),))
+    failed = [revision for revision in newest if revision.state is RevisionState.FAILED]
+    excluded = [revision for revision in newest if revision.reason_code in _OURS]
+    for status, silent in (("not_assessed", failed), ("excluded", excluded)):
+        if silent:
+            return Findings(status, tuple(revision.reason for revision in silent if revision.reason))
     return _UNKNOWN
 
 

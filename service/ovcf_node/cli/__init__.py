@@ -24,7 +24,7 @@ from ovcf_node.cli.recall import recall
 from ovcf_node.cli.shadow import shadow
 from ovcf_node.cli.tokens import tokens
 from ovcf_node.cli.users import users
-from ovcf_node.config import Query, Receive, Settings, ports_in_words
+from ovcf_node.config import ROLES, Query, Receive, Settings, ports_in_words
 from ovcf_node.errors import OvcfError
 from ovcf_node.observe import logging
 
@@ -86,7 +86,6 @@ def serve(config: ConfigFile = None) -> None:
     changed configuration: who may send at once, the rest after a drain of the other processes. What the receiver is built
     from, and which processes run, need a restart: the log says so.
     """
-    from ovcf_node.app import enabled
     from ovcf_node.app.process import confine, prepare
     from ovcf_node.supervisor import python_command, supervise
 
@@ -99,15 +98,13 @@ def serve(config: ConfigFile = None) -> None:
         _CONSOLE.print(str(error), style="red")
         raise typer.Exit(1) from error
     extra = ["--config", str(config)] if config else []
-    commands = {role: python_command("run", role, *extra) for role in enabled(settings)}
+    commands = {role: python_command("run", role, *extra) for role in settings.roles}
     raise typer.Exit(supervise(commands, reread=("receiver",), usable=lambda: _usable(settings)))
 
 
 def _usable(settings: Settings) -> bool:
-    from ovcf_node.app import enabled
-
     try:
-        wanted, running = set(enabled(settings.reread())), set(enabled(settings))
+        wanted, running = set(settings.reread().roles), set(settings.roles)
     except OvcfError as error:
         _CONSOLE.print(error.text, style="red")
         return False
@@ -125,8 +122,8 @@ def run(
     """Run one process of the node; for several machines that share a database and the data folder."""
     from ovcf_node import app as node
 
-    if role not in node.ROLES:
-        raise typer.BadParameter(f"one of {', '.join(node.ROLES)}")
+    if role not in ROLES:
+        raise typer.BadParameter(f"one of {', '.join(ROLES)}")
     try:
         node.role(role)(settings_or_exit(config))
     except OvcfError as error:

@@ -2,11 +2,9 @@
 
 import socket
 import time
-from collections.abc import Collection
 from dataclasses import dataclass
 
 from ovcf_node import infer
-from ovcf_node.app import enabled
 from ovcf_node.app.process import rights_problem, spool_root
 from ovcf_node.commission.check import Check, Outcome, Say, tried
 from ovcf_node.config import Peer, Settings, Source
@@ -127,18 +125,20 @@ def _closed(settings: Settings) -> Check:
 def _processes(settings: Settings, ledger: Ledger, start_s: float, say: Say) -> str:
     """A node that was started a moment ago receives before its judge is at work: `start_s` is what it may take."""
     deadline = time.monotonic() + start_s
-    if missing := _missing(settings, ledger.leases.living("", time.time())):
+    if missing := _missing(settings, ledger):
         say(f"waiting up to {start_s:.0f} s for {', '.join(missing)}")
-    while missing := _missing(settings, ledger.leases.living("", time.time())):
+    while missing := _missing(settings, ledger):
         if time.monotonic() > deadline:
             raise Transient("not_running", ", ".join(missing))
         time.sleep(_LOOK_S)
-    return f"{', '.join(enabled(settings))}; a judge is at work"
+    return f"{', '.join(settings.roles)}; a judge is at work"
 
 
-def _missing(settings: Settings, living: Collection[str]) -> list[str]:
-    missing = [role for role in enabled(settings) if not any(name.startswith(f"process:{role}@") for name in living)]
-    return missing + ([] if "judge" in living else ["judge"])
+def _missing(settings: Settings, ledger: Ledger) -> list[str]:
+    now = time.time()
+    alive = ledger.leases.roles_alive(now)
+    missing = [role for role in settings.roles if role not in alive]
+    return missing + ([] if "judge" in ledger.leases.living("", now) else ["judge"])
 
 
 def _reached(settings: Settings, way: Approach) -> Check:

@@ -38,10 +38,13 @@ from ovcf_node.config.web import Web
 from ovcf_node.errors import Permanent
 
 __all__ = [
-    "Archive", "Assemble", "Audit", "CountSource", "Destination", "Engine", "Infer", "Log", "Node", "Peer", "Priority",
-    "Query", "Receive", "Retention", "Settings", "Source", "Tls", "Web", "load", "ports_in_words",
-    "shown",
+    "ROLES", "Archive", "Assemble", "Audit", "CountSource", "Destination", "Engine", "Infer", "Log", "Node", "Peer",
+    "Priority", "Query", "Receive", "Retention", "Settings", "Source", "Tls", "Web", "load", "ports_in_words", "shown",
 ]
+
+
+ROLES: tuple[str, ...] = ("receiver", "worker", "sender", "query", "web")
+"""The processes of a node; `serve` supervises one of each that is enabled, several machines run them apart."""
 
 
 class Settings(BaseSettings):
@@ -109,6 +112,12 @@ class Settings(BaseSettings):
     def reread(self) -> "Settings":
         """Return what the same file and environment say now. Raises Permanent, as `load` does."""
         return load(self._path)
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The roles that this configuration asks for."""
+        optional = {"query": self.query.enabled, "web": self.web.enabled}
+        return tuple(role for role in ROLES if optional.get(role, True))
 
     @property
     def delivering(self) -> tuple[Destination, ...]:

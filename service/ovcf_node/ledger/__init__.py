@@ -15,7 +15,7 @@ from ovcf_node.ledger.events import Event, Events
 from ovcf_node.ledger.figures import Figures
 from ovcf_node.ledger.holds import Hold, Holds
 from ovcf_node.ledger.instances import Arrival, Instances, StoredInstance
-from ovcf_node.ledger.leases import Leases
+from ovcf_node.ledger.leases import PROCESS, Leases
 from ovcf_node.ledger.overview import DestinationHealth, Overview
 from ovcf_node.ledger.promises import Promise, Promises
 from ovcf_node.ledger.rejections import Rejections
@@ -25,9 +25,9 @@ from ovcf_node.ledger.revisions import Revisions
 from ovcf_node.ledger.withdrawals import Withdrawals, Withdrawn
 
 __all__ = [
-    "Arrival", "Catalogue", "CommitmentReport", "Deliveries", "Delivery", "DestinationHealth", "DestinationStanding",
-    "Event", "Figures", "Hold", "Instances", "Ledger", "Promise", "Result", "Revision", "StaleAttempt", "StoredInstance",
-    "Withdrawn", "copy_sqlite", "is_there", "migrate", "probe",
+    "PROCESS", "Arrival", "Catalogue", "CommitmentReport", "Deliveries", "Delivery", "DestinationHealth",
+    "DestinationStanding", "Event", "Figures", "Hold", "Instances", "Ledger", "Promise", "Result", "Revision",
+    "StaleAttempt", "StoredInstance", "Withdrawn", "copy_sqlite", "is_there", "migrate", "probe",
 ]
 
 

@@ -8,6 +8,9 @@ from sqlalchemy.exc import IntegrityError
 from ovcf_node.ledger.database import reading
 from ovcf_node.ledger.schema import leases
 
+PROCESS = "process:"
+"""Begins the names of the heartbeats of all processes: `process:ROLE@HOST`."""
+
 
 class Leases:
     """The `leases` table."""
@@ -72,6 +75,10 @@ class Leases:
         query = select(leases.c.name).where(leases.c.name.startswith(prefix, autoescape=True), leases.c.expires_at >= now)
         with reading(self._engine) as connection:
             return {name.removeprefix(prefix) for (name,) in connection.execute(query)}
+
+    def roles_alive(self, now: float) -> set[str]:
+        """Return the roles of which some process is alive, on whatever machine."""
+        return {name.partition("@")[0] for name in self.living(PROCESS, now)}
 
     def expiries(self, since: float) -> dict[str, float]:
         """Return when each lease expires or expired; those that ended before `since` are forgotten processes."""

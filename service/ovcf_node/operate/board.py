@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ovcf_node.config import Settings
 from ovcf_node.domain.states import DeliveryState, RevisionState
-from ovcf_node.ledger import DestinationHealth, DestinationStanding, Hold, Ledger, Revision
+from ovcf_node.ledger import PROCESS, DestinationHealth, DestinationStanding, Hold, Ledger, Revision
 from ovcf_node.operate.moments import ago, span
 from ovcf_node.operate.standing import ORDER, Stage, Standing, standing
 
@@ -163,7 +163,7 @@ class Boards:
         if "judge" not in living:
             alarms.append(Alarm("No judge is at work: nothing new is read.", "Look at the log of the worker process."))
         for role, heartbeat, loss in (
-            ("receiver", "process:receiver@", "scanners get no answer"),
+            ("receiver", f"{PROCESS}receiver@", "scanners get no answer"),
             ("worker", "executor:worker-", "series are not read"),
             ("sender", "executor:sender-", "results are not delivered"),
         ):

@@ -60,10 +60,9 @@ def unready(settings: Settings, ledger: Ledger, bundle: Callable[[], BundleIdent
         if free < settings.receive.min_free_mb:
             problems.append(f"data volume: {free} MB free, C-STORE is refused below {settings.receive.min_free_mb} MB")
     try:
-        living = ledger.leases.living("", now)
-        if not any(name.startswith("process:receiver@") for name in living):
+        if "receiver" not in ledger.leases.roles_alive(now):
             problems.append("receiver: none is alive")
-        if JUDGE_LEASE not in living:
+        if JUDGE_LEASE not in ledger.leases.living("", now):
             problems.append("judge: no worker has held the lease lately")
     except OvcfError as error:
         problems.append(f"ledger: {error.code}")

@@ -21,7 +21,7 @@ from ovcf_node.domain import reasons
 from ovcf_node.domain.findings import BundleIdentity
 from ovcf_node.domain.states import DeliveryState, RevisionState
 from ovcf_node.errors import OvcfError
-from ovcf_node.ledger import Ledger
+from ovcf_node.ledger import PROCESS, Ledger
 from ovcf_node.storage.outbox import Outbox
 
 _LOG = structlog.get_logger("operate")
@@ -31,7 +31,7 @@ _FORGOTTEN_S = 3600.0  # a process that ended without a word is shown as down fo
 _QUANTILES = (0.5, 0.95, 1.0)
 _PRIORITIES = {False: "routine", True: "stat"}
 _STAGES = ("receiving", "waiting", "reading")
-_HEARTBEATS = ("process:", "executor:")
+_HEARTBEATS = (PROCESS, "executor:")
 # From zero on, so that a change from nothing to something is a change.
 _SERIES = [
     *((str(state), "") for state in _S if state not in (_S.EXCLUDED, _S.NOT_ASSESSED, _S.SUPERSEDED)),
@@ -41,7 +41,6 @@ _SERIES = [
 
 _ANSWERED = [key for key in _SERIES if key[0] in (_S.ENCODED, _S.NOT_ASSESSED)]
 _WINDOWS = {"1h": 3600.0, "24h": 86400.0}
-_ROLES = ("receiver", "worker", "sender")
 
 JUDGE_LEASE = "judge"
 
@@ -193,10 +192,9 @@ class NodeCollector(Collector):
         expiries = self._ledger.leases.expiries(now - _FORGOTTEN_S)
         yield _gauge("judge_up", "1 while some worker judges series and enqueues work.",
                      [((), float(expiries.get(JUDGE_LEASE, 0.0) >= now))])
-        roles = (*_ROLES, *(role for role in ("query", "web") if getattr(self._settings, role).enabled))
-        alive = {name.partition("@")[0] for name, expires_at in expiries.items() if expires_at >= now}
+        alive = self._ledger.leases.roles_alive(now)
         yield _gauge("role_up", "1 while a process of a role is alive, on whatever machine.",
-                     [((role,), float(f"process:{role}" in alive)) for role in roles], "role")
+                     [((role,), float(role in alive)) for role in self._settings.roles], "role")
         beating = {
             name.removeprefix(prefix): expires_at
             for prefix in _HEARTBEATS for name, expires_at in expiries.items() if name.startswith(prefix)

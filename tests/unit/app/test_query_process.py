@@ -9,7 +9,7 @@ import pytest
 
 from catalogue_rows import SEG, SR, result_object, store
 from dicom_peers import free_port, uid, wait_until
-from ovcf_node.app import checks, enabled
+from ovcf_node.app import checks
 from ovcf_node.config import Query, Settings, load
 from ovcf_node.ledger import Ledger, migrate
 from ovcf_node.network import contexts
@@ -45,7 +45,7 @@ peers = [{{ ae_title = "PACS" }}]
 def test_query_process(configuration):
     settings = load(configuration)
     port = settings.query.port
-    assert "query" in enabled(settings)
+    assert "query" in settings.roles
     assert any(p.startswith("query: ") for p in checks.alive(settings))
     with (configuration.parent / "log").open("w+") as log:
         process = subprocess.Popen(

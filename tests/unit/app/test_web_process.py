@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from dicom_peers import free_port, wait_until
-from ovcf_node.app import checks, enabled
+from ovcf_node.app import checks
 from ovcf_node.config import load
 from ovcf_node.operate import users
 from ovcf_node.operate.users import Role
@@ -43,7 +43,7 @@ users = "users.toml"
 def test_web_process(configuration, tmp_path):
     path, ca = configuration
     settings = load(path)
-    assert "web" in enabled(settings) and any(p.startswith("web: ") for p in checks.alive(settings))
+    assert "web" in settings.roles and any(p.startswith("web: ") for p in checks.alive(settings))
     with (tmp_path / "log").open("w+") as log:
         process = subprocess.Popen([sys.executable, "-m", "ovcf_node", "run", "web", "--config", str(path)], stdout=log,
                                    stderr=log)

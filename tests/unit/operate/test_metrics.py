@@ -52,25 +52,36 @@ class Scene:
             for family in text_string_to_metric_families(answer.text) for sample in family.samples
         }
 
-    def arrive(self, series: str, *, at: float, stat: bool = False, sender: str = "CT_1", study: str = "s") -> Revision:
+    def arrive(
+        self, series: str, *, at: float, stat: bool = False, sender: str = "CT_1", study: str = "s",
+        judged_at: float | None = None,
+    ) -> Revision:
         self.ledger.instances.record(Receipt(
             f"{series}.1", "c", study, series, "t", f"{series}.dcm", 10, series, "KEY-OF-PATIENT", "CT",
             datetime.fromtimestamp(at, UTC), sender, "NODE", "assoc", stat,
         ))
         for arrival in self.ledger.instances.arrivals(0):
-            self.ledger.revisions.arrived(arrival, at)
+            self.ledger.revisions.arrived(arrival, at if judged_at is None else judged_at)
         return self.ledger.revisions.of_series(series)[-1]
 
     def answer(self, series: str, *, at: float, destinations: tuple[str, ...] = ("pacs",)) -> Revision:
         """Received at `at`, started 10 s later, inferred after 30 s more, encoded 5 s after that."""
-        revision = self.ledger.revisions.move(self.arrive(series, at=at), S.COMPLETE, at + 5, verdict={})
+        return self.read(self.arrive(series, at=at), at, destinations)
+
+    def read(self, revision: Revision, at: float, destinations: tuple[str, ...] = ("pacs",)) -> Revision:
+        """Read and encode what arrived, as `answer` says."""
+        revision = self.ledger.revisions.move(revision, S.COMPLETE, at + 5, verdict={})
         self.ledger.revisions.start(revision, at + 10)
         revision = self.ledger.revisions.move(revision, S.INFERRED, at + 40)
-        result = Result(revision.id, "sr", "", f"{series}.9", "c", "s", "x.dcm", "h", 1)
-        self.ledger.revisions.answered(
-            revision, [result], {name: [result.sop_instance_uid] for name in destinations}, at + 45
-        )
+        name = f"{revision.series_instance_uid}.{8 + revision.number}"
+        result = Result(revision.id, "sr", "", name, "c", "s", "x.dcm", "h", 1)
+        self.ledger.revisions.answered(revision, [result], {there: [name] for there in destinations}, at + 45)
         return revision
+
+    def take(self, revision: Revision, at: float) -> None:
+        """Read what arrived, and let the PACS take it at `at`."""
+        delivery = self.ledger.deliveries.of_revision(self.read(revision, at - 90).id, "pacs")[0]
+        self.ledger.deliveries.finished(delivery, DeliveryState.ACCEPTED, at, status=0, text="")
 
 
 @pytest.fixture
@@ -154,25 +165,10 @@ def test_deliveries_and_their_ages(scene):
 def test_a_series_that_is_read_again_begins_anew_and_one_that_waited_for_a_judge_does_not(scene):
     scene.answer("1.1", at=NOW - 9000)
     scene.ledger.revisions.reopen(scene.ledger.revisions.of_series("1.1")[-1], NOW - 200)
-    again = scene.ledger.revisions.move(scene.ledger.revisions.of_series("1.1")[-1], S.COMPLETE, NOW - 190, verdict={})
-    again = scene.ledger.revisions.move(again, S.INFERRED, NOW - 150)
-    result = Result(again.id, "sr", "", "1.1.10", "c", "s", "x.dcm", "h", 1)
-    scene.ledger.revisions.answered(again, [result], {"pacs": ["1.1.10"]}, NOW - 140)
-    delivery = scene.ledger.deliveries.of_revision(again.id, "pacs")[0]
-    scene.ledger.deliveries.finished(delivery, DeliveryState.ACCEPTED, NOW - 100, status=0, text="")
+    scene.take(scene.ledger.revisions.of_series("1.1")[-1], NOW - 100)
     assert scene.metrics()["turnaround_seconds", "pacs", "1"] == 100
-    scene.ledger.instances.record(Receipt(
-        "1.2.1", "c", "s", "1.2", "t", "1.2.dcm", 10, "1.2", "KEY-OF-PATIENT", "CT", datetime.fromtimestamp(NOW - 8000, UTC),
-        "CT_1", "NODE", "assoc", False,
-    ))
-    for arrival in scene.ledger.instances.arrivals(0):
-        scene.ledger.revisions.arrived(arrival, NOW - 400)  # nobody judged in between
-    late = scene.ledger.revisions.move(scene.ledger.revisions.of_series("1.2")[-1], S.COMPLETE, NOW - 390, verdict={})
-    late = scene.ledger.revisions.move(late, S.INFERRED, NOW - 350)
-    result = Result(late.id, "sr", "", "1.2.10", "c", "s", "x.dcm", "h", 1)
-    scene.ledger.revisions.answered(late, [result], {"pacs": ["1.2.10"]}, NOW - 340)
-    delivery = scene.ledger.deliveries.of_revision(late.id, "pacs")[0]
-    scene.ledger.deliveries.finished(delivery, DeliveryState.ACCEPTED, NOW - 300, status=0, text="")
+    late = scene.arrive("1.2", at=NOW - 8000, judged_at=NOW - 400)  # nobody judged in between
+    scene.take(late, NOW - 300)
     assert scene.metrics()["turnaround_seconds", "pacs", "1"] == 7700
 
 
