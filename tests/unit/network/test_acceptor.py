@@ -123,6 +123,16 @@ def test_results_and_companions_are_accepted(tmp_path):
     assert [r.sop_class_uid for r in ledger.receipts] == classes
 
 
+@pytest.mark.parametrize("sop_class", [
+    "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.128", "1.2.840.10008.5.1.4.1.1.104.1",
+    "1.2.840.10008.5.1.4.1.1.481.3",
+])
+def test_what_a_pacs_routes_beside_a_ct_is_taken(tmp_path, sop_class):
+    with receiving(tmp_path) as (receiver, _):
+        (reply,) = send(receiver, [instance(1, SOPClassUID=sop_class)], tmp_path / "out")
+        assert reply.status == 0x0000
+
+
 def test_a_context_that_is_not_ours_is_named(tmp_path):
     with receiving(tmp_path) as (receiver, _):
         mammogram = instance(1, SOPClassUID="1.2.840.10008.5.1.4.1.1.1.2")

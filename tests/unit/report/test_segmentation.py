@@ -91,6 +91,12 @@ def test_every_frame_names_its_source(name: str, tmp_path: Path):
     assert {i.ReferencedSOPInstanceUID for i in series[0].ReferencedInstanceSequence} <= instances
 
 
+def test_the_first_sacral_vertebra_lies_in_the_sacrum(case: Case):
+    regions = {s.SegmentLabel: s.AnatomicRegionSequence[0].CodeValue
+               for s in segmentations(case)["seg_vertebrae"].SegmentSequence}
+    assert regions.pop("S1") == "54735007" and set(regions.values()) == {"1217256009"}
+
+
 def test_segments(case: Case):
     dataset = segmentations(case)["seg_fractures"]
     [segment] = dataset.SegmentSequence
